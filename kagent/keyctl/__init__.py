@@ -1,0 +1,68 @@
+"""The kernel's key retention service as a library: keys, keyrings, signatures made by the kernel.
+
+Useful by itself; knows nothing of ssh.  Everything raises KernelKeyError.
+"""
+
+from .errors import (
+    AlgorithmMissing,
+    KernelKeyError,
+    KeyExpired,
+    KeyNotFound,
+    KeyRejected,
+    KeyRevoked,
+    KeyServiceBlocked,
+    OperationNotSupported,
+    PayloadNotParsed,
+    PermissionDenied,
+    QuotaExceeded,
+)
+from .keys import (
+    AsymmetricKey,
+    Description,
+    Key,
+    Keyring,
+    Permission,
+    PkeyOp,
+    enter_private_session,
+    mask,
+    session_keyring,
+)
+from .syscalls import (
+    PROCESS_KEYRING,
+    SESSION_KEYRING,
+    THREAD_KEYRING,
+    USER_KEYRING,
+    USER_SESSION_KEYRING,
+    PkeyLimits,
+    join_session_keyring,
+)
+
+__all__ = [
+    "PROCESS_KEYRING",
+    "SESSION_KEYRING",
+    "THREAD_KEYRING",
+    "USER_KEYRING",
+    "USER_SESSION_KEYRING",
+    "AlgorithmMissing",
+    "AsymmetricKey",
+    "Description",
+    "KernelKeyError",
+    "Key",
+    "KeyExpired",
+    "KeyNotFound",
+    "KeyRejected",
+    "KeyRevoked",
+    "KeyServiceBlocked",
+    "Keyring",
+    "OperationNotSupported",
+    "PayloadNotParsed",
+    "Permission",
+    "PermissionDenied",
+    "PkeyLimits",
+    "PkeyOp",
+    "QuotaExceeded",
+    "enter_private_session",
+    "join_session_keyring",
+    "mask",
+    "session_keyring",
+]

@@ -1,0 +1,203 @@
+"""Keys and keyrings as objects: a serial with the operations that fit it.
+
+An object is a name for a kernel key, not its owner: dropping it changes nothing in the kernel.
+keyrings(7).
+"""
+
+from __future__ import annotations
+
+import secrets
+import struct
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from enum import IntFlag
+from typing import NamedTuple
+
+from . import syscalls
+from .errors import KernelKeyError, KeyNotFound
+
+
+class Permission(IntFlag):
+    """One class's rights; `mask` puts four classes into a permission word."""
+
+    VIEW = 0x01
+    READ = 0x02
+    WRITE = 0x04
+    SEARCH = 0x08
+    LINK = 0x10
+    SETATTR = 0x20
+    ALL = 0x3F
+
+
+def mask(possessor: int = 0, user: int = 0, group: int = 0, other: int = 0) -> int:
+    """0xPPUUGGOO, as keyctl setperm takes it."""
+    return possessor << 24 | user << 16 | group << 8 | other
+
+
+class Description(NamedTuple):
+    """What KEYCTL_DESCRIBE tells."""
+
+    type: str
+    uid: int
+    gid: int
+    permissions: int
+    description: str
+
+
+class PkeyOp(IntFlag):
+    """struct keyctl_pkey_query.supported_ops."""
+
+    ENCRYPT = 1
+    DECRYPT = 2
+    SIGN = 4
+    VERIFY = 8
+
+
+@dataclass(frozen=True)
+class Key:
+    """Any key of the kernel, by serial."""
+
+    serial: int
+
+    def describe(self) -> Description:
+        """Type, owner, permissions and description."""
+        kind, uid, gid, permissions, description = syscalls.describe(self.serial).split(";", 4)
+        return Description(kind, int(uid), int(gid), int(permissions, 16), description)
+
+    def read(self) -> bytes:
+        """The payload, for types that give it."""
+        return syscalls.read(self.serial)
+
+    def update(self, payload: bytes) -> None:
+        """Replace the payload."""
+        syscalls.update(self.serial, payload)
+
+    def set_permissions(self, permissions: int) -> None:
+        """Set 0xPPUUGGOO."""
+        syscalls.setperm(self.serial, permissions)
+
+    def set_timeout(self, seconds: int) -> None:
+        """Let the kernel end the key after `seconds` (0: never)."""
+        syscalls.set_timeout(self.serial, seconds)
+
+    def revoke(self) -> None:
+        """Make every later use fail with KeyRevoked."""
+        syscalls.revoke(self.serial)
+
+    def invalidate(self) -> None:
+        """Destroy the key at once, wherever it is linked.  Needs search permission."""
+        syscalls.invalidate(self.serial)
+
+
+@dataclass(frozen=True)
+class AsymmetricKey(Key):
+    """A key of type `asymmetric`: its private half never leaves the kernel.  asymmetric-key(7)."""
+
+    @classmethod
+    def add(cls, description: str, payload: bytes | bytearray, keyring: Keyring) -> AsymmetricKey:
+        """Load PKCS#8 or X.509 DER.
+
+        An RSA key of a size that the kernel can't handle is taken here without an error and
+        fails in `limits`.
+        """
+        return cls(syscalls.add_key("asymmetric", description, payload, keyring.serial))
+
+    def limits(self, info: str = "enc=pkcs1") -> syscalls.PkeyLimits:
+        """Key size in bits, and the sizes in bytes of what can be signed and results."""
+        return syscalls.pkey_query(self.serial, info)
+
+    def sign(self, digest: bytes, hash_name: str) -> bytes:
+        """RSASSA-PKCS1-v1_5 of a finished digest; `hash_name` as in /proc/crypto: sha256, …
+
+        The kernel adds the DigestInfo.
+        """
+        info = f"enc=pkcs1 hash={hash_name}"
+        return syscalls.pkey_sign(self.serial, info, digest, self.limits(info).max_sig_size)
+
+    def encrypt_raw(self, data: bytes) -> bytes:
+        """data^e mod n, big-endian."""
+        info = "enc=raw"
+        return syscalls.pkey_encrypt(self.serial, info, data, self.limits(info).max_enc_size)
+
+
+@dataclass(frozen=True)
+class Keyring(Key):
+    """A key that holds links to keys."""
+
+    @classmethod
+    def special(cls, keyring: int, *, create: bool = False) -> Keyring:
+        """The keyring behind SESSION_KEYRING, USER_KEYRING, …
+
+        A process without a session keyring gets the user-session keyring, unless `create`.
+        """
+        return cls(syscalls.get_keyring_id(keyring, create))
+
+    @classmethod
+    def create(cls, name: str, within: Keyring) -> Keyring:
+        """A new empty keyring, linked into `within`; replaces a link to one of that name."""
+        return cls(syscalls.add_key("keyring", name, None, within.serial))
+
+    def add(self, type: str, description: str, payload: bytes | bytearray) -> Key:
+        """Add a key here, or replace the one of that type and description."""
+        return Key(syscalls.add_key(type, description, payload, self.serial))
+
+    def keys(self) -> Sequence[int]:
+        """The serials linked here, in no particular order."""
+        payload = self.read()
+        return struct.unpack(f"={len(payload) // 4}i", payload)
+
+    def described(self) -> Iterator[tuple[Key, Description]]:
+        """What is linked here; a key that goes away meanwhile is passed over."""
+        for serial in self.keys():
+            key = Key(serial)
+            try:
+                yield key, key.describe()
+            except KernelKeyError:
+                continue
+
+    def find(self, type: str, description: str) -> Key | None:
+        """The key of that type and description linked directly here or in a keyring below."""
+        try:
+            return Key(syscalls.search(self.serial, type, description))
+        except KeyNotFound:
+            return None
+
+    def link(self, key: Key) -> None:
+        """Hold `key` here too."""
+        syscalls.link(key.serial, self.serial)
+
+    def unlink(self, key: Key) -> None:
+        """Hold `key` no longer; without another link it is destroyed."""
+        syscalls.unlink(key.serial, self.serial)
+
+    def move(self, key: Key, target: Keyring) -> None:
+        """Move the link to `key` from here to `target`; an equal name there is an error."""
+        syscalls.move(key.serial, self.serial, target.serial)
+
+    def clear(self) -> None:
+        """Unlink everything."""
+        syscalls.clear(self.serial)
+
+
+def session_keyring() -> Keyring:
+    """This process's session keyring, or the user-session keyring where there is none."""
+    return Keyring.special(syscalls.SESSION_KEYRING)
+
+
+def enter_private_session(*holding: Keyring) -> Keyring:
+    """Join a new session keyring that no other process can possess, holding `holding`.
+
+    Joining an anonymous session first would lose possession of `holding`, so the keyring is
+    filled while all is still possessed, and then joined by its name, which is random and, with
+    search as the only right of its user, can't be seen.  Children inherit it.
+    """
+    process = Keyring.special(syscalls.PROCESS_KEYRING, create=True)
+    name = f"kagent-{secrets.token_hex(16)}"
+    private = Keyring.create(name, process)
+    for keyring in holding:
+        private.link(keyring)
+    private.set_permissions(mask(possessor=Permission.ALL, user=Permission.SEARCH))
+    joined = Keyring(syscalls.join_session_keyring(name))
+    joined.set_permissions(mask(possessor=Permission.ALL))
+    process.unlink(joined)
+    return joined

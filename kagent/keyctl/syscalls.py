@@ -1,0 +1,277 @@
+"""add_key(2), request_key(2) and keyctl(2): one function an operation, serials in and out.
+
+Every function raises a KernelKeyError.  cffi releases the GIL during the call, so several
+threads can sign at once.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from typing import NamedTuple
+
+from ._libc import ffi
+from .errors import error_for
+
+_libc = ffi.dlopen(None)
+
+# asm/unistd.h; (add_key, request_key, keyctl)
+_NUMBERS = {
+    "x86_64": (248, 249, 250),
+    "aarch64": (217, 218, 219),
+    "riscv64": (217, 218, 219),
+    "loongarch64": (217, 218, 219),
+    "ppc64le": (269, 270, 271),
+    "s390x": (278, 279, 280),
+}
+_MACHINE = os.uname().machine
+if _MACHINE not in _NUMBERS:
+    raise ImportError(f"kagent doesn't know the key syscalls' numbers on {_MACHINE}")
+_ADD_KEY, _REQUEST_KEY, _KEYCTL = _NUMBERS[_MACHINE]
+
+# linux/keyctl.h: special keyrings
+THREAD_KEYRING = -1
+PROCESS_KEYRING = -2
+SESSION_KEYRING = -3
+USER_KEYRING = -4
+USER_SESSION_KEYRING = -5
+
+_GET_KEYRING_ID = 0
+_JOIN_SESSION_KEYRING = 1
+_UPDATE = 2
+_REVOKE = 3
+_CHOWN = 4
+_SETPERM = 5
+_DESCRIBE = 6
+_CLEAR = 7
+_LINK = 8
+_UNLINK = 9
+_SEARCH = 10
+_READ = 11
+_INSTANTIATE = 12
+_NEGATE = 13
+_SET_TIMEOUT = 15
+_ASSUME_AUTHORITY = 16
+_INVALIDATE = 21
+_GET_PERSISTENT = 22
+_PKEY_QUERY = 24
+_PKEY_ENCRYPT = 25
+_PKEY_SIGN = 27
+_MOVE = 30
+
+_MOVE_EXCL = 1
+
+
+def _text(value: str) -> bytes:
+    encoded = value.encode()
+    if b"\0" in encoded:
+        raise ValueError("a key's type and description can't contain a NUL")
+    return encoded + b"\0"
+
+
+def _address(buffer: object) -> int:
+    # The caller keeps `buffer` alive over the syscall.
+    return int(ffi.cast("uintptr_t", ffi.from_buffer(buffer)))
+
+
+def _call(
+    operation: str, number: int, a: int, b: int = 0, c: int = 0, d: int = 0, e: int = 0
+) -> int:
+    mask = 0xFFFFFFFFFFFFFFFF  # negative serials are passed as the register holds them
+    result: int = _libc.syscall(number, a & mask, b & mask, c & mask, d & mask, e & mask)
+    if result < 0:
+        raise error_for(ffi.errno, operation)
+    return result
+
+
+def _keyctl(operation: str, code: int, a: int = 0, b: int = 0, c: int = 0, d: int = 0) -> int:
+    return _call(operation, _KEYCTL, code, a, b, c, d)
+
+
+def add_key(
+    type: str, description: str, payload: bytes | bytearray | memoryview | None, keyring: int
+) -> int:
+    """Create a key (or replace the one of that type and description) in `keyring`; its serial.
+
+    `payload` is passed to the kernel from where it lies, without a copy.
+    """
+    kind, name = _text(type), _text(description)
+    address, length = (_address(payload), len(payload)) if payload else (0, 0)
+    return _call(
+        f"add_key({type})", _ADD_KEY, _address(kind), _address(name), address, length, keyring
+    )
+
+
+def request_key(type: str, description: str, callout: str | None, keyring: int) -> int:
+    """Find a key, or have request-key(8) make it if `callout` is given.  request_key(2)."""
+    kind, name = _text(type), _text(description)
+    info = _text(callout) if callout is not None else None
+    return _call(
+        f"request_key({type}, {description})",
+        _REQUEST_KEY,
+        _address(kind),
+        _address(name),
+        _address(info) if info is not None else 0,
+        keyring,
+    )
+
+
+def get_keyring_id(keyring: int, create: bool) -> int:
+    """The serial behind a special keyring.  KEYCTL_GET_KEYRING_ID(2const)."""
+    return _keyctl("get_keyring_id", _GET_KEYRING_ID, keyring, int(create))
+
+
+def join_session_keyring(name: str | None) -> int:
+    """Replace this process's session keyring.  KEYCTL_JOIN_SESSION_KEYRING(2const)."""
+    text = _text(name) if name is not None else None
+    return _keyctl(
+        "join_session_keyring", _JOIN_SESSION_KEYRING, _address(text) if text is not None else 0
+    )
+
+
+def update(serial: int, payload: bytes) -> None:
+    """Replace a key's payload.  KEYCTL_UPDATE(2const)."""
+    _keyctl("update", _UPDATE, serial, _address(payload), len(payload))
+
+
+def revoke(serial: int) -> None:
+    """Every later use gives KeyRevoked.  KEYCTL_REVOKE(2const)."""
+    _keyctl("revoke", _REVOKE, serial)
+
+
+def chown(serial: int, uid: int, gid: int) -> None:
+    """Change a key's owner and group, -1 for unchanged.  KEYCTL_CHOWN(2const)."""
+    _keyctl("chown", _CHOWN, serial, uid & 0xFFFFFFFF, gid & 0xFFFFFFFF)
+
+
+def setperm(serial: int, permissions: int) -> None:
+    """Set the permission mask, 0xPPUUGGOO.  KEYCTL_SETPERM(2const)."""
+    _keyctl("setperm", _SETPERM, serial, permissions)
+
+
+def _fetch(operation: str, code: int, serial: int, guess: int) -> bytes:
+    """Describe or read: the kernel tells the length it needs, which may grow between two calls."""
+    while True:
+        buffer = bytearray(guess)
+        length = _keyctl(operation, code, serial, _address(buffer), guess)
+        if length <= guess:
+            return bytes(memoryview(buffer)[:length])
+        guess = length
+
+
+def describe(serial: int) -> str:
+    """'type;uid;gid;permissions;description'.  KEYCTL_DESCRIBE(2const)."""
+    return _fetch("describe", _DESCRIBE, serial, 256).rstrip(b"\0").decode(errors="replace")
+
+
+def read(serial: int) -> bytes:
+    """A key's payload, or a keyring's serials.  KEYCTL_READ(2const)."""
+    return _fetch("read", _READ, serial, 1024)
+
+
+def clear(keyring: int) -> None:
+    """Unlink all that a keyring holds.  KEYCTL_CLEAR(2const)."""
+    _keyctl("clear", _CLEAR, keyring)
+
+
+def link(serial: int, keyring: int) -> None:
+    """KEYCTL_LINK(2const)."""
+    _keyctl("link", _LINK, serial, keyring)
+
+
+def unlink(serial: int, keyring: int) -> None:
+    """KEYCTL_UNLINK(2const).  A key with no link left is destroyed."""
+    _keyctl("unlink", _UNLINK, serial, keyring)
+
+
+def move(serial: int, source: int, target: int, *, replace: bool = False) -> None:
+    """Move a link from one keyring to another in one step.  KEYCTL_MOVE(2const)."""
+    _call("move", _KEYCTL, _MOVE, serial, source, target, 0 if replace else _MOVE_EXCL)
+
+
+def search(keyring: int, type: str, description: str) -> int:
+    """The serial of a key in the tree under `keyring`.  KEYCTL_SEARCH(2const)."""
+    kind, name = _text(type), _text(description)
+    return _keyctl("search", _SEARCH, keyring, _address(kind), _address(name))
+
+
+def instantiate(serial: int, payload: bytes | bytearray, keyring: int) -> None:
+    """Give a key under construction its payload.  KEYCTL_INSTANTIATE(2const)."""
+    _keyctl("instantiate", _INSTANTIATE, serial, _address(payload), len(payload), keyring)
+
+
+def negate(serial: int, seconds: int, keyring: int) -> None:
+    """Answer a key under construction with 'no such key' for a while.  KEYCTL_NEGATE(2const)."""
+    _keyctl("negate", _NEGATE, serial, seconds, keyring)
+
+
+def assume_authority(serial: int) -> None:
+    """Act for the requester of a key under construction.  KEYCTL_ASSUME_AUTHORITY(2const)."""
+    _keyctl("assume_authority", _ASSUME_AUTHORITY, serial)
+
+
+def set_timeout(serial: int, seconds: int) -> None:
+    """The kernel ends the key after `seconds`; 0 takes a timeout away.
+
+    KEYCTL_SET_TIMEOUT(2const).
+    """
+    _keyctl("set_timeout", _SET_TIMEOUT, serial, seconds)
+
+
+def invalidate(serial: int) -> None:
+    """Destroy a key at once, whoever links to it.  KEYCTL_INVALIDATE(2const)."""
+    _keyctl("invalidate", _INVALIDATE, serial)
+
+
+def get_persistent(uid: int, keyring: int) -> int:
+    """Link a user's persistent keyring (-1: one's own) into `keyring`; its serial.
+
+    KEYCTL_GET_PERSISTENT(2const).
+    """
+    return _keyctl("get_persistent", _GET_PERSISTENT, uid & 0xFFFFFFFF, keyring)
+
+
+class PkeyLimits(NamedTuple):
+    """struct keyctl_pkey_query: key size in bits, the rest in bytes."""
+
+    supported_ops: int
+    key_size: int
+    max_data_size: int
+    max_sig_size: int
+    max_enc_size: int
+    max_dec_size: int
+
+
+_PKEY_LIMITS = struct.Struct("=II4H40x")
+_PKEY_PARAMS = struct.Struct("=iII28x")
+
+
+def pkey_query(serial: int, info: str) -> PkeyLimits:
+    """What an asymmetric key can do.  KEYCTL_PKEY_QUERY(2const)."""
+    answer = bytearray(_PKEY_LIMITS.size)
+    text = _text(info)
+    _keyctl("pkey_query", _PKEY_QUERY, serial, 0, _address(text), _address(answer))
+    return PkeyLimits(*_PKEY_LIMITS.unpack(answer))
+
+
+def _pkey(operation: str, code: int, serial: int, info: bytes, data: bytes, size: int) -> bytes:
+    result = bytearray(size)
+    params = _PKEY_PARAMS.pack(serial, len(data), size)
+    length = _keyctl(
+        operation, code, _address(params), _address(info), _address(data), _address(result)
+    )
+    return bytes(memoryview(result)[:length])
+
+
+def pkey_sign(serial: int, info: str, digest: bytes, max_sig_size: int) -> bytes:
+    """Sign a digest.  KEYCTL_PKEY_SIGN(2const).
+
+    The kernel writes the whole signature whatever size it is told, so `max_sig_size` must come
+    from pkey_query: a smaller buffer would be overrun.
+    """
+    return _pkey("pkey_sign", _PKEY_SIGN, serial, _text(info), digest, max_sig_size)
+
+
+def pkey_encrypt(serial: int, info: str, data: bytes, max_enc_size: int) -> bytes:
+    """Encrypt with the public half.  KEYCTL_PKEY_ENCRYPT(2const); size as for pkey_sign."""
+    return _pkey("pkey_encrypt", _PKEY_ENCRYPT, serial, _text(info), data, max_enc_size)
