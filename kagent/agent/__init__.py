@@ -1,0 +1,1 @@
+"""The front: serves clients, decides, and holds nothing that is secret."""

@@ -1,0 +1,78 @@
+"""One client: frames in, frames out, in order."""
+
+from __future__ import annotations
+
+import socket
+import struct
+
+import trio
+
+from .. import log
+from ..protocol.messages import HEADER_LENGTH, MAX_PAYLOAD, Failure, Type, encode
+from .requests import Peer, Requests
+
+_HEADER = struct.Struct(">IB")
+_CARRIES_PRIVATE_KEY = (Type.ADD_IDENTITY, Type.ADD_ID_CONSTRAINED)
+
+
+class Disconnected(Exception):
+    """The client went away, or sent what ends the connection."""
+
+
+class Connection:
+    """Reads five header bytes of a frame first, since a private key may follow.
+
+    Such a body is never read here: the loader passes the socket on to a worker.
+    """
+
+    def __init__(self, client: socket.socket, requests: Requests) -> None:
+        self._client = client
+        self._requests = requests
+        self._peer = Peer()
+
+    async def serve(self) -> None:
+        """Answer until the client goes.  Nothing that it sends raises from here."""
+        with self._client:
+            try:
+                while True:
+                    await self._serve_one()
+            except (Disconnected, OSError) as error:
+                if str(error):
+                    log.debug(f"connection ended: {error}")
+
+    async def _serve_one(self) -> None:
+        # Waiting even where data is there already gives other clients their turn.
+        await trio.lowlevel.wait_readable(self._client)
+        length, kind = _HEADER.unpack(await self._receive(HEADER_LENGTH))
+        if not 1 <= length <= MAX_PAYLOAD:
+            raise Disconnected(f"a message of {length} bytes")
+        if kind in _CARRIES_PRIVATE_KEY:
+            answer = await self._requests.add(self._peer, self._client, kind, length - 1)
+            if answer is None:
+                await self._send(encode(Failure()))
+                raise Disconnected("lost in the middle of a key")
+        else:
+            payload = bytes((kind,)) + await self._receive(length - 1)
+            answer = await self._requests.answer(self._peer, payload)
+        await self._send(encode(answer))
+
+    async def _receive(self, length: int) -> bytes:
+        chunks = []
+        while length:
+            try:
+                chunk = self._client.recv(length)
+            except BlockingIOError:
+                await trio.lowlevel.wait_readable(self._client)
+                continue
+            if not chunk:
+                raise Disconnected
+            chunks.append(chunk)
+            length -= len(chunk)
+        return b"".join(chunks)
+
+    async def _send(self, frame: bytes) -> None:
+        while frame:
+            try:
+                frame = frame[self._client.send(frame) :]
+            except BlockingIOError:
+                await trio.lowlevel.wait_writable(self._client)

@@ -1,0 +1,150 @@
+"""What each request does: check, do, answer.  A handler a message."""
+
+from __future__ import annotations
+
+import socket
+from dataclasses import dataclass
+
+import trio
+
+from .. import log
+from ..custody import kernel
+from ..custody.anchor import Anchor
+from ..keeper.jobs import Loaded, Refused
+from ..keyctl import KernelKeyError
+from ..protocol.messages import (
+    Extension,
+    ExtensionResponse,
+    Failure,
+    IdentitiesAnswer,
+    Identity,
+    Message,
+    RemoveAllIdentities,
+    RemoveAllRsaIdentities,
+    RemoveIdentity,
+    RequestIdentities,
+    SignFlags,
+    SignRequest,
+    SignResponse,
+    Success,
+    decode,
+)
+from ..protocol.publickey import PublicKey
+from ..protocol.wire import TEXT, ProtocolError
+from .loader import Loader
+
+# Why the last request on this connection was refused: FAILURE has no room for a reason.
+EXPLAIN = "explain@kagent"
+
+
+class Refusal(Exception):
+    """The request is answered with FAILURE; the text goes to the log and to who asks."""
+
+
+@dataclass
+class Peer:
+    """What is remembered of a client, as long as it is connected."""
+
+    refusal: str = ""
+
+    def refuse(self, reason: str) -> Failure:
+        """Keep the reason, and answer with FAILURE."""
+        self.refusal = reason
+        log.warning(f"refused: {reason}")
+        return Failure()
+
+
+class Requests:
+    """Answers the requests of all clients."""
+
+    def __init__(self, loader: Loader) -> None:
+        self._loader = loader
+
+    async def add(
+        self, peer: Peer, client: socket.socket, message_type: int, body_length: int
+    ) -> Message | None:
+        """ADD_IDENTITY and ADD_ID_CONSTRAINED, whose bodies a worker reads.
+
+        None if the connection is out of step with its client and must end.
+        """
+        answer = await self._loader.load(client, message_type, body_length)
+        if isinstance(answer, Loaded):
+            identity = answer.identity
+            fingerprint = PublicKey.parse(identity.blob).fingerprint()
+            log.info(f"holding {fingerprint} {identity.comment} ({identity.custody})")
+            return Success()
+        if isinstance(answer, Refused):
+            return peer.refuse(answer.reason)
+        peer.refuse("the key could not be read: the client stalled, or the loader died")
+        return None
+
+    async def answer(self, peer: Peer, payload: bytes) -> Message:
+        """Every other request."""
+        try:
+            return await self._carry_out(peer, decode(payload))
+        except (Refusal, ProtocolError) as error:
+            return peer.refuse(str(error))
+        except KernelKeyError as error:
+            return peer.refuse(f"the kernel refused: {error}")
+
+    async def _carry_out(self, peer: Peer, message: Message) -> Message:
+        match message:
+            case SignRequest():
+                return await _sign(message)
+            case RequestIdentities():
+                return _list()
+            case RemoveIdentity(blob):
+                return _remove(blob)
+            case RemoveAllIdentities() | RemoveAllRsaIdentities():
+                return _remove_all()
+            case Extension("explain@kagent"):
+                return ExtensionResponse(EXPLAIN, TEXT.write(peer.refusal))
+            case Extension(name):
+                raise Refusal(f"unknown extension {name[:64]!r}")
+            case _:
+                raise Refusal(f"{message.type.name} is not supported yet")
+
+
+def _list() -> Message:
+    anchor = Anchor.find()
+    held = anchor.identities() if anchor else []
+    return IdentitiesAnswer(tuple(Identity(one.blob, one.comment) for one in held))
+
+
+async def _sign(request: SignRequest) -> Message:
+    algorithm = _signature_algorithm(request)
+    anchor = Anchor.find()
+    found = anchor.identity(request.blob) if anchor else None
+    if found is None:
+        raise Refusal("no such key")
+    _, key = found
+    return SignResponse(await trio.to_thread.run_sync(kernel.sign, key, algorithm, request.data))
+
+
+def _signature_algorithm(request: SignRequest) -> str:
+    """RFC 9987 section 3.6.1; both flags at once mean SHA-256, as in ssh-agent."""
+    key_type = PublicKey.parse(request.blob).plain_type
+    unknown = request.flags & ~(SignFlags.RSA_SHA2_256 | SignFlags.RSA_SHA2_512)
+    if unknown:
+        raise Refusal(f"unknown signature flags {unknown:#x}")
+    if key_type == "ssh-rsa" and request.flags & SignFlags.RSA_SHA2_256:
+        return "rsa-sha2-256"
+    if key_type == "ssh-rsa" and request.flags & SignFlags.RSA_SHA2_512:
+        return "rsa-sha2-512"
+    return key_type
+
+
+def _remove(blob: bytes) -> Message:
+    anchor = Anchor.find()
+    if anchor is None or not anchor.remove(blob):
+        raise Refusal("no such key")
+    log.info("a key was removed")
+    return Success()
+
+
+def _remove_all() -> Message:
+    anchor = Anchor.find()
+    if anchor is not None:
+        anchor.remove_all()
+    log.info("all keys were removed")
+    return Success()

@@ -1,0 +1,187 @@
+"""kagent: ssh-agent's command line."""
+
+from __future__ import annotations
+
+import getopt
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+from .. import __version__, confine, log
+from ..keeper.listener import Listener, remove_stale
+from ..keyctl import KernelKeyError, session_keyring
+
+_USAGE = """\
+usage: kagent [-c | -s] [-DdTU] [-a bind_address] [-E fingerprint_hash]
+              [-O option] [-P allowed_providers] [-t life]
+       kagent [-TU] [-a bind_address] [-E fingerprint_hash] [-O option]
+              [-P allowed_providers] [-t life] command [arg ...]
+       kagent [-c | -s] -k
+       kagent -u
+       kagent -V
+"""
+_NOT_YET = {"-E", "-O", "-P", "-t"}
+
+
+def main() -> int:
+    """The console script; its exit code."""
+    options = _Options(sys.argv[1:])
+    if options.version:
+        sys.stderr.write(f"kagent {__version__}\n")
+        return 0
+    if options.kill:
+        return _kill(options.csh)
+    if options.clean:
+        remove_stale(of_all_hosts=options.clean > 1)
+        print("Deleted stale agent sockets in ~/.ssh/agent")
+        return 0
+    log.configure(to_stderr=True, verbose=options.debug)
+    listener = _listen(options)
+    if options.foreground:
+        print(_assignment("SSH_AUTH_SOCK", _quoted(listener.path), options.csh))
+        print(f"echo Agent pid {os.getpid()};", flush=True)
+        return _keep(listener, options)
+    return _start_in_background(listener, options)
+
+
+def _usage() -> NoReturn:
+    sys.stderr.write(_USAGE)
+    sys.exit(1)
+
+
+def _fail(text: str) -> NoReturn:
+    sys.stderr.write(f"{text}\n")
+    sys.exit(1)
+
+
+class _Options:
+    """The command line, checked as ssh-agent checks it."""
+
+    def __init__(self, arguments: list[str]) -> None:
+        try:
+            given, self.command = getopt.getopt(arguments, "cDdksTuUVE:a:O:P:t:")
+        except getopt.GetoptError as error:
+            missing = "requires argument" in error.msg
+            what = "option requires an argument" if missing else "unknown option"
+            sys.stderr.write(f"{what} -- {error.opt}\n")
+            _usage()
+        letters = [letter for letter, _ in given]
+        for letter in letters:
+            if letter in _NOT_YET:
+                _fail(f"kagent: {letter} is not supported yet; nothing was started")
+        self.address = dict(given).get("-a")
+        self.csh = "-c" in letters
+        self.debug = "-d" in letters
+        self.foreground = self.debug or "-D" in letters
+        self.kill = "-k" in letters
+        self.in_tmp = "-T" in letters
+        self.keep_stale = "-U" in letters
+        self.clean = letters.count("-u")
+        self.version = "-V" in letters
+        if (self.csh and "-s" in letters) or letters.count("-d") + letters.count("-D") > 1:
+            _usage()
+        if self.command and {"-c", "-k", "-s", "-d", "-D", "-u"}.intersection(letters):
+            _usage()
+        if not self.command and "-s" not in letters:
+            self.csh = self.csh or os.environ.get("SHELL", "").endswith("csh")
+
+
+def _assignment(name: str, value: str, csh: bool) -> str:
+    return f"setenv {name} {value};" if csh else f"{name}={value}; export {name};"
+
+
+def _quoted(path: str) -> str:
+    """As ssh-agent quotes a path for the shell that evaluates its output."""
+    escaped = "".join(f"\\{c}" if c in "\\'\"" else c for c in path)
+    return f'"{escaped}"' if " " in path or "\t" in path else escaped
+
+
+def _kill(csh: bool) -> int:
+    text = os.environ.get("SSH_AGENT_PID")
+    if text is None:
+        _fail("SSH_AGENT_PID not set, cannot kill agent")
+    try:
+        pid = int(text, 10)
+    except ValueError:
+        pid = None
+    if pid is None or not 2 <= pid < 2**31:
+        why = "invalid" if pid is None else "too small" if pid < 2 else "too large"
+        _fail(f'SSH_AGENT_PID="{text}", which is not a good PID: {why}')
+    try:
+        os.kill(pid, signal.SIGTERM)
+    except OSError as error:
+        _fail(f"kill: {error.strerror}")
+    unset = "unsetenv" if csh else "unset"
+    print(f"{unset} SSH_AUTH_SOCK;\n{unset} SSH_AGENT_PID;\necho Agent pid {pid} killed;")
+    return 0
+
+
+def _listen(options: _Options) -> Listener:
+    try:
+        # Asked before anything is started, so that the user is told here and not in a log.
+        session_keyring()
+        if options.address is not None:
+            return Listener(options.address)
+        if options.in_tmp:
+            return Listener.in_tmp()
+        if not options.keep_stale:
+            remove_stale(of_all_hosts=False)
+        return Listener.in_home()
+    except KernelKeyError as error:
+        _fail(f"kagent: {error}")
+    except OSError as error:
+        place = options.address or "the agent's socket"
+        _fail(f"kagent: cannot bind to {place}: {error.strerror or error}")
+
+
+def _start_in_background(listener: Listener, options: _Options) -> int:
+    parent = os.pidfd_open(os.getpid()) if options.command else None
+    agent = os.fork()
+    if agent == 0:
+        # The command's process is this one's parent, and stays so over the exec.
+        _enter_background()
+        code = _keep(listener, options, command=parent)
+        os._exit(code)
+    listener.socket.close()
+    if not options.command:
+        print(_assignment("SSH_AUTH_SOCK", _quoted(listener.path), options.csh))
+        print(_assignment("SSH_AGENT_PID", str(agent), options.csh))
+        print(f"echo Agent pid {agent};")
+        return 0
+    os.environ["SSH_AUTH_SOCK"] = listener.path
+    os.environ["SSH_AGENT_PID"] = str(agent)
+    try:
+        os.execvp(options.command[0], options.command)  # noqa: S606, the user's own command
+    except OSError as error:
+        _fail(f"{options.command[0]}: {error.strerror}")
+
+
+def _enter_background() -> None:
+    os.setsid()
+    os.chdir("/")
+    null = os.open(os.devnull, os.O_RDWR)
+    for descriptor in (0, 1, 2):
+        os.dup2(null, descriptor)
+    os.close(null)
+    log.configure(to_stderr=False, verbose=False)
+
+
+def _keep(listener: Listener, options: _Options, command: int | None = None) -> int:
+    from ..keeper.keeper import Keeper
+
+    confine.forbid_inspection()
+    confine.set_name("kagent-keeper")
+    front_options: Sequence[str] = ["stderr"] if options.foreground else []
+    if options.debug:
+        front_options = ["stderr", "debug"]
+    keeper = Keeper(listener.socket, front_options)
+    try:
+        return keeper.run(ignore_interrupt=not options.foreground, command=command)
+    finally:
+        listener.remove()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Where a private key lives and how it signs."""

@@ -1,0 +1,110 @@
+"""The agent's socket: where it is by default, who may open it, what is left behind and cleaned up.
+
+Paths and modes are those of OpenSSH 10.1 and later, so that `ssh-agent -u` and `kagent -u` each
+clean up after both.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import pwd
+import socket
+import stat
+import time
+from pathlib import Path
+
+from .. import log
+
+_BACKLOG = 128
+_LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
+_STALE_AFTER = 3600.0  # seconds; a younger socket may be about to be listened on
+
+
+def _letters(data: bytes) -> str:
+    return "".join(_LETTERS[byte % len(_LETTERS)] for byte in data)
+
+
+def _host_mark() -> str:
+    # A home directory may be shared between machines; each cleans up its own sockets.
+    return _letters(hashlib.sha512(os.uname().nodename.encode()).digest()[:10])
+
+
+def _socket_directory() -> Path:
+    home = os.environ.get("HOME") or pwd.getpwuid(os.getuid()).pw_dir
+    return Path(home, ".ssh", "agent")
+
+
+class Listener:
+    """A listening socket that only this user can open, and the path that it has made for it."""
+
+    def __init__(self, path: str, directory: str | None = None) -> None:
+        """Listen at `path`; `directory` was made for it and goes with it.  Raises OSError."""
+        self.path = path
+        self._directory = directory
+        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        mask = os.umask(0o177)
+        try:
+            self.socket.bind(path)
+            self.socket.listen(_BACKLOG)
+        finally:
+            os.umask(mask)
+
+    @classmethod
+    def in_home(cls) -> Listener:
+        """At ~/.ssh/agent/s.HOST.agent.RANDOM, the default.  Raises OSError."""
+        directory = _socket_directory()
+        for part in (directory.parent, directory):
+            try:
+                part.mkdir(0o700)
+            except FileExistsError:
+                pass
+        while True:
+            name = f"s.{_host_mark()}.agent.{_letters(os.urandom(10))}"
+            try:
+                return cls(str(directory / name))
+            except OSError as error:
+                if error.errno != errno.EADDRINUSE:
+                    raise
+
+    @classmethod
+    def in_tmp(cls) -> Listener:
+        """In a new directory of $TMPDIR: kagent -T.  Raises OSError."""
+        base = os.environ.get("TMPDIR", "/tmp")  # noqa: S108, the directory made there is private
+        directory = f"{base}/ssh-{_letters(os.urandom(12))}"
+        os.mkdir(directory, 0o700)
+        return cls(f"{directory}/agent.{os.getpid()}", directory)
+
+    def remove(self) -> None:
+        """Take the path away again, if it is there."""
+        try:
+            os.unlink(self.path)
+            if self._directory is not None:
+                os.rmdir(self._directory)
+        except OSError as error:
+            log.debug(f"cleaning up: {error}")
+
+
+def remove_stale(*, of_all_hosts: bool) -> None:
+    """Remove sockets under ~/.ssh/agent that nobody listens on any more."""
+    mark = "" if of_all_hosts else f"s.{_host_mark()}."
+    try:
+        entries = list(_socket_directory().iterdir())
+    except OSError:
+        return
+    for path in entries:
+        try:
+            about = path.lstat()
+            old = about.st_mtime < time.time() - _STALE_AFTER
+            if stat.S_ISSOCK(about.st_mode) and old and path.name.startswith(mark):
+                _remove_unless_answered(path)
+        except OSError as error:
+            log.debug(f"{path}: {error}")
+
+
+def _remove_unless_answered(path: Path) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.setblocking(False)
+        if probe.connect_ex(str(path)) in (errno.ECONNREFUSED, errno.ENOENT):
+            path.unlink()

@@ -1,0 +1,63 @@
+"""Where kagent says what it does: standard error with -d and -D, else the system log.
+
+Not the logging package: its import would be a quarter of the time in which kagent starts.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import syslog
+
+_LABELS = {
+    syslog.LOG_DEBUG: "debug: ",
+    syslog.LOG_INFO: "",
+    syslog.LOG_WARNING: "warning: ",
+    syslog.LOG_ERR: "error: ",
+}
+_to_stderr = True
+_threshold = syslog.LOG_INFO
+
+
+def configure(*, to_stderr: bool, verbose: bool) -> None:
+    """Choose where lines go, and whether debug lines are among them."""
+    global _to_stderr, _threshold
+    _to_stderr = to_stderr
+    _threshold = syslog.LOG_DEBUG if verbose else syslog.LOG_INFO
+    if not to_stderr:
+        syslog.openlog("kagent", syslog.LOG_PID, syslog.LOG_AUTH)
+
+
+def _write(level: int, text: str) -> None:
+    if level > _threshold:
+        return
+    # What a client sent may be in the text: it must not forge a line or drive a terminal.
+    line = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    line = _LABELS[level] + line.encode("utf-8", "backslashreplace").decode()
+    if not _to_stderr:
+        syslog.syslog(level, line)
+        return
+    try:
+        os.write(sys.stderr.fileno(), f"kagent[{os.getpid()}]: {line}\n".encode())
+    except (OSError, ValueError):
+        pass  # nobody is left to read it
+
+
+def debug(text: str) -> None:
+    """For who looks for a fault: only with -d."""
+    _write(syslog.LOG_DEBUG, text)
+
+
+def info(text: str) -> None:
+    """What happened."""
+    _write(syslog.LOG_INFO, text)
+
+
+def warning(text: str) -> None:
+    """What was refused or mended."""
+    _write(syslog.LOG_WARNING, text)
+
+
+def error(text: str) -> None:
+    """What went wrong in kagent itself."""
+    _write(syslog.LOG_ERR, text)
