@@ -1,0 +1,69 @@
+"""Public keys against what ssh-keygen says of the same file."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kagent.protocol.publickey import PublicKey, UnknownKeyType, parse_line
+from kagent.protocol.wire import TEXT, ProtocolError
+
+KEYS = [
+    ("rsa", "1024"),
+    ("rsa", "2048"),
+    ("ecdsa", "256"),
+    ("ecdsa", "384"),
+    ("ecdsa", "521"),
+    ("ed25519", "256"),
+]
+
+
+def keygen(*arguments: str) -> str:
+    done = subprocess.run(["ssh-keygen", *arguments], check=True, capture_output=True, text=True)
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("keys")
+    for kind, bits in KEYS:
+        path = str(folder / f"{kind}{bits}")
+        keygen("-q", "-t", kind, "-b", bits, "-N", "", "-C", f"a {kind} key", "-f", path)
+    keygen("-q", "-t", "ed25519", "-N", "", "-f", str(folder / "ca"))
+    for kind, bits in KEYS:
+        path = str(folder / f"{kind}{bits}.pub")
+        keygen("-q", "-s", str(folder / "ca"), "-I", "me", "-n", "root", "-z", "7", path)
+    return folder
+
+
+@pytest.mark.parametrize("suffix", [".pub", "-cert.pub"])
+@pytest.mark.parametrize("kind,bits", KEYS)
+def test_a_key_is_what_ssh_keygen_says(folder: Path, kind: str, bits: str, suffix: str) -> None:
+    path = folder / f"{kind}{bits}{suffix}"
+    key, comment = parse_line(path.read_text())
+    for hash_name in ("sha256", "sha512", "md5"):
+        told = keygen("-l", "-E", hash_name, "-f", str(path)).strip()
+        assert f"{key.bits} {key.fingerprint(hash_name)} {comment} ({key.kind})" == told
+    assert f"{key.line()} {comment}" == path.read_text().strip()
+    if suffix == "-cert.pub":
+        assert key.certificate is not None
+        assert (key.certificate.key_id, key.certificate.serial) == ("me", 7)
+        assert key.plain_blob == parse_line((folder / f"{kind}{bits}.pub").read_text())[0].blob
+
+
+@given(st.binary(max_size=200))
+def test_a_rubbish_blob_is_a_protocol_error(blob: bytes) -> None:
+    for data in (blob, TEXT.write("ssh-rsa") + blob, TEXT.write("ssh-ed25519") + blob):
+        try:
+            PublicKey.parse(data)
+        except ProtocolError:
+            pass
+
+
+def test_an_unknown_type_is_told_from_damage() -> None:
+    with pytest.raises(UnknownKeyType):
+        PublicKey.parse(TEXT.write("ssh-future"))
