@@ -1,0 +1,117 @@
+"""Boots a kernel under qemu over this machine's files and runs a command in it."""
+
+from __future__ import annotations
+
+import lzma
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from .kernels import Kernel
+
+HERE = Path(__file__).parent
+CHECKOUT = HERE.parent.parent
+_DRIVERS = ("virtio_pci", "9p", "9pnet_virtio", "overlay")
+
+
+class MachineError(Exception):
+    """The machine ended without telling how the command did."""
+
+
+def run(kernel: Kernel, command: Sequence[str], exchange: Path, seconds: float) -> int:
+    """Run `command` as root in a machine; its exit code.
+
+    Its output goes to ours as it comes.  `exchange` is the one folder that both see, at
+    /run/machine there.  Raises MachineError, subprocess.TimeoutExpired.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        initramfs = Path(folder, "initramfs")
+        initramfs.write_bytes(_initramfs(kernel))
+        shutil.copy(HERE / "start", exchange)
+        Path(exchange, "environment").write_text(
+            f"MODULES={shlex.quote(str(kernel.modules))}\nCHECKOUT={shlex.quote(str(CHECKOUT))}\n"
+        )
+        Path(exchange, "command").write_text(f"{shlex.join(command)}\n")
+        sys.stdout.flush()
+        done = subprocess.run(
+            _qemu(kernel, initramfs, exchange),
+            stdin=subprocess.DEVNULL,
+            timeout=seconds,
+        )
+    if done.returncode % 2 == 0:
+        raise MachineError(f"the machine broke off (qemu's exit code is {done.returncode})")
+    return done.returncode >> 1
+
+
+def _qemu(kernel: Kernel, initramfs: Path, exchange: Path) -> list[str]:
+    share = "local,security_model=none,multidevs=remap"
+    return [
+        "qemu-system-x86_64",
+        *("-machine", "q35", "-cpu", "max", "-accel", "tcg,thread=multi,tb-size=512"),
+        *("-smp", "2", "-m", "3G", "-nodefaults", "-no-reboot", "-display", "none"),
+        *("-chardev", "stdio,id=console,signal=off", "-serial", "chardev:console"),
+        *("-device", "isa-debug-exit,iobase=0xf4,iosize=1"),
+        *("-device", "virtio-rng-pci"),
+        *("-fsdev", f"{share},id=host,path=/,readonly=on"),
+        *("-device", "virtio-9p-pci,fsdev=host,mount_tag=host"),
+        *("-fsdev", f"{share},id=exchange,path={exchange}"),
+        *("-device", "virtio-9p-pci,fsdev=exchange,mount_tag=exchange"),
+        *("-kernel", str(kernel.image), "-initrd", str(initramfs)),
+        *("-append", "console=ttyS0 quiet loglevel=3 panic=-1 random.trust_cpu=on rdinit=/init"),
+    ]
+
+
+def _initramfs(kernel: Kernel) -> bytes:
+    busybox = shutil.which("busybox")
+    if busybox is None:
+        raise MachineError("busybox is missing: apt-get install busybox-static")
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        for name in ("bin", "dev", "proc", "modules"):
+            (root / name).mkdir()
+        shutil.copy(busybox, root / "bin/busybox")
+        shutil.copy(HERE / "init", root / "init")
+        (root / "init").chmod(0o755)
+        (root / "bin/sh").symlink_to("busybox")
+        for number, module in enumerate(_with_dependencies(kernel)):
+            (root / f"modules/{number:02}.ko").write_bytes(_unpacked(module))
+        names = "".join(f"{path.relative_to(root)}\n" for path in sorted(root.rglob("*")))
+        packed = subprocess.run(
+            [busybox, "cpio", "-o", "-H", "newc"],
+            input=names.encode(),
+            cwd=root,
+            check=True,
+            capture_output=True,
+        )
+    return packed.stdout
+
+
+def _with_dependencies(kernel: Kernel) -> Iterator[Path]:
+    """The drivers' files, each after what it needs; what is built in has none."""
+    folder = kernel.modules / kernel.release
+    needs = {}
+    for line in (folder / "modules.dep").read_text().splitlines():
+        module, _, wanted = line.partition(":")
+        needs[module] = wanted.split()
+    by_name = {Path(module).name.split(".")[0].replace("-", "_"): module for module in needs}
+    done: list[str] = []
+    for driver in _DRIVERS:
+        if driver in by_name:
+            # modules.dep lists a module's needs with the deepest last.
+            done += [*reversed(needs[by_name[driver]]), by_name[driver]]
+    return (folder / module for module in dict.fromkeys(done))
+
+
+def _unpacked(module: Path) -> bytes:
+    if module.suffix == ".xz":
+        return lzma.decompress(module.read_bytes())
+    if module.suffix == ".zst":
+        return subprocess.run(
+            ["zstd", "-dc", module], check=True, capture_output=True
+        ).stdout
+    return module.read_bytes()
