@@ -28,7 +28,7 @@ class Connection:
     def __init__(self, client: socket.socket, requests: Requests) -> None:
         self._client = client
         self._requests = requests
-        self._peer = Peer()
+        self._peer = Peer(client)
 
     async def serve(self) -> None:
         """Answer until the client goes.  Nothing that it sends raises from here."""
@@ -47,14 +47,13 @@ class Connection:
         if not 1 <= length <= MAX_PAYLOAD:
             raise Disconnected(f"a message of {length} bytes")
         if kind in _CARRIES_PRIVATE_KEY:
-            answer = await self._requests.add(self._peer, self._client, kind, length - 1)
+            answer = await self._requests.add(self._peer, kind, length - 1)
+            await self._send(encode(answer or Failure()))
             if answer is None:
-                await self._send(encode(Failure()))
                 raise Disconnected("lost in the middle of a key")
         else:
             payload = bytes((kind,)) + await self._receive(length - 1)
-            answer = await self._requests.answer(self._peer, payload)
-        await self._send(encode(answer))
+            await self._send(await self._requests.answer(self._peer, payload))
 
     async def _receive(self, length: int) -> bytes:
         chunks = []

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Callable
 from dataclasses import dataclass
-
-import trio
+from functools import lru_cache
 
 from .. import log
 from ..custody import kernel
@@ -28,10 +28,12 @@ from ..protocol.messages import (
     SignResponse,
     Success,
     decode,
+    encode,
 )
 from ..protocol.publickey import PublicKey
 from ..protocol.wire import TEXT, ProtocolError
 from .loader import Loader
+from .signers import Signers
 
 # Why the last request on this connection was refused: FAILURE has no room for a reason.
 EXPLAIN = "explain@kagent"
@@ -43,8 +45,9 @@ class Refusal(Exception):
 
 @dataclass
 class Peer:
-    """What is remembered of a client, as long as it is connected."""
+    """A client, and what is remembered of it as long as it is connected."""
 
+    client: socket.socket
     refusal: str = ""
 
     def refuse(self, reason: str) -> Failure:
@@ -57,17 +60,16 @@ class Peer:
 class Requests:
     """Answers the requests of all clients."""
 
-    def __init__(self, loader: Loader) -> None:
+    def __init__(self, loader: Loader, signers: Signers) -> None:
         self._loader = loader
+        self._signers = signers
 
-    async def add(
-        self, peer: Peer, client: socket.socket, message_type: int, body_length: int
-    ) -> Message | None:
+    async def add(self, peer: Peer, message_type: int, body_length: int) -> Message | None:
         """ADD_IDENTITY and ADD_ID_CONSTRAINED, whose bodies a worker reads.
 
         None if the connection is out of step with its client and must end.
         """
-        answer = await self._loader.load(client, message_type, body_length)
+        answer = await self._loader.load(peer.client, message_type, body_length)
         if isinstance(answer, Loaded):
             identity = answer.identity
             fingerprint = PublicKey.parse(identity.blob).fingerprint()
@@ -78,19 +80,20 @@ class Requests:
         peer.refuse("the key could not be read: the client stalled, or the loader died")
         return None
 
-    async def answer(self, peer: Peer, payload: bytes) -> Message:
-        """Every other request."""
+    async def answer(self, peer: Peer, payload: bytes) -> bytes:
+        """Every other request; what is left to be sent of the answer's frame."""
         try:
-            return await self._carry_out(peer, decode(payload))
+            message = decode(payload)
+            if isinstance(message, SignRequest):
+                return await self._signers.answer(peer.client, _signature(message))
+            return encode(self._carry_out(peer, message))
         except (Refusal, ProtocolError) as error:
-            return peer.refuse(str(error))
+            return encode(peer.refuse(str(error)))
         except KernelKeyError as error:
-            return peer.refuse(f"the kernel refused: {error}")
+            return encode(peer.refuse(f"the kernel refused: {error}"))
 
-    async def _carry_out(self, peer: Peer, message: Message) -> Message:
+    def _carry_out(self, peer: Peer, message: Message) -> Message:
         match message:
-            case SignRequest():
-                return await _sign(message)
             case RequestIdentities():
                 return _list()
             case RemoveIdentity(blob):
@@ -111,25 +114,27 @@ def _list() -> Message:
     return IdentitiesAnswer(tuple(Identity(one.blob, one.comment) for one in held))
 
 
-async def _sign(request: SignRequest) -> Message:
-    algorithm = _signature_algorithm(request)
+def _signature(request: SignRequest) -> Callable[[], bytes]:
+    """Decide about a signature; what is returned makes it and its frame, in any thread."""
+    algorithm = _signature_algorithm(request.blob, request.flags)
     anchor = Anchor.find()
     found = anchor.identity(request.blob) if anchor else None
     if found is None:
         raise Refusal("no such key")
     _, key = found
-    return SignResponse(await trio.to_thread.run_sync(kernel.sign, key, algorithm, request.data))
+    return lambda: encode(SignResponse(kernel.sign(key, algorithm, request.data)))
 
 
-def _signature_algorithm(request: SignRequest) -> str:
+@lru_cache
+def _signature_algorithm(blob: bytes, flags: int) -> str:
     """RFC 9987 section 3.6.1; both flags at once mean SHA-256, as in ssh-agent."""
-    key_type = PublicKey.parse(request.blob).plain_type
-    unknown = request.flags & ~(SignFlags.RSA_SHA2_256 | SignFlags.RSA_SHA2_512)
+    key_type = PublicKey.parse(blob).plain_type
+    unknown = flags & ~(SignFlags.RSA_SHA2_256 | SignFlags.RSA_SHA2_512)
     if unknown:
         raise Refusal(f"unknown signature flags {unknown:#x}")
-    if key_type == "ssh-rsa" and request.flags & SignFlags.RSA_SHA2_256:
+    if key_type == "ssh-rsa" and flags & SignFlags.RSA_SHA2_256:
         return "rsa-sha2-256"
-    if key_type == "ssh-rsa" and request.flags & SignFlags.RSA_SHA2_512:
+    if key_type == "ssh-rsa" and flags & SignFlags.RSA_SHA2_512:
         return "rsa-sha2-512"
     return key_type
 

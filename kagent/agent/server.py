@@ -13,6 +13,7 @@ from .. import log
 from .connection import Connection
 from .loader import Loader
 from .requests import Requests
+from .signers import Signers
 
 _CREDENTIALS = struct.Struct("3i")  # struct ucred: pid, uid, gid.  unix(7)
 
@@ -21,7 +22,7 @@ async def serve(listener: socket.socket, control: socket.socket) -> None:
     """Serve on `listener` until the keeper, at the other end of `control`, is gone."""
     listener.setblocking(False)
     control.setblocking(False)
-    requests = Requests(Loader(control))
+    requests = Requests(Loader(control), Signers())
     async with trio.open_nursery() as nursery:
         nursery.start_soon(_accept, listener, requests, nursery)
         await trio.lowlevel.wait_readable(control)  # the keeper never writes: this is its end

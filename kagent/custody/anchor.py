@@ -11,6 +11,7 @@ import hashlib
 import time
 from base64 import b64encode
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from ..keyctl import (
     SESSION_KEYRING,
@@ -27,6 +28,7 @@ _PREFIX = "kagent:"
 _VERSION = 1
 
 
+@lru_cache
 def description_of(blob: bytes) -> str:
     """The description of an identity's keys: for a plain key, its fingerprint as ssh shows it.
 
@@ -48,6 +50,7 @@ class Identity(Record):
     layout = (STRING, TEXT, TEXT, UINT64, BYTE)
 
     @classmethod
+    @lru_cache
     def parse(cls, payload: bytes) -> Identity:
         """Read a record.  Raises ProtocolError for a damaged one, or one of another version."""
         if payload[-1:] != bytes((_VERSION,)):

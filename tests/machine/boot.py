@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import lzma
-import os
 import shlex
 import shutil
 import subprocess
@@ -111,7 +110,5 @@ def _unpacked(module: Path) -> bytes:
     if module.suffix == ".xz":
         return lzma.decompress(module.read_bytes())
     if module.suffix == ".zst":
-        return subprocess.run(
-            ["zstd", "-dc", module], check=True, capture_output=True
-        ).stdout
+        return subprocess.run(["zstd", "-dc", module], check=True, capture_output=True).stdout
     return module.read_bytes()

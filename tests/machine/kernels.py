@@ -95,9 +95,7 @@ def _private_apt(suite: str, folder: Path) -> list[str]:
         capture_output=True,
         text=True,
     )
-    sites = [
-        line.split()[0] for line in told.stdout.splitlines() if line.endswith("Debian Debian")
-    ]
+    sites = [line.split()[0] for line in told.stdout.splitlines() if line.endswith("Debian Debian")]
     keys = "/usr/share/keyrings/debian-archive-keyring.gpg"
     if not sites or not Path(keys).exists():
         raise LookupError("this machine's apt knows no Debian mirror")

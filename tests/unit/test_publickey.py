@@ -41,7 +41,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("suffix", [".pub", "-cert.pub"])
-@pytest.mark.parametrize("kind,bits", KEYS)
+@pytest.mark.parametrize(("kind", "bits"), KEYS)
 def test_a_key_is_what_ssh_keygen_says(folder: Path, kind: str, bits: str, suffix: str) -> None:
     path = folder / f"{kind}{bits}{suffix}"
     key, comment = parse_line(path.read_text())
