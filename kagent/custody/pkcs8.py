@@ -67,6 +67,14 @@ def load(named: NamedPrivateKey, description: str, keyring: Keyring) -> Asymmetr
     return key
 
 
+def probe(keyring: Keyring) -> None:
+    """Load a throwaway key into `keyring`, sign with it and drop it.  Raises Refused."""
+    private = rsa.generate_private_key(65537, 2048).private_numbers()
+    public = private.public_numbers
+    key = RsaPrivateKey(public.n, public.e, private.d, private.iqmp, private.p, private.q)
+    keyring.unlink(load(NamedPrivateKey("ssh-rsa", key), "kagent:throwaway", keyring))
+
+
 def _rsa(key: RsaPrivateKey) -> rsa.RSAPrivateKey:
     try:
         return rsa.RSAPrivateNumbers(

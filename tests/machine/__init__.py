@@ -1,4 +1,4 @@
-"""A virtual machine with a Debian kernel, over this machine's own files, to run tests in.
+"""This machine made ready for kagent, and a virtual one over its files with a kernel that signs.
 
 Standard library only: it runs before anything is installed.
 """

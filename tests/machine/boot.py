@@ -11,10 +11,10 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from .environment import CHECKOUT, cache_directory
 from .kernels import Kernel
 
 HERE = Path(__file__).parent
-CHECKOUT = HERE.parent.parent
 _DRIVERS = ("virtio_pci", "9p", "9pnet_virtio", "overlay")
 
 
@@ -33,7 +33,9 @@ def run(kernel: Kernel, command: Sequence[str], exchange: Path, seconds: float) 
         initramfs.write_bytes(_initramfs(kernel))
         shutil.copy(HERE / "start", exchange)
         Path(exchange, "environment").write_text(
-            f"MODULES={shlex.quote(str(kernel.modules))}\nCHECKOUT={shlex.quote(str(CHECKOUT))}\n"
+            f"MODULES={shlex.quote(str(kernel.modules))}\n"
+            f"CHECKOUT={shlex.quote(str(CHECKOUT))}\n"
+            f"CACHE={shlex.quote(str(cache_directory()))}\n"
         )
         Path(exchange, "command").write_text(f"{shlex.join(command)}\n")
         sys.stdout.flush()

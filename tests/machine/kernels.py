@@ -10,8 +10,11 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from .environment import cache_directory
+
 # Debian release (or release's section) that has the kernel of that version.
 SUITES = {"6.1": "bookworm", "6.12": "trixie", "7.2": "sid"}
+DEFAULT = ("6.1", "6.12")
 
 
 @dataclass(frozen=True)
@@ -31,13 +34,6 @@ class Kernel:
         """The folder to be seen as /lib/modules."""
         merged = self.tree / "usr/lib/modules"
         return merged if merged.exists() else self.tree / "lib/modules"
-
-
-def cache_directory() -> Path:
-    """Where downloads and environments are kept from one run to the next."""
-    if os.getuid() == 0:
-        return Path("/var/cache/kagent")
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "kagent"
 
 
 def kernel(version: str) -> Kernel:

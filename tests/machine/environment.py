@@ -1,0 +1,98 @@
+"""This machine made ready: Debian packages, and a Python of our own with what kagent needs."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+CHECKOUT = Path(__file__).parent.parent.parent
+
+# Command -> the Debian package that has it.
+PACKAGES = {
+    "git": "git",
+    "keyctl": "keyutils",
+    "openssl": "openssl",
+    "ssh": "openssh-client",
+    "sshd": "openssh-server",
+}
+MACHINE_PACKAGES = {
+    "busybox": "busybox-static",
+    "depmod": "kmod",
+    "qemu-system-x86_64": "qemu-system-x86",
+    "zstd": "zstd",
+}
+
+
+class SetUpError(Exception):
+    """This machine can't be made ready; the text says what to do about it."""
+
+
+def cache_directory() -> Path:
+    """Where downloads and environments are kept from one run to the next."""
+    if os.getuid() == 0:
+        return Path("/var/cache/kagent")
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "kagent"
+
+
+def install(packages: dict[str, str]) -> None:
+    """Install the packages of those commands that are missing.  Raises SetUpError."""
+    path = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
+    missing = [name for command, name in packages.items() if not shutil.which(command, path=path)]
+    if missing:
+        _apt_install(missing)
+
+
+def _apt_install(packages: list[str]) -> None:
+    command = ["apt-get", "install", "-y", "--no-install-recommends", *packages]
+    if os.getuid() != 0 or not shutil.which("apt-get"):
+        raise SetUpError(f"this is missing, and I can't install it: {' '.join(command)}")
+    print(f"installing {' '.join(packages)}", flush=True)
+    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    for step in (["apt-get", "update"], command):
+        told = subprocess.run(step, env=environment, capture_output=True, text=True)
+    if told.returncode:
+        raise SetUpError(f"{' '.join(command)} failed:\n{told.stderr}")
+
+
+def python_with(name: str, *requirements: str) -> Path:
+    """A Python of its own with `requirements`, made if it isn't there.  Raises SetUpError.
+
+    It is made anew when pyproject.toml changes.
+    """
+    base = _base_python()
+    marks = (str(CHECKOUT), str(base), *requirements)
+    digest = hashlib.sha256("\n".join(marks).encode())
+    digest.update((CHECKOUT / "pyproject.toml").read_bytes())
+    home = cache_directory() / "python" / f"{name}-{digest.hexdigest()[:16]}"
+    python = home / "bin/python"
+    done = home / "done"
+    if not done.exists():
+        print(f"making {home} (once)", flush=True)
+        _run([base, "-m", "venv", "--clear", home])
+        _run([python, "-m", "pip", "install", "-q", *requirements])
+        done.touch()
+    return python
+
+
+def _base_python() -> Path:
+    # An ordinary user must be able to run it too: the system's rather than one of root's home.
+    for candidate in ("/usr/bin/python3", sys.executable):
+        probe = "import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))"
+        if subprocess.run([candidate, "-c", probe], capture_output=True).returncode == 0:
+            return Path(candidate)
+    if Path("/usr/bin/apt-get").exists() and os.getuid() == 0:
+        _apt_install(["python3-venv"])
+        return Path("/usr/bin/python3")
+    raise SetUpError("a Python of 3.11 or later with venv is missing: apt-get install python3-venv")
+
+
+def _run(command: Iterable[str | Path]) -> None:
+    words = [str(word) for word in command]
+    told = subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    if told.returncode:
+        raise SetUpError(f"{' '.join(words)} failed:\n{told.stdout}{told.stderr}")
