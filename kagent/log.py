@@ -28,12 +28,16 @@ def configure(*, to_stderr: bool, verbose: bool) -> None:
         syslog.openlog("kagent", syslog.LOG_PID, syslog.LOG_AUTH)
 
 
+def printable(text: str) -> str:
+    """What others have sent, so that it can't forge a line or drive a terminal."""
+    line = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    return line.encode("utf-8", "backslashreplace").decode()
+
+
 def _write(level: int, text: str) -> None:
     if level > _threshold:
         return
-    # What a client sent may be in the text: it must not forge a line or drive a terminal.
-    line = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-    line = _LABELS[level] + line.encode("utf-8", "backslashreplace").decode()
+    line = _LABELS[level] + printable(text)
     if not _to_stderr:
         syslog.syslog(level, line)
         return

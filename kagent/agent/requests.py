@@ -13,6 +13,7 @@ from ..custody.anchor import Anchor
 from ..keeper.jobs import Loaded, Refused
 from ..keyctl import KernelKeyError
 from ..protocol.messages import (
+    EXPLAIN,
     Extension,
     ExtensionResponse,
     Failure,
@@ -35,9 +36,6 @@ from ..protocol.wire import TEXT, ProtocolError
 from .loader import Loader
 from .signers import Signers
 
-# Why the last request on this connection was refused: FAILURE has no room for a reason.
-EXPLAIN = "explain@kagent"
-
 
 class Refusal(Exception):
     """The request is answered with FAILURE; the text goes to the log and to who asks."""
@@ -48,11 +46,11 @@ class Peer:
     """A client, and what is remembered of it as long as it is connected."""
 
     client: socket.socket
-    refusal: str = ""
+    explanation: str = ""
 
     def refuse(self, reason: str) -> Failure:
         """Keep the reason, and answer with FAILURE."""
-        self.refusal = reason
+        self.explanation = reason
         log.warning(f"refused: {reason}")
         return Failure()
 
@@ -73,6 +71,7 @@ class Requests:
         if isinstance(answer, Loaded):
             identity = answer.identity
             fingerprint = PublicKey.parse(identity.blob).fingerprint()
+            peer.explanation = f"{fingerprint} is held in custody {identity.custody!r}"
             log.info(f"holding {fingerprint} {identity.comment} ({identity.custody})")
             return Success()
         if isinstance(answer, Refused):
@@ -101,7 +100,7 @@ class Requests:
             case RemoveAllIdentities() | RemoveAllRsaIdentities():
                 return _remove_all()
             case Extension("explain@kagent"):
-                return ExtensionResponse(EXPLAIN, TEXT.write(peer.refusal))
+                return ExtensionResponse(EXPLAIN, TEXT.write(peer.explanation))
             case Extension(name):
                 raise Refusal(f"unknown extension {name[:64]!r}")
             case _:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import getopt
 import os
 import signal
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
 
 from .. import __version__, confine, log
 from ..keeper.listener import Listener, remove_stale
 from ..keyctl import KernelKeyError, session_keyring
+from .options import fail, parse
 
 _USAGE = """\
 usage: kagent [-c | -s] [-DdTU] [-a bind_address] [-E fingerprint_hash]
@@ -46,31 +45,15 @@ def main() -> int:
     return _start_in_background(listener, options)
 
 
-def _usage() -> NoReturn:
-    sys.stderr.write(_USAGE)
-    sys.exit(1)
-
-
-def _fail(text: str) -> NoReturn:
-    sys.stderr.write(f"{text}\n")
-    sys.exit(1)
-
-
 class _Options:
     """The command line, checked as ssh-agent checks it."""
 
     def __init__(self, arguments: list[str]) -> None:
-        try:
-            given, self.command = getopt.getopt(arguments, "cDdksTuUVE:a:O:P:t:")
-        except getopt.GetoptError as error:
-            missing = "requires argument" in error.msg
-            what = "option requires an argument" if missing else "unknown option"
-            sys.stderr.write(f"{what} -- {error.opt}\n")
-            _usage()
+        given, self.command = parse(arguments, "cDdksTuUVE:a:O:P:t:", _USAGE)
         letters = [letter for letter, _ in given]
         for letter in letters:
             if letter in _NOT_YET:
-                _fail(f"kagent: {letter} is not supported yet; nothing was started")
+                fail(f"kagent: {letter} is not supported yet; nothing was started")
         self.address = dict(given).get("-a")
         self.csh = "-c" in letters
         self.debug = "-d" in letters
@@ -81,9 +64,9 @@ class _Options:
         self.clean = letters.count("-u")
         self.version = "-V" in letters
         if (self.csh and "-s" in letters) or letters.count("-d") + letters.count("-D") > 1:
-            _usage()
+            fail(_USAGE, end="")
         if self.command and {"-c", "-k", "-s", "-d", "-D", "-u"}.intersection(letters):
-            _usage()
+            fail(_USAGE, end="")
         if not self.command and "-s" not in letters:
             self.csh = self.csh or os.environ.get("SHELL", "").endswith("csh")
 
@@ -101,18 +84,18 @@ def _quoted(path: str) -> str:
 def _kill(csh: bool) -> int:
     text = os.environ.get("SSH_AGENT_PID")
     if text is None:
-        _fail("SSH_AGENT_PID not set, cannot kill agent")
+        fail("SSH_AGENT_PID not set, cannot kill agent")
     try:
         pid = int(text, 10)
     except ValueError:
         pid = None
     if pid is None or not 2 <= pid < 2**31:
         why = "invalid" if pid is None else "too small" if pid < 2 else "too large"
-        _fail(f'SSH_AGENT_PID="{text}", which is not a good PID: {why}')
+        fail(f'SSH_AGENT_PID="{text}", which is not a good PID: {why}')
     try:
         os.kill(pid, signal.SIGTERM)
     except OSError as error:
-        _fail(f"kill: {error.strerror}")
+        fail(f"kill: {error.strerror}")
     unset = "unsetenv" if csh else "unset"
     print(f"{unset} SSH_AUTH_SOCK;\n{unset} SSH_AGENT_PID;\necho Agent pid {pid} killed;")
     return 0
@@ -130,10 +113,10 @@ def _listen(options: _Options) -> Listener:
             remove_stale(of_all_hosts=False)
         return Listener.in_home()
     except KernelKeyError as error:
-        _fail(f"kagent: {error}")
+        fail(f"kagent: {error}")
     except OSError as error:
         place = options.address or "the agent's socket"
-        _fail(f"kagent: cannot bind to {place}: {error.strerror or error}")
+        fail(f"kagent: cannot bind to {place}: {error.strerror or error}")
 
 
 def _start_in_background(listener: Listener, options: _Options) -> int:
@@ -155,7 +138,7 @@ def _start_in_background(listener: Listener, options: _Options) -> int:
     try:
         os.execvp(options.command[0], options.command)  # noqa: S606, the user's own command
     except OSError as error:
-        _fail(f"{options.command[0]}: {error.strerror}")
+        fail(f"{options.command[0]}: {error.strerror}")
 
 
 def _enter_background() -> None:

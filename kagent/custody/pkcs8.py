@@ -16,7 +16,6 @@ from cryptography.hazmat.primitives.serialization import (
 
 from ..keyctl import AsymmetricKey, KernelKeyError, Keyring, PayloadNotParsed
 from ..protocol.privatekey import NamedPrivateKey, RsaPrivateKey
-from ..protocol.wire import MPINT, TEXT
 
 _KERNEL_SIGNS = "the Linux kernel signs with RSA keys of 1024, 1536, 2048, 3072 and 4096 bits"
 
@@ -27,11 +26,6 @@ class Refused(Exception):
 
 def _refuse(reason: str, cause: Exception | None = None) -> NoReturn:
     raise Refused(reason) from cause
-
-
-def public_blob(key: RsaPrivateKey) -> bytes:
-    """The public half as ssh writes it."""
-    return TEXT.write("ssh-rsa") + MPINT.write(key.e) + MPINT.write(key.n)
 
 
 def load(named: NamedPrivateKey, description: str, keyring: Keyring) -> AsymmetricKey:

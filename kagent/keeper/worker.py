@@ -10,10 +10,9 @@ from .. import confine, log
 from ..custody import kernel
 from ..custody.anchor import Anchor, Identity, description_of
 from ..custody.pkcs8 import Refused as CustodyRefused
-from ..custody.pkcs8 import load, public_blob
+from ..custody.pkcs8 import load
 from ..keyctl import PROCESS_KEYRING, KernelKeyError, Keyring
 from ..protocol.messages import AddIdConstrained, AddIdentity, decode
-from ..protocol.privatekey import RsaPrivateKey
 from ..protocol.wire import ProtocolError
 from .jobs import Answer, Job, Loaded, Refused, pack_answer
 
@@ -66,8 +65,7 @@ def _load(payload: bytes) -> Answer:
         # The process keyring dies with this process: whatever ends it before the key is proved
         # and recorded, no key is left behind.
         own = Keyring.special(PROCESS_KEYRING, create=True)
-        private = message.key.key
-        blob = public_blob(private) if isinstance(private, RsaPrivateKey) else b""
+        blob = message.key.public_blob
         key = load(message.key, description_of(blob), own)
         identity = Identity(blob, message.comment, kernel.NAME)
         Anchor.find_or_create().hold(identity, key)

@@ -225,6 +225,11 @@ class Unlock(Message):
     layout = (STRING,)
 
 
+# kagent's own extension: what became of the last request on this connection.  FAILURE has no room
+# for a reason, nor SUCCESS for how a key is held.
+EXPLAIN = "explain@kagent"
+
+
 @dataclass(frozen=True)
 class Extension(Message):
     """A request outside the RFC; what `contents` is depends on `name`."""

@@ -13,8 +13,29 @@ from .publickey import UnknownKeyType
 from .wire import BYTE, MPINT, STRING, TEXT, Field, ProtocolError, Reader, Record
 
 
+class _PlainKey(Record):
+    """`public` names the fields of the public half, in its order."""
+
+    public: ClassVar[tuple[str, ...]]
+
+    def public_blob(self, type: str) -> bytes:
+        """The public half as ssh writes it."""
+        names: tuple[str, ...] = self.__match_args__  # type: ignore[attr-defined]
+        codecs = dict(zip(names, self.layout, strict=True))
+        fields = [codecs[name].write(getattr(self, name)) for name in self.public]
+        return TEXT.write(type) + b"".join(fields)
+
+
+class _CertifiedKey(Record):
+    certificate: bytes
+
+    def public_blob(self, type: str) -> bytes:
+        """The certificate."""
+        return self.certificate
+
+
 @dataclass(frozen=True, repr=False)
-class RsaPrivateKey(Record):
+class RsaPrivateKey(_PlainKey):
     """RFC 9987 section 3.2.5."""
 
     n: int
@@ -24,32 +45,35 @@ class RsaPrivateKey(Record):
     p: int
     q: int
     layout = (MPINT,) * 6
+    public = ("e", "n")
     types: ClassVar = ("ssh-rsa",)
 
 
 @dataclass(frozen=True, repr=False)
-class EcdsaPrivateKey(Record):
+class EcdsaPrivateKey(_PlainKey):
     """RFC 9987 section 3.2.2: curve name, uncompressed public point, private scalar."""
 
     curve: str
     point: bytes
     d: int
     layout = (TEXT, STRING, MPINT)
+    public = ("curve", "point")
     types: ClassVar = ("ecdsa-sha2-nistp256", "ecdsa-sha2-nistp384", "ecdsa-sha2-nistp521")
 
 
 @dataclass(frozen=True, repr=False)
-class Ed25519PrivateKey(Record):
+class Ed25519PrivateKey(_PlainKey):
     """RFC 9987 section 3.2.3: public key, and seed followed by the public key again."""
 
     point: bytes
     seed_and_point: bytes
     layout = (STRING, STRING)
+    public = ("point",)
     types: ClassVar = ("ssh-ed25519",)
 
 
 @dataclass(frozen=True, repr=False)
-class SkEcdsaPrivateKey(Record):
+class SkEcdsaPrivateKey(_PlainKey):
     """A FIDO key: the handle is no secret."""
 
     curve: str
@@ -59,11 +83,12 @@ class SkEcdsaPrivateKey(Record):
     handle: bytes
     reserved: bytes
     layout = (TEXT, STRING, TEXT, BYTE, STRING, STRING)
+    public = ("curve", "point", "application")
     types: ClassVar = ("sk-ecdsa-sha2-nistp256@openssh.com",)
 
 
 @dataclass(frozen=True, repr=False)
-class SkEd25519PrivateKey(Record):
+class SkEd25519PrivateKey(_PlainKey):
     """A FIDO key: the handle is no secret."""
 
     point: bytes
@@ -72,11 +97,12 @@ class SkEd25519PrivateKey(Record):
     handle: bytes
     reserved: bytes
     layout = (STRING, TEXT, BYTE, STRING, STRING)
+    public = ("point", "application")
     types: ClassVar = ("sk-ssh-ed25519@openssh.com",)
 
 
 @dataclass(frozen=True, repr=False)
-class RsaCertifiedKey(Record):
+class RsaCertifiedKey(_CertifiedKey):
     """An RSA certificate and the private half of its key."""
 
     certificate: bytes
@@ -89,7 +115,7 @@ class RsaCertifiedKey(Record):
 
 
 @dataclass(frozen=True, repr=False)
-class EcdsaCertifiedKey(Record):
+class EcdsaCertifiedKey(_CertifiedKey):
     """An ECDSA certificate and the private half of its key."""
 
     certificate: bytes
@@ -99,7 +125,7 @@ class EcdsaCertifiedKey(Record):
 
 
 @dataclass(frozen=True, repr=False)
-class Ed25519CertifiedKey(Record):
+class Ed25519CertifiedKey(_CertifiedKey):
     """An Ed25519 certificate and the private half of its key."""
 
     certificate: bytes
@@ -110,7 +136,7 @@ class Ed25519CertifiedKey(Record):
 
 
 @dataclass(frozen=True, repr=False)
-class SkCertifiedKey(Record):
+class SkCertifiedKey(_CertifiedKey):
     """A certificate of a FIDO key, and the key's handle."""
 
     certificate: bytes
@@ -144,6 +170,11 @@ class NamedPrivateKey:
 
     type: str
     key: PrivateKey
+
+    @property
+    def public_blob(self) -> bytes:
+        """The public half, or the certificate, as ssh writes it."""
+        return self.key.public_blob(self.type)
 
 
 _CLASSES: dict[str, type[PrivateKey]] = {

@@ -1,0 +1,97 @@
+"""The agent at SSH_AUTH_SOCK, any agent, as a client sees it."""
+
+from __future__ import annotations
+
+import os
+import socket
+from typing import TypeVar
+
+from ..protocol.messages import (
+    EXPLAIN,
+    HEADER_LENGTH,
+    MAX_PAYLOAD,
+    Extension,
+    ExtensionResponse,
+    Failure,
+    Message,
+    Success,
+    decode,
+    encode,
+)
+from ..protocol.wire import TEXT, ProtocolError, Reader
+
+M = TypeVar("M", bound=Message)
+
+
+class AgentUnavailable(Exception):
+    """No agent can be reached; says why."""
+
+
+class AgentError(Exception):
+    """The agent didn't do it, in OpenSSH's words (ssherr.c)."""
+
+
+class Client:
+    """One connection.  Raises AgentUnavailable; SSH_AUTH_SOCK unset makes its text empty."""
+
+    def __init__(self) -> None:
+        path = os.environ.get("SSH_AUTH_SOCK")
+        if not path:
+            raise AgentUnavailable
+        self._stream = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            self._stream.connect(path)
+        except OSError as error:
+            self._stream.close()
+            raise AgentUnavailable(error.strerror or str(error)) from error
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stream.close()
+
+    def request(self, message: Message, expected: type[M]) -> M:
+        """Send `message` and give the answer.  Raises AgentError if it isn't `expected`."""
+        answer = self._exchange(message)
+        if isinstance(answer, expected):
+            return answer
+        raise AgentError(
+            "agent refused operation" if isinstance(answer, Failure) else "invalid format"
+        )
+
+    def do(self, message: Message) -> None:
+        """Request what is answered with SUCCESS.  Raises AgentError."""
+        self.request(message, Success)
+
+    def explanation(self) -> str | None:
+        """What a kagent has to say about the last request; None if it is another agent."""
+        try:
+            answer = self._exchange(Extension(EXPLAIN, b""))
+            if isinstance(answer, ExtensionResponse) and answer.name == EXPLAIN:
+                return TEXT.read(Reader(answer.contents))
+        except (AgentError, ProtocolError):
+            pass
+        return None
+
+    def _exchange(self, message: Message) -> Message:
+        try:
+            self._stream.sendall(encode(message))
+            header = self._receive(HEADER_LENGTH)
+            length = int.from_bytes(header[:4], "big")
+            if not 1 <= length <= MAX_PAYLOAD:
+                raise AgentError("invalid format")
+            return decode(header[4:] + self._receive(length - 1))
+        except OSError as error:
+            raise AgentError("communication with agent failed") from error
+        except ProtocolError as error:
+            raise AgentError("invalid format") from error
+
+    def _receive(self, length: int) -> bytes:
+        received = b""
+        while len(received) < length:
+            chunk = self._stream.recv(length - len(received))
+            if not chunk:
+                raise AgentError("communication with agent failed")
+            received += chunk
+        return received

@@ -1,0 +1,249 @@
+"""kagentctl doctor: can kagent work here, and what mends it if not."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from ..keyctl import (
+    PROCESS_KEYRING,
+    KernelKeyError,
+    Keyring,
+    KeyServiceBlocked,
+    PayloadNotParsed,
+    QuotaExceeded,
+    session_keyring,
+)
+from .client import AgentUnavailable, Client
+
+_PARSER = "pkcs8_key_parser"
+# What the kernel must have been built with; the parser has a check of its own.
+_NEEDED = (
+    "CONFIG_KEYS",
+    "CONFIG_ASYMMETRIC_KEY_TYPE",
+    "CONFIG_ASYMMETRIC_PUBLIC_KEY_SUBTYPE",
+    "CONFIG_CRYPTO_RSA",
+)
+_PARSER_OPTION = "CONFIG_PKCS8_PRIVATE_KEY_PARSER"
+_OTHER_KERNEL = "boot your distribution's kernel; Debian: sudo apt-get install linux-image-amd64"
+_LOAD_PARSER = (
+    f"sudo sh -c 'modprobe {_PARSER} && echo {_PARSER} > /etc/modules-load.d/kagent.conf'"
+)
+_RAISE_QUOTA = "sudo sysctl -w kernel.keys.maxkeys=2000 kernel.keys.maxbytes=200000"
+_UNBLOCK = "allow add_key, keyctl and request_key in the container's seccomp profile"
+_QUOTA_WARNING = 0.8  # of the quota used
+
+
+class Verdict(StrEnum):
+    """How a check ended; only a failure means that kagent can't work."""
+
+    OK = "ok"
+    WARNING = "warning"
+    FAILURE = "failure"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One check's line; `mend` is the command that helps."""
+
+    verdict: Verdict
+    told: str
+    mend: str = ""
+
+
+def _ok(told: str) -> Finding:
+    return Finding(Verdict.OK, told)
+
+
+def _warning(told: str, mend: str = "") -> Finding:
+    return Finding(Verdict.WARNING, told, mend)
+
+
+def _failure(told: str, mend: str) -> Finding:
+    return Finding(Verdict.FAILURE, told, mend)
+
+
+def run(*, as_json: bool) -> int:
+    """Print every finding; the exit code, 0 if there is no failure."""
+    findings = {name: check() for name, check in _CHECKS.items()}
+    if as_json:
+        print(json.dumps({name: asdict(finding) for name, finding in findings.items()}, indent=2))
+    else:
+        for name, finding in findings.items():
+            print(f"{_coloured(finding.verdict)}  {name}: {finding.told}")
+            if finding.mend:
+                print(f"         to mend it: {finding.mend}")
+    return int(any(finding.verdict is Verdict.FAILURE for finding in findings.values()))
+
+
+def _coloured(verdict: Verdict) -> str:
+    text = f"{verdict:7}"
+    if not sys.stdout.isatty() or os.environ.get("NO_COLOR"):
+        return text
+    colour = {Verdict.OK: 32, Verdict.WARNING: 33, Verdict.FAILURE: 31}[verdict]
+    return f"\033[{colour}m{text}\033[0m"
+
+
+def _configuration() -> dict[str, str] | None:
+    """The options that this kernel was built with; None if it doesn't tell."""
+    try:
+        text = gzip.decompress(Path("/proc/config.gz").read_bytes()).decode()
+    except OSError:
+        try:
+            text = Path(f"/boot/config-{os.uname().release}").read_text()
+        except OSError:
+            return None
+    return dict(re.findall(r"^(CONFIG_\w+)=(.*)$", text, re.MULTILINE))
+
+
+def _kernel() -> Finding:
+    release = os.uname().release
+    options = _configuration()
+    if options is None:
+        return _ok(f"Linux {release}; it doesn't publish its configuration")
+    missing = [name for name in _NEEDED if options.get(name) not in ("y", "m")]
+    if missing:
+        return _failure(f"Linux {release} was built without {', '.join(missing)}", _OTHER_KERNEL)
+    return _ok(f"Linux {release}, built with all that is needed")
+
+
+def _key_service() -> Finding:
+    try:
+        # A write: a filter may let a look through.
+        Keyring.special(PROCESS_KEYRING, create=True).add("user", "kagent:doctor", b"probe")
+    except KernelKeyError as error:
+        return _failure(str(error), _mend(error))
+    return _ok("keys can be added")
+
+
+def _mend(error: KernelKeyError) -> str:
+    return _RAISE_QUOTA if isinstance(error, QuotaExceeded) else _UNBLOCK
+
+
+def _parser() -> Finding:
+    from ..custody import pkcs8
+
+    try:
+        pkcs8.probe(Keyring.special(PROCESS_KEYRING, create=True))
+    except pkcs8.Refused as error:
+        if isinstance(error.__cause__, PayloadNotParsed):
+            return _parser_missing()
+        return _failure(f"a throwaway RSA key can't be used: {error}", _OTHER_KERNEL)
+    except KernelKeyError as error:
+        return _failure(f"no key could be loaded: {error}", _mend(error))
+    return _ok("a throwaway RSA key was loaded, and the kernel signed with it")
+
+
+def _parser_missing() -> Finding:
+    options = _configuration() or {}
+    modules = Path("/lib/modules", os.uname().release)
+    names = (modules / "modules.dep", modules / "modules.builtin")
+    available = any(f"/{_PARSER}.ko" in _text(name) for name in names)
+    if available:
+        return _failure(f"{_PARSER} is there, but not loaded", _LOAD_PARSER)
+    if options.get(_PARSER_OPTION) == "m":
+        return _failure(
+            f"the kernel's module {_PARSER} isn't installed",
+            f"install the modules of Linux {os.uname().release}; then: {_LOAD_PARSER}",
+        )
+    return _failure(f"the kernel has no {_PARSER}: it can't take private keys", _OTHER_KERNEL)
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text()
+    except OSError:
+        return ""
+
+
+def _quota() -> Finding:
+    uid = os.getuid()
+    line = re.search(
+        rf"^\s*{uid}:\s+\d+ \d+/\d+ (\d+)/(\d+) (\d+)/(\d+)$",
+        _text(Path("/proc/key-users")),
+        re.MULTILINE,
+    )
+    if line is None:
+        return _ok(f"uid {uid} has no keys yet")
+    keys, most_keys, size, most_size = map(int, line.groups())
+    told = f"{keys} of {most_keys} keys and {size} of {most_size} bytes are used by uid {uid}"
+    used = max(keys / most_keys, size / most_size)
+    if used >= 1:
+        return _failure(told, _RAISE_QUOTA)
+    return _ok(told) if used < _QUOTA_WARNING else _warning(told, _RAISE_QUOTA)
+
+
+def _session() -> Finding:
+    try:
+        keyring = session_keyring()
+        name = keyring.describe().description
+    except KernelKeyError as error:
+        return _failure(str(error), _mend(error))
+    if name.startswith("_uid_ses."):
+        return _warning(
+            f"this login has no session keyring of its own: keys go to {name} and live as long as "
+            "any process of this user",
+            'echo "session optional pam_keyinit.so force revoke" | sudo tee -a /etc/pam.d/sshd',
+        )
+    return _ok(f"{name} ({keyring.serial:#x}) is this login's own: its keys end with it")
+
+
+def _seccomp() -> Finding:
+    told = re.search(r"^Seccomp:\s+(\d)", _text(Path("/proc/self/status")), re.MULTILINE)
+    if told is None or told[1] == "0":
+        return _ok("no filter")
+    try:
+        session_keyring()
+    except KeyServiceBlocked:
+        return _failure("this process's filter blocks the key syscalls", _UNBLOCK)
+    except KernelKeyError:
+        pass
+    return _ok("a filter is on, and lets the key syscalls through")
+
+
+def _agent() -> Finding:
+    path = os.environ.get("SSH_AUTH_SOCK")
+    start = 'eval "$(kagent -s)"'
+    if not path:
+        return _warning("not set: ssh knows of no agent", start)
+    try:
+        with Client() as client:
+            told = client.explanation()
+    except AgentUnavailable as error:
+        return _warning(f"{path}: nobody answers ({error})", start)
+    if told is None:
+        return _warning(f"{path}: another agent answers, not kagent", start)
+    return _ok(f"{path}: kagent answers")
+
+
+def _openssh() -> Finding:
+    try:
+        told = subprocess.run(["ssh", "-V"], capture_output=True, text=True).stderr.strip()
+    except OSError:
+        return _warning("ssh is not installed", "on Debian: apt-get install openssh-client")
+    version = re.search(r"OpenSSH_(\d+)\.(\d+)", told)
+    if version is None:
+        return _warning(f"not OpenSSH: {told}")
+    if (int(version[1]), int(version[2])) < (7, 2):
+        return _warning(f"{told}: too old for rsa-sha2 signatures", "upgrade openssh-client")
+    return _ok(told)
+
+
+_CHECKS: dict[str, Callable[[], Finding]] = {
+    "kernel": _kernel,
+    "key service": _key_service,
+    "parser": _parser,
+    "quota": _quota,
+    "session keyring": _session,
+    "seccomp": _seccomp,
+    "SSH_AUTH_SOCK": _agent,
+    "OpenSSH": _openssh,
+}

@@ -1,0 +1,115 @@
+"""Key files on disk, found and read as OpenSSH's programs do (authfile.c)."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+from pathlib import Path
+
+from ..protocol.publickey import PublicKey, parse_line
+from ..protocol.wire import ProtocolError
+
+_LARGEST = 1 << 20  # bytes; no key comes near it
+
+_TOO_OPEN = """\
+@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@
+@         WARNING: UNPROTECTED PRIVATE KEY FILE!          @
+@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@
+Permissions 0{mode:03o} for '{name}' are too open.
+It is required that your private key files are NOT accessible by others.
+This private key will be ignored.
+"""
+
+
+class Unreadable(Exception):
+    """No such key can be had from that file; the text is OpenSSH's, `missing` if there is none."""
+
+    def __init__(self, reason: str, *, missing: bool = False) -> None:
+        super().__init__(reason)
+        self.missing = missing
+
+
+class TooOpen(Exception):
+    """Others may read the private key; the text is the warning, with OpenSSH's line ends."""
+
+
+def private_bytes(name: str) -> bytes:
+    """What the private key file `name` holds; "-" is standard input.
+
+    Raises OSError if it can't be opened, TooOpen, Unreadable.
+    """
+    descriptor = 0 if name == "-" else os.open(name, os.O_RDONLY | os.O_CLOEXEC)
+    with open(descriptor, "rb", closefd=descriptor != 0) as file:
+        about = os.fstat(descriptor)
+        if descriptor != 0 and about.st_uid == os.getuid() and about.st_mode & 0o077:
+            text = _TOO_OPEN.format(mode=about.st_mode & 0o777, name=name)
+            raise TooOpen(text.replace("\n", "\r\n"))
+        try:
+            data = file.read(_LARGEST + 1)
+        except OSError as error:
+            raise Unreadable(error.strerror or str(error)) from error
+    if len(data) > _LARGEST:
+        raise Unreadable("invalid format")
+    return data
+
+
+def public_key(name: str) -> tuple[PublicKey, str | None]:
+    """The public key of the pair `name` and its comment, from NAME, NAME.pub or the private key.
+
+    Raises Unreadable.
+    """
+    for path in (name, f"{name}.pub"):
+        try:
+            return _public_line(path)
+        except Unreadable:
+            continue
+    from ..keyfile import KeyFileError
+    from ..keyfile import public_key as public_half
+
+    try:
+        return public_half(Path(name).read_bytes()), None
+    except (OSError, KeyFileError) as error:
+        # Whatever was wrong: OpenSSH says so too.
+        raise Unreadable(os.strerror(errno.ENOENT), missing=True) from error
+
+
+def certificate(name: str) -> tuple[PublicKey, str] | None:
+    """The certificate beside the private key `name`, if there is one.  Raises Unreadable."""
+    try:
+        return _public_line(f"{name}-cert.pub")
+    except Unreadable as error:
+        if error.missing:
+            return None
+        raise
+
+
+def public_lines(text: str) -> list[tuple[PublicKey, str]]:
+    """The keys in lines of a .pub file; a bad line is told of and passed over."""
+    keys = []
+    for number, line in enumerate(text.splitlines(), 1):
+        if not line.strip() or line.lstrip().startswith("#"):
+            continue
+        try:
+            keys.append(parse_line(line))
+        except ProtocolError:
+            sys.stderr.write(f"(stdin):{number}: invalid key: invalid format\r\n")
+    return keys
+
+
+def _public_line(path: str) -> tuple[PublicKey, str]:
+    try:
+        with open(path, "rb") as file:
+            data = file.read(_LARGEST)
+    except OSError as error:
+        missing = error.errno == errno.ENOENT
+        raise Unreadable(error.strerror or str(error), missing=missing) from error
+    for line in data.decode("utf-8", "surrogateescape").splitlines():
+        if line.startswith("-----BEGIN"):
+            break
+        try:
+            key, comment = parse_line(line)
+        except ProtocolError:
+            continue
+        return key, comment or path
+    raise Unreadable("invalid format")

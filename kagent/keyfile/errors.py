@@ -1,0 +1,12 @@
+"""What is wrong with a key file, in OpenSSH's words (ssherr.c)."""
+
+
+class KeyFileError(ValueError):
+    """The file holds no private key that ssh can use."""
+
+
+class WrongPassphrase(KeyFileError):
+    """The key is encrypted, and not with the passphrase given."""
+
+    def __init__(self) -> None:
+        super().__init__("incorrect passphrase supplied to decrypt private key")

@@ -1,0 +1,72 @@
+"""Signatures of ssh keys, verified.  Slow to import: for short-lived processes."""
+
+from __future__ import annotations
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
+from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
+
+from .protocol.publickey import PublicKey
+from .protocol.wire import MPINT, STRING, TEXT, ProtocolError, Reader
+
+_RSA_HASHES: dict[str, type[hashes.SHA1 | hashes.SHA256 | hashes.SHA512]] = {
+    "ssh-rsa": hashes.SHA1,
+    "rsa-sha2-256": hashes.SHA256,
+    "rsa-sha2-512": hashes.SHA512,
+}
+_CURVES: dict[
+    str, tuple[type[ec.EllipticCurve], type[hashes.SHA256 | hashes.SHA384 | hashes.SHA512]]
+] = {
+    "nistp256": (ec.SECP256R1, hashes.SHA256),
+    "nistp384": (ec.SECP384R1, hashes.SHA384),
+    "nistp521": (ec.SECP521R1, hashes.SHA512),
+}
+
+
+class BadSignature(ValueError):
+    """The signature isn't one of that key for that data."""
+
+
+def verify(key: PublicKey, signature: bytes, data: bytes) -> str:
+    """Check a signature in ssh's form (RFC 4253 section 6.6); the algorithm it is made with.
+
+    Raises BadSignature.
+    """
+    try:
+        reader = Reader(signature)
+        algorithm, made = TEXT.read(reader), STRING.read(reader)
+        reader.expect_end()
+        if not _fits(key, algorithm):
+            raise BadSignature(f"{algorithm[:64]!r} is no signature of a {key.plain_type} key")
+        _verify(key, algorithm, made, data)
+    except (ProtocolError, InvalidSignature) as error:
+        raise BadSignature("incorrect signature") from error
+    return algorithm
+
+
+def _fits(key: PublicKey, algorithm: str) -> bool:
+    if key.plain_type == "ssh-rsa":
+        return algorithm in _RSA_HASHES
+    return algorithm == key.plain_type and not algorithm.startswith("sk-")
+
+
+def _verify(key: PublicKey, algorithm: str, made: bytes, data: bytes) -> None:
+    numbers = key.numbers
+    try:
+        if key.plain_type == "ssh-rsa":
+            public = rsa.RSAPublicNumbers(numbers["e"], numbers["n"]).public_key()  # type: ignore[arg-type]
+            public.verify(made, data, padding.PKCS1v15(), _RSA_HASHES[algorithm]())
+        elif key.plain_type == "ssh-ed25519":
+            ed25519.Ed25519PublicKey.from_public_bytes(numbers["point"]).verify(made, data)  # type: ignore[arg-type]
+        else:
+            curve, hash_of_curve = _CURVES[str(numbers["curve"])]
+            point = ec.EllipticCurvePublicKey.from_encoded_point(curve(), numbers["point"])  # type: ignore[arg-type]
+            reader = Reader(made)
+            r, s = MPINT.read(reader), MPINT.read(reader)
+            reader.expect_end()
+            point.verify(encode_dss_signature(r, s), data, ec.ECDSA(hash_of_curve()))
+    except ProtocolError:
+        raise
+    except ValueError as error:
+        raise BadSignature(f"not a usable public key: {error}") from error
