@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import sys
 from collections.abc import Sequence
 
 from .. import __version__, confine, log
-from ..keeper.listener import Listener, remove_stale
+from ..keeper.listener import ENDING, Listener, remove_stale
 from ..keyctl import KernelKeyError, session_keyring
 from .options import fail, parse
 
@@ -37,6 +38,8 @@ def main() -> int:
         print("Deleted stale agent sockets in ~/.ssh/agent")
         return 0
     log.configure(to_stderr=True, verbose=options.debug)
+    # From the moment when there is a socket until the keeper can clean it up.
+    signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
     listener = _listen(options)
     if options.foreground:
         print(_assignment("SSH_AUTH_SOCK", _quoted(listener.path), options.csh))
@@ -76,9 +79,11 @@ def _assignment(name: str, value: str, csh: bool) -> str:
 
 
 def _quoted(path: str) -> str:
-    """As ssh-agent quotes a path for the shell that evaluates its output."""
-    escaped = "".join(f"\\{c}" if c in "\\'\"" else c for c in path)
-    return f'"{escaped}"' if " " in path or "\t" in path else escaped
+    if re.fullmatch(r"[\w@%+=:,./-]+", path, re.ASCII):
+        return path
+    import shlex
+
+    return shlex.quote(path)
 
 
 def _kill(csh: bool) -> int:
@@ -133,6 +138,7 @@ def _start_in_background(listener: Listener, options: _Options) -> int:
         print(_assignment("SSH_AGENT_PID", str(agent), options.csh))
         print(f"echo Agent pid {agent};")
         return 0
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
     os.environ["SSH_AUTH_SOCK"] = listener.path
     os.environ["SSH_AGENT_PID"] = str(agent)
     try:

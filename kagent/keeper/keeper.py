@@ -15,6 +15,7 @@ from collections.abc import Sequence
 
 from .. import confine, log
 from .jobs import DESCRIPTORS, HEADER_LENGTH, Job
+from .listener import ENDING
 
 # Five fronts in a row that lived less than a second: the next one won't do better.
 _SHORT_LIFE = 1.0
@@ -23,7 +24,7 @@ _MOST_SHORT_LIVES = 5
 # More loads than this at once are no user's doing.
 _MOST_WORKERS = 64
 
-_SIGNALS = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGCHLD)
+_SIGNALS = (*ENDING, signal.SIGCHLD)
 
 
 class Keeper:
@@ -50,6 +51,7 @@ class Keeper:
         signal.set_wakeup_fd(self._waker)
         if ignore_interrupt:
             signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
         try:
             self._start_front()
             # Imported once, and while the front starts on another core, so that a fork is ready

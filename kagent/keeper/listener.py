@@ -10,12 +10,16 @@ import errno
 import hashlib
 import os
 import pwd
+import signal
 import socket
 import stat
 import time
 from pathlib import Path
 
 from .. import log
+
+# The signals that end an agent, and take the socket away.
+ENDING = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
 
 _BACKLOG = 128
 _LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"

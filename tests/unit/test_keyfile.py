@@ -91,7 +91,9 @@ def test_types_that_ssh_does_not_take(tmp_path: Path) -> None:
         parse((tmp_path / "key").read_bytes())
 
 
-@pytest.mark.parametrize("data", [b"", b"garbage", b"-----BEGIN RSA PRIVATE KEY-----\n", b"\0" * 99])
+@pytest.mark.parametrize(
+    "data", [b"", b"garbage", b"-----BEGIN RSA PRIVATE KEY-----\n", b"\0" * 99]
+)
 def test_no_key_at_all(data: bytes) -> None:
     with pytest.raises(KeyFileError, match="error in libcrypto"):
         parse(data)

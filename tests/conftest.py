@@ -1,0 +1,49 @@
+"""Fixtures of every lane: a session keyring and a person for each test."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from kagent.keyctl import join_session_keyring, syscalls
+
+from .programs import Agent, Person, agent
+
+
+def _tester() -> str | None:
+    """Whom root runs programs as: the booted machine has an ordinary user for that."""
+    if os.getuid() != 0:
+        return None
+    return "alice" if any(about.pw_name == "alice" for about in pwd.getpwall()) else None
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """A folder that every user may enter, with a path short enough for a socket."""
+    path = Path(tempfile.mkdtemp(prefix="kagent-", dir="/tmp"))
+    path.chmod(0o755)
+    yield path
+    shutil.rmtree(path)
+
+
+@pytest.fixture
+def person(folder: Path) -> Person:
+    """An ordinary user where there is one, at a login of their own."""
+    someone = Person.named(_tester(), folder / "home")
+    login = join_session_keyring(None)
+    if someone.uid != os.getuid():
+        syscalls.chown(login, someone.uid, someone.gid)
+    return someone
+
+
+@pytest.fixture
+def kagent(person: Person) -> Iterator[Agent]:
+    """A kagent of that person."""
+    with agent(person) as running:
+        yield running

@@ -1,0 +1,255 @@
+"""The agent against clients that behave badly, and its own processes' ends."""
+
+from __future__ import annotations
+
+import os
+import socket
+import struct
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from kagent.keyctl import SESSION_KEYRING, Keyring
+from kagent.protocol.messages import (
+    EXPLAIN,
+    AddIdentity,
+    Extension,
+    ExtensionResponse,
+    Failure,
+    IdentitiesAnswer,
+    Message,
+    RequestIdentities,
+    SignRequest,
+    decode,
+    encode,
+)
+from kagent.protocol.privatekey import NamedPrivateKey, RsaPrivateKey
+from tests.programs import SECONDS, Agent, agent, wait_until
+
+FAILURE = encode(Failure())
+LISTING = encode(RequestIdentities())
+NOTHING = encode(IdentitiesAnswer(()))
+A_KEY = encode(AddIdentity(NamedPrivateKey("ssh-rsa", RsaPrivateKey(35, 3, 3, 3, 5, 7)), "small"))
+
+
+def ask(stream: socket.socket, frame: bytes) -> bytes:
+    """Send a frame and give the answer's; b"" if the agent ended the connection."""
+    stream.sendall(frame)
+    return answer(stream)
+
+
+def answer(stream: socket.socket) -> bytes:
+    received = b""
+    while len(received) < 4 or len(received) < 4 + struct.unpack(">I", received[:4])[0]:
+        try:
+            chunk = stream.recv(65536)
+        except ConnectionResetError:
+            return b""
+        if not chunk:
+            return b""
+        received += chunk
+    return received
+
+
+def explained(stream: socket.socket) -> str:
+    message: Message = decode(ask(stream, encode(Extension(EXPLAIN, b"")))[4:])
+    assert isinstance(message, ExtensionResponse)
+    return message.contents[4:].decode()
+
+
+def keys_held() -> list[str]:
+    """The descriptions of all keys that the session keyring leads to."""
+
+    def below(keyring: Keyring) -> list[str]:
+        found = []
+        for key, about in keyring.described():
+            found.append(f"{about.type}: {about.description}")
+            if about.type == "keyring" and not about.description.startswith("_uid"):
+                found += below(Keyring(key.serial))
+        return found
+
+    return below(Keyring.special(SESSION_KEYRING))
+
+
+@pytest.mark.parametrize("number", [0, 1, 2, 7, 10, 15, 24, 28, 30, 128, 255])
+def test_unknown_messages_are_refused(kagent: Agent, number: int) -> None:
+    with kagent.connect() as stream:
+        assert ask(stream, struct.pack(">IB", 1, number)) == FAILURE
+        assert ask(stream, LISTING) == NOTHING
+
+
+@pytest.mark.parametrize("body", [b"", b"\0\0\0\7ssh-rsa", b"\xff\xff\xff\xff", bytes(9)])
+@pytest.mark.parametrize("number", [13, 17, 18, 20, 21, 22, 23, 25, 26, 27])
+def test_damaged_messages_are_refused(kagent: Agent, number: int, body: bytes) -> None:
+    with kagent.connect() as stream:
+        frame = struct.pack(">IB", 1 + len(body), number) + body
+        assert ask(stream, frame) == FAILURE
+        assert ask(stream, LISTING) == NOTHING
+
+
+def test_an_unknown_key_does_not_sign(kagent: Agent) -> None:
+    with kagent.connect() as stream:
+        blob = b"\0\0\0\7ssh-rsa\0\0\0\1\3\0\0\0\1\x23"
+        assert ask(stream, encode(SignRequest(blob, b"data", 2))) == FAILURE
+        assert "no such key" in explained(stream)
+
+
+def test_a_key_that_is_none_is_refused(kagent: Agent) -> None:
+    with kagent.connect() as stream:
+        assert ask(stream, A_KEY) == FAILURE
+        assert "RSA" in explained(stream)
+        assert ask(stream, LISTING) == NOTHING
+    wait_until(lambda: kagent.children == [kagent.front])
+
+
+@pytest.mark.parametrize("length", [0, 256 * 1024 + 1, 2**32 - 1])
+@pytest.mark.parametrize("number", [11, 17])
+def test_impossible_lengths_end_the_connection(kagent: Agent, length: int, number: int) -> None:
+    with kagent.connect() as stream:
+        assert ask(stream, struct.pack(">IB", length, number)) == b""
+    with kagent.connect() as stream:
+        assert ask(stream, LISTING) == NOTHING
+
+
+def test_the_largest_message_is_read(kagent: Agent) -> None:
+    with kagent.connect() as stream:
+        assert ask(stream, struct.pack(">IB", 256 * 1024, 200) + bytes(256 * 1024 - 1)) == FAILURE
+        assert ask(stream, struct.pack(">IB", 256 * 1024, 17) + bytes(256 * 1024 - 1)) == FAILURE
+        assert ask(stream, LISTING) == NOTHING
+
+
+def test_requests_come_in_pieces_and_heaps(kagent: Agent) -> None:
+    with kagent.connect() as stream:
+        for byte in LISTING + A_KEY:
+            stream.sendall(bytes((byte,)))
+            time.sleep(0.001)
+        assert answer(stream) == NOTHING
+        assert answer(stream) == FAILURE
+        stream.sendall((LISTING + A_KEY) * 10)
+        for expected in (NOTHING, FAILURE) * 10:
+            received = b""
+            while len(received) < len(expected):
+                received += stream.recv(len(expected) - len(received))
+            assert received == expected
+
+
+def test_who_stalls_in_the_middle_of_a_key_stops_nobody(kagent: Agent) -> None:
+    """Their workers wait; when the clients go, so do the workers, and no key stays."""
+    stalled = [kagent.connect() for _ in range(5)]
+    for stream in stalled:
+        stream.sendall(A_KEY[:-3])
+    wait_until(lambda: len(kagent.children) == 1 + len(stalled))
+    with kagent.connect() as stream:
+        assert ask(stream, LISTING) == NOTHING
+        assert ask(stream, A_KEY) == FAILURE
+    assert len(kagent.children) == 1 + len(stalled)
+    for stream in stalled:
+        stream.close()
+    wait_until(lambda: kagent.children == [kagent.front])
+    assert not [name for name in keys_held() if not name.startswith("keyring:")]
+
+
+def test_a_worker_that_is_killed_ends_that_connection_only(kagent: Agent) -> None:
+    with kagent.connect() as stream, kagent.connect() as other:
+        stream.sendall(A_KEY[:-3])
+        wait_until(lambda: len(kagent.children) == 2)
+        [worker] = set(kagent.children) - {kagent.front}
+        os.kill(worker, 9)
+        assert answer(stream) == FAILURE
+        assert answer(stream) == b""
+        assert ask(other, LISTING) == NOTHING
+
+
+def test_too_many_loads_are_refused(kagent: Agent) -> None:
+    stalled = [kagent.connect() for _ in range(80)]
+    for stream in stalled:
+        stream.sendall(A_KEY[:-3])
+    wait_until(lambda: "too many keys" in kagent.logged())
+    assert len(kagent.children) <= 65
+    for stream in stalled:
+        stream.close()
+    wait_until(lambda: kagent.children == [kagent.front])
+    with kagent.connect() as stream:
+        assert ask(stream, LISTING) == NOTHING
+
+
+def test_a_front_that_dies_is_replaced(kagent: Agent) -> None:
+    first = kagent.front
+    os.kill(first, 11)
+    with kagent.connect() as stream:
+        assert ask(stream, LISTING) == NOTHING
+    assert kagent.front != first
+    assert "the front has ended" in kagent.logged()
+
+
+def test_a_front_that_keeps_dying_ends_the_agent(kagent: Agent) -> None:
+    deadline = time.monotonic() + SECONDS
+    while kagent.process.poll() is None and time.monotonic() < deadline:
+        for child in kagent.children:
+            os.kill(child, 9)
+        time.sleep(0.01)
+    assert kagent.process.wait(SECONDS) == 1
+    assert not kagent.socket.exists()
+
+
+def test_no_process_is_left_when_the_keeper_is_killed(kagent: Agent) -> None:
+    with kagent.connect() as stream:
+        stream.sendall(A_KEY[:-3])
+        wait_until(lambda: len(kagent.children) == 2)
+        children = kagent.children
+        kagent.process.kill()
+        wait_until(lambda: not any(Path(f"/proc/{child}/fd").exists() for child in children))
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can be another user")
+def test_other_users_are_turned_away(kagent: Agent) -> None:
+    """By SO_PEERCRED, where the file's mode would let them in."""
+    kagent.socket.chmod(0o666)
+    kagent.person.home.chmod(0o755)
+    program = (
+        "import socket, sys; s = socket.socket(socket.AF_UNIX); s.connect(sys.argv[1]);"
+        "s.sendall(bytes((0, 0, 0, 1, 11))); print(s.recv(99))"
+    )
+    command = ["/usr/bin/python3", "-c", program, str(kagent.socket)]
+    told = subprocess.run(command, user=65534, group=65534, capture_output=True, text=True)
+    assert told.stdout == "b''\n" or "ConnectionReset" in told.stderr
+    assert "uid mismatch" in kagent.logged()
+    with kagent.connect() as stream:
+        assert ask(stream, LISTING) == NOTHING
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="needs a second ordinary user")
+def test_nobody_attaches_to_its_processes(kagent: Agent) -> None:
+    for pid in (kagent.process.pid, kagent.front):
+        # Root may, and only root owns these files: that is how the kernel shows it.
+        status = Path(f"/proc/{pid}/status").read_text()
+        assert "CoreDumping:\t0" in status
+        assert Path(f"/proc/{pid}/limits").read_text().count("Max core file size        0") == 1
+
+
+def test_descriptors_do_not_pile_up(kagent: Agent) -> None:
+    def open_files() -> list[int]:
+        pids = (kagent.process.pid, kagent.front)
+        return [len(list(Path(f"/proc/{pid}/fd").iterdir())) for pid in pids]
+
+    def visit() -> None:
+        with kagent.connect() as stream:
+            assert ask(stream, LISTING) == NOTHING
+            assert ask(stream, A_KEY) == FAILURE
+
+    visit()
+    wait_until(lambda: kagent.children == [kagent.front])
+    before = open_files()
+    for _ in range(20):
+        visit()
+    wait_until(lambda: kagent.children == [kagent.front])
+    wait_until(lambda: open_files() == before)
+    assert before
+
+
+def test_debug_says_what_is_refused(kagent: Agent) -> None:
+    with agent(kagent.person, "kagent", "-d") as talkative, talkative.connect() as stream:
+        assert ask(stream, encode(Extension("forged\nline@example.org", b""))) == FAILURE
+        wait_until(lambda: r"forged\nline" in talkative.logged())

@@ -1,0 +1,212 @@
+"""kagent's command line beside ssh-agent's."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import stat
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.programs import Person, agent, wait_until
+
+BOTH = ("ssh-agent", "kagent")
+Said = tuple[int, str, str]
+
+
+def said(result: subprocess.CompletedProcess[str]) -> Said:
+    """How a program ended and what it wrote, without what is never the same."""
+    out, err = (
+        re.sub(r"\b\d{2,}\b", "PID", text.replace("ssh-agent", "kagent"))
+        for text in (result.stdout, result.stderr)
+    )
+    return result.returncode, out, err
+
+
+def variables(out: str) -> dict[str, str]:
+    """What the shell would have after evaluating `out`."""
+    return dict(re.findall(r"(SSH_\w+)[ =]([^;]*);", out))
+
+
+@contextmanager
+def background(person: Person, program: str, *words: str | Path, **env: str) -> Iterator[str]:
+    """Start an agent that goes into the background; ends with the block, if not before."""
+    out = person.run(program, *words, **env).stdout
+    pid = int(variables(out)["SSH_AGENT_PID"])
+    try:
+        yield out
+    finally:
+        if running(pid):
+            os.kill(pid, signal.SIGTERM)
+        wait_until(lambda: not running(pid))
+
+
+def running(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+@pytest.mark.parametrize("options", [["-s"], ["-c"], []])
+@pytest.mark.parametrize("shell", ["/bin/bash", "/bin/tcsh"])
+def test_the_shells_words(person: Person, options: list[str], shell: str) -> None:
+    """Byte for byte, since scripts parse them; for starting and for ending."""
+    told: list[list[Said]] = []
+    for program in BOTH:
+        words = [*options, "-a", person.home / "socket"]
+        with background(person, program, *words, SHELL=shell) as out:
+            found = variables(out)
+            assert found["SSH_AUTH_SOCK"] == str(person.home / "socket")
+            listed = person.run("ssh-add", "-l", check=False, **found)
+            killed = person.run(program, *options, "-k", SHELL=shell, **found)
+            told.append([said(subprocess.CompletedProcess([], 0, out, "")), said(killed)])
+            assert "no identities" in listed.stdout
+            assert listed.returncode == 1
+            wait_until(lambda: not (person.home / "socket").exists())
+    assert told[0] == told[1]
+
+
+@pytest.mark.parametrize("option", ["-s", "-c"])
+@pytest.mark.parametrize("name", ["a path", "a 'quoted' path", 'a "quoted" path', "$HOME"])
+def test_a_path_that_needs_quotes(person: Person, name: str, option: str) -> None:
+    with background(person, "kagent", option, "-a", person.home / name, SHELL="") as out:
+        sh = out if option == "-s" else re.sub(r"setenv (\w+) ", r"\1=", out)
+        shown = person.run("sh", "-c", f'{sh} printf %s "$SSH_AUTH_SOCK"').stdout
+        assert shown.splitlines()[-1] == str(person.home / name)
+
+
+@pytest.mark.parametrize("pid", [None, "", "x", "0", "1", "-5", "99999999999", "4194304", "12x"])
+def test_kill_without_an_agent(person: Person, pid: str | None) -> None:
+    env = {} if pid is None else {"SSH_AGENT_PID": pid}
+    theirs, ours = (person.run(program, "-k", check=False, **env) for program in BOTH)
+    assert said(ours) == said(theirs)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["sh", "-c", "exit 7"],
+        ["sh", "-c", "kill -9 $$"],
+        ["sh", "-c", "ssh-add -l"],
+        ["echo", "-s"],
+    ],
+)
+def test_a_command_of_its_own(person: Person, words: list[str]) -> None:
+    """The exit code is the command's, and kagent ends when the command does."""
+    told = []
+    path = person.home / "socket"
+    wrapper = ["sh", "-c", 'echo $SSH_AGENT_PID >pid; echo $SSH_AUTH_SOCK; exec "$@"', "sh"]
+    for program in BOTH:
+        told.append(said(person.run(program, "-a", path, *wrapper, *words, check=False)))
+        pid = int((person.home / "pid").read_text())
+        if program == "ssh-agent":
+            os.kill(pid, signal.SIGTERM)  # it would look for its command every ten seconds only
+        wait_until(lambda pid=pid: not running(pid) and not path.exists())
+    assert told[0] == told[1]
+
+
+def test_a_command_that_is_not_there(person: Person) -> None:
+    path = person.home / "socket"
+    result = person.run("kagent", "-a", path, "no-such-program", check=False)
+    assert said(result) == (1, "", "no-such-program: No such file or directory\n")
+    wait_until(lambda: not path.exists())
+
+
+@pytest.mark.parametrize("words", [["-s", "-c"], ["-d", "-D"], ["-s", "true"], ["-k", "true"]])
+def test_options_that_do_not_go_together(person: Person, words: list[str]) -> None:
+    theirs, ours = (person.run(program, *words, check=False) for program in BOTH)
+    assert theirs.returncode == ours.returncode == 1
+    assert theirs.stderr.startswith("usage:")
+    assert ours.stderr.startswith("usage:")
+
+
+def test_unknown_option(person: Person) -> None:
+    theirs, ours = (person.run(program, "-Z", check=False) for program in BOTH)
+    assert ours.stderr.splitlines()[0] == theirs.stderr.splitlines()[0]
+    assert ours.returncode == theirs.returncode == 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_foreground_ends_on_a_signal(person: Person, number: int) -> None:
+    codes = []
+    for program in BOTH:
+        with agent(person, program) as running:
+            running.process.send_signal(number)
+            codes.append(running.process.wait(10))
+            assert not running.socket.exists()
+    assert codes[0] == codes[1] == 2
+
+
+def test_foreground_says_where_it_is(person: Person) -> None:
+    told = []
+    for program in BOTH:
+        path = person.home / f"{program}.socket"
+        with person.start(program, "-D", "-s", "-a", path, stdout=subprocess.PIPE) as process:
+            try:
+                assert process.stdout is not None
+                told.append([process.stdout.readline(), process.stdout.readline()])
+                assert re.search(rf"\b{process.pid}\b", told[-1][1])
+                told[-1][1] = re.sub(r"\d+", "PID", told[-1][1])
+            finally:
+                process.terminate()
+    assert told[1] == [line.replace("ssh-agent", "kagent") for line in told[0]]
+
+
+def test_a_socket_in_use_is_left_alone(person: Person) -> None:
+    with agent(person) as first:
+        second = person.run("kagent", "-D", "-a", first.socket, check=False)
+        assert second.returncode == 1
+        assert "Address already in use" in second.stderr
+        assert first.run("ssh-add", "-l", check=False).returncode == 1
+
+
+def test_default_socket(person: Person) -> None:
+    """As OpenSSH 10.1: under ~/.ssh/agent, for this user only."""
+    with background(person, "kagent", "-s") as out:
+        path = Path(variables(out)["SSH_AUTH_SOCK"])
+        assert path.parent == person.home / ".ssh/agent"
+        assert re.fullmatch(r"s\.[a-zA-Z0-9]{10}\.agent\.[a-zA-Z0-9]{10}", path.name)
+        assert stat.filemode(path.stat().st_mode) == "srw-------"
+        assert stat.filemode(path.parent.stat().st_mode) == "drwx------"
+    wait_until(lambda: not path.exists())
+
+
+def test_socket_in_tmp(person: Person, folder: Path) -> None:
+    """-T, as all agents did before."""
+    temporary = folder / "tmp"
+    temporary.mkdir()
+    os.chown(temporary, person.uid, person.gid)
+    with background(person, "kagent", "-s", "-T", TMPDIR=str(temporary)) as out:
+        path = Path(variables(out)["SSH_AUTH_SOCK"])
+        assert re.fullmatch(rf"{temporary}/ssh-[a-zA-Z0-9]{{12}}/agent\.\d+", str(path))
+        assert stat.filemode(path.parent.stat().st_mode) == "drwx------"
+    wait_until(lambda: not list(temporary.iterdir()))
+
+
+def test_stale_sockets(person: Person) -> None:
+    """An hour after their agents are gone, the next start removes them; never one in use."""
+    with background(person, "kagent", "-s") as out:
+        alive = Path(variables(out)["SSH_AUTH_SOCK"])
+        old, young = (alive.with_name(f"{alive.name[:-10]}{letter * 10}") for letter in "oy")
+        for path in (old, young):
+            with socket.socket(socket.AF_UNIX) as listener:
+                listener.bind(str(path))
+        for path in (alive, old):
+            os.utime(path, (time.time() - 4000,) * 2)
+        assert person.run("kagent", "-u").stdout == "Deleted stale agent sockets in ~/.ssh/agent\n"
+        assert set(alive.parent.iterdir()) == {alive, young}
+
+
+def test_nothing_is_started_with_an_option_that_is_yet_to_come(person: Person) -> None:
+    result = person.run("kagent", "-s", "-t", "60", check=False)
+    assert result.returncode == 1
+    assert "not supported yet" in result.stderr
+    assert not (person.home / ".ssh").exists()

@@ -1,0 +1,234 @@
+"""What the tests run: a person's programs, kagent, and OpenSSH's agent and server."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import pwd
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+BIN = Path(sys.executable).parent
+PATH = f"{BIN}:/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"
+_numbers = itertools.count()
+SECONDS = 60  # for what should take a moment; an emulated machine is slow
+
+
+def wait_until(true: Callable[[], object], seconds: float = SECONDS) -> None:
+    """Poll `true`; fails the test when it stays false."""
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < deadline, f"{true} didn't come true in {seconds} seconds"
+        time.sleep(0.02)
+
+
+@dataclass(frozen=True)
+class Person:
+    """A user with a home; programs run as that user, with nothing of the tests' environment."""
+
+    name: str
+    uid: int
+    gid: int
+    home: Path
+
+    @classmethod
+    def named(cls, name: str | None, home: Path) -> Person:
+        """The user of that name (None: who runs the tests), who gets `home`."""
+        about = pwd.getpwnam(name) if name else pwd.getpwuid(os.getuid())
+        home.mkdir(mode=0o700)
+        os.chown(home, about.pw_uid, about.pw_gid)
+        return cls(about.pw_name, about.pw_uid, about.pw_gid, home)
+
+    def start(self, *command: str | Path, **options: object) -> subprocess.Popen[str]:
+        """Start a program; `env` adds to a small environment, the rest goes to Popen."""
+        given = options.pop("env", {})
+        environment = {"PATH": PATH, "HOME": str(self.home), "LANG": "C.UTF-8", **given}  # type: ignore[dict-item]
+        if os.getuid() == 0 and self.uid != 0:
+            options |= {"user": self.uid, "group": self.gid, "extra_groups": []}
+        return subprocess.Popen(
+            [str(word) for word in command],
+            env=environment,
+            **{"cwd": self.home, "text": True, "stdin": subprocess.DEVNULL} | options,  # type: ignore[call-overload]
+        )
+
+    def run(
+        self, *command: str | Path, input: str | None = None, check: bool = True, **env: str
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a program to its end and give what it wrote; `check` fails the test on an error."""
+        pipe = subprocess.PIPE
+        with self.start(
+            *command,
+            env=env,
+            stdin=subprocess.DEVNULL if input is None else pipe,
+            stdout=pipe,
+            stderr=pipe,
+        ) as process:
+            try:
+                out, err = process.communicate(input, timeout=SECONDS)
+            except BaseException:
+                process.kill()
+                raise
+        if check:
+            assert process.returncode == 0, f"{command}: {process.returncode}\n{out}\n{err}"
+        return subprocess.CompletedProcess(command, process.returncode, out, err)
+
+    def file(self, name: str, content: str | bytes | Path, mode: int = 0o600) -> Path:
+        """A file of the person's own; a path as `content` is copied."""
+        path = self.home / name
+        data = content.read_bytes() if isinstance(content, Path) else content
+        path.write_bytes(data.encode() if isinstance(data, str) else data)
+        path.chmod(mode)
+        os.chown(path, self.uid, self.gid)
+        return path
+
+
+@dataclass
+class Agent:
+    """A running agent."""
+
+    person: Person
+    process: subprocess.Popen[str]
+    socket: Path
+    log: Path
+
+    def run(
+        self, *command: str | Path, input: str | None = None, check: bool = True, **env: str
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a program that has this agent."""
+        return self.person.run(
+            *command, input=input, check=check, **{"SSH_AUTH_SOCK": str(self.socket), **env}
+        )
+
+    def connect(self) -> socket.socket:
+        """A connection of the tests' own."""
+        stream = socket.socket(socket.AF_UNIX)
+        stream.settimeout(SECONDS)
+        stream.connect(str(self.socket))
+        return stream
+
+    @property
+    def children(self) -> list[int]:
+        """The processes that the agent's first process has."""
+        pid = self.process.pid
+        return [
+            int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        ]
+
+    @property
+    def front(self) -> int:
+        """kagent's process that serves clients, as soon as it is up."""
+
+        def fronts() -> list[int]:
+            return [pid for pid in self.children if _name(pid) == "kagent-front"]
+
+        wait_until(lambda: len(fronts()) == 1)
+        return fronts()[0]
+
+    def logged(self) -> str:
+        """What the agent has said."""
+        return self.log.read_text()
+
+
+def _name(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/comm").read_text().strip()
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
+
+
+@contextmanager
+def agent(person: Person, program: str = "kagent", *options: str) -> Iterator[Agent]:
+    """An agent in the foreground, at a socket in the person's home, until the block ends."""
+    name = f"{program}-{next(_numbers)}"
+    path = person.home / f"{name}.sock"
+    log = person.file(f"{name}.log", "")
+    with log.open("a") as output:
+        process = person.start(
+            *(program, "-d" if "-d" in options else "-D", "-a", path, *set(options) - {"-d"}),
+            stdout=subprocess.DEVNULL,
+            stderr=output,
+        )
+    with process:
+        try:
+            running = Agent(person, process, path, log)
+            wait_until(lambda: path.exists() or process.poll() is not None)
+            assert process.poll() is None, running.logged()
+            yield running
+        finally:
+            process.send_signal(signal.SIGTERM)
+            process.wait(SECONDS)
+
+
+@dataclass(frozen=True)
+class Sshd:
+    """A server on this machine that lets its person in."""
+
+    port: int
+    folder: Path
+    log: Path
+
+    def ssh(self, person: Person, *options: str) -> list[str]:
+        """The words of an ssh command to it, without the remote command."""
+        known = self.folder / "known_hosts"
+        settings = {"UserKnownHostsFile": known, "StrictHostKeyChecking": "yes", "BatchMode": "yes"}
+        words = [word for name, value in settings.items() for word in ("-o", f"{name}={value}")]
+        place = ["-p", str(self.port), f"{person.name}@127.0.0.1"]
+        return ["ssh", "-F", "none", *words, *options, *place]
+
+
+@contextmanager
+def sshd(person: Person, folder: Path, authorized: str, **settings: str) -> Iterator[Sshd]:
+    """OpenSSH's server for `person`, whose keys are the lines `authorized`."""
+    folder.mkdir()
+    folder.chmod(0o755)
+    subprocess.run(
+        ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", folder / "host"], check=True
+    )
+    (folder / "authorized").write_text(authorized)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    public = (folder / "host.pub").read_text()
+    (folder / "known_hosts").write_text(f"[127.0.0.1]:{port} {public}")
+    configuration = {
+        "ListenAddress": f"127.0.0.1:{port}",
+        "HostKey": folder / "host",
+        "AuthorizedKeysFile": folder / "authorized",
+        "UsePAM": "no",
+        "StrictModes": "no",
+        "PidFile": "none",
+        "PasswordAuthentication": "no",
+        "LogLevel": "VERBOSE",
+        "MaxStartups": "100",
+        "PermitUserEnvironment": "no",
+        **settings,
+    }
+    text = "".join(f"{name} {value}\n" for name, value in configuration.items())
+    (folder / "config").write_text(text)
+    log = folder / "log"
+    program = shutil.which("sshd", path=PATH)
+    assert program, "sshd is missing"
+    with (
+        log.open("w") as output,
+        subprocess.Popen(
+            [program, "-D", "-e", "-f", folder / "config"],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+        ) as process,
+    ):
+        try:
+            wait_until(lambda: "Server listening" in log.read_text() or process.poll() is not None)
+            assert process.poll() is None, log.read_text()
+            yield Sshd(port, folder, log)
+        finally:
+            process.terminate()
+            process.wait(SECONDS)
