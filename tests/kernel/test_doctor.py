@@ -1,0 +1,65 @@
+"""kagentctl doctor on a machine that signs, and where one thing is amiss."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Iterator
+
+import pytest
+
+from tests.kernel import keys
+from tests.programs import Agent, wait_until
+
+
+def findings(kagent: Agent, code: int) -> dict[str, dict[str, str]]:
+    told = kagent.run("kagentctl", "doctor", "--json", check=False)
+    assert told.returncode == code, told.stdout
+    found: dict[str, dict[str, str]] = json.loads(told.stdout)
+    return found
+
+
+def test_all_is_well(kagent: Agent) -> None:
+    found = findings(kagent, 0)
+    assert {finding["verdict"] for finding in found.values()} == {"ok"}
+    assert "signed with it" in found["parser"]["told"]
+    lines = kagent.run("kagentctl", "doctor").stdout.splitlines()
+    assert [line.split(":")[0].removeprefix("ok").strip() for line in lines] == list(found)
+
+
+@pytest.fixture
+def without_parser() -> Iterator[None]:
+    subprocess.run(["rmmod", "pkcs8_key_parser"], check=True)
+    yield
+    subprocess.run(["modprobe", "pkcs8_key_parser"], check=True)
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root unloads modules")
+@pytest.mark.usefixtures("without_parser")
+def test_parser_not_loaded(kagent: Agent) -> None:
+    """Told by doctor and by the loader, each with the command that mends it."""
+    found = findings(kagent, 1)["parser"]
+    assert found["verdict"] == "failure"
+    assert "modprobe pkcs8_key_parser" in found["mend"]
+    told = kagent.run("kagent-add", kagent.person.file("key", keys.rsa(2048)), check=False)
+    assert told.returncode == 1
+    assert "modprobe pkcs8_key_parser" in told.stderr
+
+
+def test_another_agent(kagent: Agent) -> None:
+    told = kagent.run("ssh-agent", "kagentctl", "doctor", "--json")
+    assert json.loads(told.stdout)["SSH_AUTH_SOCK"]["verdict"] == "warning"
+
+
+def test_quota(kagent: Agent) -> None:
+    """Full: the message says so, and so does who tries to load a key."""
+    if kagent.person.uid == 0:
+        pytest.skip("root's quota is another")
+    kagent.run("sh", "-c", "for i in $(seq 200); do keyctl add user filler:$i x @s; done || true")
+    assert "sysctl" in findings(kagent, 1)["quota"]["mend"]
+    told = kagent.run("kagent-add", kagent.person.file("key", keys.rsa(2048)), check=False)
+    assert told.returncode == 1
+    assert "quota is used up" in told.stderr
+    kagent.run("keyctl", "clear", "@s")
+    wait_until(lambda: "warning" not in findings(kagent, 0)["quota"]["verdict"])
