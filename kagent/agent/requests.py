@@ -11,7 +11,7 @@ from .. import log
 from ..custody import kernel
 from ..custody.anchor import Anchor
 from ..keeper.jobs import Loaded, Refused
-from ..keyctl import KernelKeyError
+from ..keyctl import AsymmetricKey, KernelKeyError, KeyNotFound
 from ..protocol.messages import (
     EXPLAIN,
     Extension,
@@ -116,12 +116,25 @@ def _list() -> Message:
 def _signature(request: SignRequest) -> Callable[[], bytes]:
     """Decide about a signature; what is returned makes it and its frame, in any thread."""
     algorithm = _signature_algorithm(request.blob, request.flags)
+    key = _key(request.blob)
+
+    def sign() -> bytes:
+        try:
+            signature = kernel.sign(key, algorithm, request.data)
+        except KeyNotFound:
+            # Loading a key again replaces it, which may have happened since it was looked up.
+            signature = kernel.sign(_key(request.blob), algorithm, request.data)
+        return encode(SignResponse(signature))
+
+    return sign
+
+
+def _key(blob: bytes) -> AsymmetricKey:
     anchor = Anchor.find()
-    found = anchor.identity(request.blob) if anchor else None
+    found = anchor.identity(blob) if anchor else None
     if found is None:
         raise Refusal("no such key")
-    _, key = found
-    return lambda: encode(SignResponse(kernel.sign(key, algorithm, request.data)))
+    return found[1]
 
 
 @lru_cache

@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 
 SIZES = (1024, 1536, 2048, 3072, 4096)
-_COUNT = 3  # of each size
+_COUNT = 2  # of each size
 _KEYS = os.environ.get("KAGENT_TEST_KEYS")
 _folder = Path(_KEYS) if _KEYS else Path(tempfile.mkdtemp(prefix="kagent-keys-"))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from tests.kernel import keys
 from tests.programs import Agent
 
 SIGNATURES = 1000
+CLIENTS = 4
 
 # Any agent that holds its keys itself.
 CONTROL = """
@@ -47,15 +49,19 @@ def test_no_private_key_in_keeper_and_front(kagent: Agent) -> None:
     loaded = {"ssh-add": keys.rsa(2048, 0), "kagent-add": keys.rsa(2048, 1)}
     for loader, path in loaded.items():
         kagent.run(loader, person.file(path.name, path))
-    with kagent.connect() as stream:
-        for path in loaded.values():
-            blob = parse(path.read_bytes())[0].public_blob
-            for number in range(SIGNATURES // 2):
-                request = encode(SignRequest(blob, number.to_bytes(200, "big"), 2))
-                assert ask(stream, request)[4] == 14
-                if number == SIGNATURES // 4:
-                    for loader, again in loaded.items():
-                        kagent.run(loader, person.home / again.name)
+    blobs = [parse(path.read_bytes())[0].public_blob for path in loaded.values()]
+
+    def sign(client: int) -> None:
+        with kagent.connect() as stream:
+            for number in range(SIGNATURES // CLIENTS):
+                data = number.to_bytes(200, "big")
+                assert ask(stream, encode(SignRequest(blobs[client % 2], data, 2)))[4] == 14
+
+    with ThreadPoolExecutor(CLIENTS) as clients:
+        done = clients.map(sign, range(CLIENTS))
+        for loader, path in loaded.items():
+            kagent.run(loader, person.home / path.name)
+        assert len(list(done)) == CLIENTS
     for path in loaded.values():
         for pid in (kagent.process.pid, kagent.front):
             assert memory.find(pid, needles(path)) == []
