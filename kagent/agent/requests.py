@@ -11,7 +11,7 @@ from .. import log
 from ..custody import kernel
 from ..custody.anchor import Anchor
 from ..keeper.jobs import Loaded, Refused
-from ..keyctl import AsymmetricKey, KernelKeyError, KeyNotFound
+from ..keyctl import AsymmetricKey, KernelKeyError, KeyNotFound, PermissionDenied
 from ..protocol.messages import (
     EXPLAIN,
     Extension,
@@ -121,8 +121,9 @@ def _signature(request: SignRequest) -> Callable[[], bytes]:
     def sign() -> bytes:
         try:
             signature = kernel.sign(key, algorithm, request.data)
-        except KeyNotFound:
-            # Loading a key again replaces it, which may have happened since it was looked up.
+        except (KeyNotFound, PermissionDenied):
+            # Loading a key again replaces it, which may have happened since it was looked up: it
+            # is gone then, or just not possessed any more.
             signature = kernel.sign(_key(request.blob), algorithm, request.data)
         return encode(SignResponse(signature))
 

@@ -55,7 +55,8 @@ def test_no_private_key_in_keeper_and_front(kagent: Agent) -> None:
         with kagent.connect() as stream:
             for number in range(SIGNATURES // CLIENTS):
                 data = number.to_bytes(200, "big")
-                assert ask(stream, encode(SignRequest(blobs[client % 2], data, 2)))[4] == 14
+                reply = ask(stream, encode(SignRequest(blobs[client % 2], data, 2)))
+                assert reply[4] == 14, kagent.logged()
 
     with ThreadPoolExecutor(CLIENTS) as clients:
         done = clients.map(sign, range(CLIENTS))
