@@ -6,7 +6,7 @@ keyrings(7).
 
 from __future__ import annotations
 
-import secrets
+import os
 import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -192,7 +192,7 @@ def enter_private_session(*holding: Keyring) -> Keyring:
     search as the only right of its user, can't be seen.  Children inherit it.
     """
     process = Keyring.special(syscalls.PROCESS_KEYRING, create=True)
-    name = f"kagent-{secrets.token_hex(16)}"
+    name = f"kagent-{os.urandom(16).hex()}"
     private = Keyring.create(name, process)
     for keyring in holding:
         private.link(keyring)

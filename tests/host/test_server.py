@@ -144,7 +144,7 @@ def test_who_stalls_in_the_middle_of_a_key_stops_nobody(kagent: Agent) -> None:
     with kagent.connect() as stream:
         assert ask(stream, LISTING) == NOTHING
         assert ask(stream, A_KEY) == FAILURE
-    assert len(kagent.children) == 1 + len(stalled)
+    wait_until(lambda: len(kagent.children) == 1 + len(stalled))
     for stream in stalled:
         stream.close()
     wait_until(lambda: kagent.children == [kagent.front])

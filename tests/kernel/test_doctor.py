@@ -45,6 +45,7 @@ def without_parser() -> Iterator[None]:
     subprocess.run(["modprobe", "pkcs8_key_parser"], check=True)
 
 
+@pytest.mark.alone
 @pytest.mark.skipif(os.getuid() != 0, reason="only root unloads modules")
 @pytest.mark.usefixtures("without_parser")
 def test_parser_not_loaded(kagent: Agent) -> None:
