@@ -18,7 +18,6 @@ from ..keyctl import (
     KernelKeyError,
     Keyring,
     KeyServiceBlocked,
-    PayloadNotParsed,
     QuotaExceeded,
     session_keyring,
 )
@@ -133,9 +132,9 @@ def _parser() -> Finding:
 
     try:
         pkcs8.probe(Keyring.special(PROCESS_KEYRING, create=True))
-    except pkcs8.Refused as error:
-        if isinstance(error.__cause__, PayloadNotParsed):
-            return _parser_missing()
+    except pkcs8.ParserMissing:
+        return _parser_missing()
+    except pkcs8.CannotSign as error:
         return _failure(f"a throwaway RSA key can't be used: {error}", _OTHER_KERNEL)
     except KernelKeyError as error:
         return _failure(f"no key could be loaded: {error}", _mend(error))

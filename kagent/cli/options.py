@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import getopt
 import sys
+from collections.abc import Sequence
 from typing import NoReturn
 
 
 def parse(
-    arguments: list[str], letters: str, usage: str
+    arguments: list[str], letters: str, usage: str, long: Sequence[str] = ()
 ) -> tuple[list[tuple[str, str]], list[str]]:
     """getopt(3) without permutation: (option, value) pairs, and what follows.
 
     An unknown option ends the program with `usage` and exit code 1.
     """
     try:
-        return getopt.getopt(arguments, letters)
+        return getopt.getopt(arguments, letters, long)
     except getopt.GetoptError as error:
         missing = "requires argument" in error.msg
         what = "option requires an argument" if missing else "unknown option"
