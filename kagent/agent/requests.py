@@ -9,7 +9,7 @@ from functools import lru_cache, partial
 from .. import log
 from ..custody import kernel
 from ..custody.anchor import Held
-from ..custody.identity import Custody, digest_of
+from ..custody.identity import Custody, description_of
 from ..custody.store import Store
 from ..keeper.jobs import Loaded, Refused, Signed, SignJob
 from ..keyctl import AsymmetricKey, KernelKeyError, KeyNotFound, PermissionDenied
@@ -80,7 +80,7 @@ class Requests:
             if not self._store.settle(identity):
                 return peer.refuse("the key could not be sealed")
             if identity.custody is Custody.KERNEL:
-                await self._workers.forget(digest_of(identity.blob))
+                await self._workers.forget(identity.description)
         except (KernelKeyError, ProtocolError) as error:
             return peer.refuse(f"the key is not held as it should be: {error}")
         fingerprint = PublicKey.parse(identity.blob).fingerprint()
@@ -124,7 +124,7 @@ class Requests:
             return await self._signers.answer(
                 peer.client, partial(self._sign_in_kernel, held.key, algorithm, request)
             )
-        job = SignJob(digest_of(request.blob), algorithm, request.data)
+        job = SignJob(description_of(request.blob), algorithm, request.data)
         answer = await self._workers.sign(job)
         if isinstance(answer, Signed):
             return encode(SignResponse(answer.signature))
@@ -152,7 +152,7 @@ class Requests:
     async def _remove(self, blob: bytes) -> Message:
         if self._store.remove(blob) is None:
             raise Refusal("no such key")
-        await self._workers.forget(digest_of(blob))
+        await self._workers.forget(description_of(blob))
         log.info("a key was removed")
         return Success()
 

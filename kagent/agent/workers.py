@@ -33,9 +33,9 @@ class Workers:
         job = Job(Kind.LOAD, message_type, body_length)
         return await _ask(self._control, job.pack(), [client.fileno()])
 
-    async def forget(self, digest: bytes) -> Answer | None:
-        """Have the keeper destroy the sealed key of the identity with that digest."""
-        return await _ask(self._control, Job(Kind.FORGET, digest=digest).pack(), [])
+    async def forget(self, description: str) -> Answer | None:
+        """Have the keeper destroy the sealed key of the identity with that description."""
+        return await _ask(self._control, Job(Kind.FORGET, description=description).pack(), [])
 
     async def forget_all(self) -> Answer | None:
         """Have the keeper destroy all sealed keys."""

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from ..keyctl import AsymmetricKey, KernelKeyError, Key, Keyring
 from ..protocol.wire import ProtocolError
-from .identity import PREFIX, Custody, Identity, description_of, digest_of
+from .identity import PREFIX, Custody, Identity, description_of
 
 
 class Held(NamedTuple):
@@ -52,7 +52,7 @@ class Anchor:
 
     def find(self, blob: bytes) -> Held | None:
         """The identity of that public key.  Raises ProtocolError if its record is damaged."""
-        description = description_of(digest_of(blob))
+        description = description_of(blob)
         record = self.keyring.find("user", description)
         if record is None:
             return None
@@ -77,7 +77,7 @@ class Anchor:
     def remove(self, blob: bytes) -> None:
         """Destroy that identity's keys."""
         for kind in ("asymmetric", "user"):
-            key = self.keyring.find(kind, description_of(digest_of(blob)))
+            key = self.keyring.find(kind, description_of(blob))
             if key is not None:
                 self.keyring.destroy(key)
 

@@ -33,16 +33,12 @@ class Custody(StrEnum):
 
 
 @lru_cache
-def digest_of(blob: bytes) -> bytes:
-    """What an identity is named by within the agent."""
-    return hashlib.sha256(blob).digest()
-
-
-def description_of(digest: bytes) -> str:
+def description_of(blob: bytes) -> str:
     """The description of an identity's keys: for a plain key, its fingerprint as ssh shows it.
 
     A type and description are unique in a keyring, so adding a key again replaces it.
     """
+    digest = hashlib.sha256(blob).digest()
     return f"{PREFIX}SHA256:{b64encode(digest).rstrip(b'=').decode()}"
 
 
@@ -87,4 +83,4 @@ class Identity(Record):
     @property
     def description(self) -> str:
         """What its keys are called in a keyring."""
-        return description_of(digest_of(self.blob))
+        return description_of(self.blob)

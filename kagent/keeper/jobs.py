@@ -16,8 +16,6 @@ from typing import TypeAlias
 from ..custody.identity import Identity
 from ..protocol.wire import BYTE, STRING, TEXT, ProtocolError, Reader, Record, record
 
-DIGEST_LENGTH = 32  # of an identity's name, SHA-256
-
 
 class Kind(IntEnum):
     """The jobs that the keeper takes, with their descriptors."""
@@ -27,7 +25,8 @@ class Kind(IntEnum):
     FORGET_ALL = 3  # answer
 
 
-_HEADER = struct.Struct(f"=BBI{DIGEST_LENGTH}s")
+_DESCRIPTION = "57s"  # kagent:SHA256: and 43 characters, as every identity's
+_HEADER = struct.Struct(f"=BBI{_DESCRIPTION}")
 HEADER_LENGTH = _HEADER.size
 DESCRIPTORS = {Kind.LOAD: 2, Kind.FORGET: 1, Kind.FORGET_ALL: 1}
 
@@ -37,25 +36,26 @@ class Job:
     """One job.
 
     LOAD has the type byte that the front has read, and the length of what follows it; FORGET has
-    the digest of the identity whose sealed key is to go.
+    the description of the identity whose sealed key is to go.
     """
 
     kind: Kind
     message_type: int = 0
     body_length: int = 0
-    digest: bytes = bytes(DIGEST_LENGTH)
+    description: str = ""
 
     def pack(self) -> bytes:
         """The header."""
-        return _HEADER.pack(self.kind, self.message_type, self.body_length, self.digest)
+        description = self.description.encode()
+        return _HEADER.pack(self.kind, self.message_type, self.body_length, description)
 
     @classmethod
     def unpack(cls, header: bytes) -> Job:
         """Raises ValueError for anything but a header."""
         if len(header) != _HEADER.size:
             raise ValueError("not a job header")
-        kind, message_type, body_length, digest = _HEADER.unpack(header)
-        return cls(Kind(kind), message_type, body_length, digest)
+        kind, message_type, body_length, description = _HEADER.unpack(header)
+        return cls(Kind(kind), message_type, body_length, description.rstrip(b"\0").decode())
 
 
 # What a sealed key may be asked for, by number in a signature job.
@@ -68,28 +68,29 @@ ALGORITHMS = (
     "rsa-sha2-512",
     "ssh-rsa",
 )
-_SIGN_HEADER = struct.Struct(f"={DIGEST_LENGTH}sB")
+_SIGN_HEADER = struct.Struct(f"={_DESCRIPTION}B")
 SIGN_HEADER_LENGTH = _SIGN_HEADER.size
 
 
 @dataclass(frozen=True)
 class SignJob:
-    """A signature by the sealed key of the identity with that digest.  `data` is opaque."""
+    """A signature by the sealed key of the identity with that description.  `data` is opaque."""
 
-    digest: bytes
+    description: str
     algorithm: str
     data: bytes
 
     def pack(self) -> bytes:
         """The packet."""
-        return _SIGN_HEADER.pack(self.digest, ALGORITHMS.index(self.algorithm)) + self.data
+        algorithm = ALGORITHMS.index(self.algorithm)
+        return _SIGN_HEADER.pack(self.description.encode(), algorithm) + self.data
 
     @classmethod
     def unpack(cls, packet: bytes) -> SignJob:
         """Raises ValueError for anything but such a packet."""
         try:
-            digest, algorithm = _SIGN_HEADER.unpack_from(packet)
-            return cls(digest, ALGORITHMS[algorithm], packet[SIGN_HEADER_LENGTH:])
+            description, algorithm = _SIGN_HEADER.unpack_from(packet)
+            return cls(description.decode(), ALGORITHMS[algorithm], packet[SIGN_HEADER_LENGTH:])
         except (struct.error, IndexError) as error:
             raise ValueError("not a signature job") from error
 

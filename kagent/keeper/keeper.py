@@ -17,7 +17,6 @@ from functools import partial
 from typing import NoReturn
 
 from .. import confine, log
-from ..custody.identity import description_of
 from ..custody.rings import KeeperRings
 from ..keyctl import KernelKeyError, Keyring
 from .jobs import DESCRIPTORS, HEADER_LENGTH, Answer, Done, Job, Kind, Refused, pack_answer
@@ -164,7 +163,7 @@ class Keeper:
             _answer(descriptors[-1], Refused(f"no keyring for the key: {error}"))
             return
         client, answer = descriptors
-        work = partial(worker.run, job, client, answer, self._rings.shared, inbox, self._policy)
+        work = partial(worker.run, job, client, answer, self._rings, inbox, self._policy)
         child = _fork(work, descriptors)
         # The front waits for the end of this pipe, and so for what the keeper has to do after the
         # worker's end.
@@ -180,20 +179,19 @@ class Keeper:
 
     def _forget(self, job: Job, answer: int) -> None:
         try:
-            self._rings.forget(description_of(job.digest) if job.kind is Kind.FORGET else None)
+            self._rings.sealed.forget(job.description if job.kind is Kind.FORGET else None)
             done: Answer = Done()
         except KernelKeyError as error:
             done = Refused(f"the kernel refused: {error}")
         _answer(answer, done)
-        if not self._rings.sealed.keys():
+        if self._rings.sealed.empty:
             self._drop_pool()
 
     def _fill_pool(self) -> None:
         from . import signer
 
-        while self._rings.sealed.keys() and len(self._pool) < _POOL_SIZE:
-            channel = self._signing.fileno()
-            self._pool.add(_fork(partial(signer.run, channel, self._rings.sealed), [channel]))
+        while not self._rings.sealed.empty and len(self._pool) < _POOL_SIZE:
+            self._pool.add(signer.fork(self._signing, self._rings.sealed))
 
     def _drop_pool(self) -> None:
         for child in self._pool:

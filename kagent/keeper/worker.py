@@ -9,11 +9,11 @@ import socket
 from typing import NoReturn
 
 from .. import confine, log
-from ..custody import pkcs8, sealed
-from ..custody.identity import Custody, Identity, description_of, digest_of
+from ..custody import pkcs8
+from ..custody.identity import Custody, Identity, description_of
 from ..custody.private import Refused as KeyRefused
-from ..custody.private import library_key, refuse
-from ..custody.rings import POSSESSOR_ONLY, Rings
+from ..custody.private import der, library_key, refuse
+from ..custody.rings import POSSESSOR_ONLY, KeeperRings
 from ..custody.store import Store
 from ..keyctl import PROCESS_KEYRING, KernelKeyError, Keyring
 from ..protocol.messages import AddIdConstrained, AddIdentity, decode
@@ -27,7 +27,7 @@ _SECONDS = 20
 
 
 def run(
-    job: Job, client: int, answer: int, rings: Rings, inbox: Keyring, policy: Policy
+    job: Job, client: int, answer: int, rings: KeeperRings, inbox: Keyring, policy: Policy
 ) -> NoReturn:
     """The life of a load worker, from after the fork to its end."""
     try:
@@ -35,7 +35,7 @@ def run(
         confine.forbid_new_privileges()
         if not confine.lock_memory():
             log.debug("RLIMIT_MEMLOCK is too small to keep the loader out of swap")
-        rings.enter(inbox)
+        rings.shared.enter(inbox)
         body = _receive(client, job.body_length)
         if body is not None:
             loading = _Load(rings, inbox, policy)
@@ -63,8 +63,9 @@ def _receive(client: int, length: int) -> bytes | None:
 class _Load:
     """One key, from the message to where it is held."""
 
-    def __init__(self, rings: Rings, inbox: Keyring, policy: Policy) -> None:
-        self._store = Store(rings)
+    def __init__(self, rings: KeeperRings, inbox: Keyring, policy: Policy) -> None:
+        self._store = Store(rings.shared)
+        self._sealed = rings.sealed
         self._inbox = inbox
         self._policy = policy
 
@@ -88,7 +89,7 @@ class _Load:
             refuse(f"constraints are not supported yet: {names}")
         key = library_key(message.key)
         blob = message.key.public_blob
-        description = description_of(digest_of(blob))
+        description = description_of(blob)
         why = "asked for"
         if self._policy.custody is not Custody.SEALED:
             try:
@@ -102,7 +103,7 @@ class _Load:
                     refuse(str(error), error)
                 why = str(error)
         identity = self._store.placed(Identity(blob, message.comment, Custody.SEALED, why))
-        sealed.add(key, description, self._inbox)
+        self._sealed.add(description, der(key), self._inbox)
         record = self._inbox.add("user", description, identity.write())
         record.set_permissions(POSSESSOR_ONLY)
         return identity
