@@ -67,6 +67,13 @@ def _build(named: NamedPrivateKey, public: PublicKey) -> LibraryKey:
             modulus, exponent = int(numbers["n"]), int(numbers["e"])
             if modulus.bit_length() not in _RSA_SIZES:
                 raise ValueError(f"{modulus.bit_length()} bits; ssh takes 1024 to 16384")
+            if (
+                key.p * key.q != modulus
+                or any(key.d * exponent % (prime - 1) != 1 for prime in (key.p, key.q))
+                or key.iqmp * key.q % key.p != 1
+            ):
+                raise ValueError("its halves don't fit")
+            # OpenSSL would look whether p and q are prime, which for long keys takes minutes.
             return rsa.RSAPrivateNumbers(
                 p=key.p,
                 q=key.q,
@@ -75,7 +82,7 @@ def _build(named: NamedPrivateKey, public: PublicKey) -> LibraryKey:
                 dmq1=rsa.rsa_crt_dmq1(key.d, key.q),
                 iqmp=key.iqmp,
                 public_numbers=rsa.RSAPublicNumbers(exponent, modulus),
-            ).private_key()
+            ).private_key(unsafe_skip_rsa_key_validation=True)
         case EcdsaPrivateKey() | EcdsaCertifiedKey():
             curve = _CURVES[str(numbers["curve"])]()
             point = numbers["point"]
