@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +15,9 @@ from pathlib import Path
 import pytest
 
 from kagent.askpass import CannotAsk, Patience, Unanswered, confirm, notice, secret
+from kagent.keeper.confirm import confirm as job
+from kagent.keeper.jobs import Refused
+from kagent.keeper.questions import Allowed, Client, Purpose, Question
 from tests.programs import SECONDS, Person, wait_until
 
 # Writes down its hint and what it is asked, and then does what the test wants.
@@ -200,6 +204,32 @@ def test_a_client_that_only_stops_sending_still_waits(askpass: Person) -> None:
     with ours, theirs:
         theirs.shutdown(socket.SHUT_WR)
         confirm("Allow?", Patience(ours.fileno()))
+
+
+def test_the_job_asks_as_ssh_agent_does_and_more(askpass: Person) -> None:
+    askpass.file("behaviour", "exit $(cat code)\n")
+    askpass.file("code", "0")
+    asked = askpass.home / "asked"
+    with ssh_agent(askpass) as path:
+        askpass.run("ssh-add", "-T", "key", SSH_AUTH_SOCK=str(path))
+    theirs = asked.read_text()
+    asked.unlink()
+    fingerprint = theirs.split()[-1].removesuffix(".")
+    asker = Client(os.getpid(), time.clock_gettime_ns(time.CLOCK_BOOTTIME))
+    question = Question("my key", fingerprint, asker, (), Purpose.UNKNOWN, "")
+    kept, answer = os.pipe()
+    assert job(question, answer) == Allowed()
+    assert asked.read_text().startswith(theirs)
+    assert "WARNING: not an ssh login" in asked.read_text()
+    askpass.file("code", "1")
+    refused = job(question, answer)
+    assert isinstance(refused, Refused)
+    assert "the user said no" in refused.reason
+    os.close(kept)
+    refused = job(question, answer)
+    assert isinstance(refused, Refused)
+    assert "went away" in refused.reason
+    os.close(answer)
 
 
 def test_a_secret_is_the_first_line(askpass: Person) -> None:
