@@ -4,34 +4,29 @@ from __future__ import annotations
 
 import getpass
 import os
-import subprocess
 import sys
 
-_DEFAULT_ASKPASS = "/usr/bin/ssh-askpass"
+from .. import askpass
+
 _LONGEST = 1023  # bytes
 
 
 def passphrase(prompt: str) -> bytes:
     """The passphrase typed; empty if none was given or nobody can be asked."""
-    requirement = os.environ.get("SSH_ASKPASS_REQUIRE", "").lower()
-    display = os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
-    allowed = bool(display) and requirement != "never"
-    if requirement == "force" or (allowed and (requirement == "prefer" or not os.isatty(0))):
-        return _askpass(prompt)
+    if askpass.preferred() or (askpass.usable() and not os.isatty(0)):
+        return _from_askpass(prompt)
     return _from_terminal(prompt)
 
 
-def _askpass(prompt: str) -> bytes:
-    program = os.environ.get("SSH_ASKPASS", _DEFAULT_ASKPASS)
+def _from_askpass(prompt: str) -> bytes:
     try:
-        told = subprocess.run([program, prompt], stdout=subprocess.PIPE)
+        return askpass.ask(prompt)
+    except askpass.Unanswered:
+        return b""
     except OSError as error:
         # OpenSSH's words, and its line end: the child's that couldn't become ssh-askpass.
-        sys.stderr.write(f"ssh_askpass: exec({program}): {error.strerror}\r\n")
+        sys.stderr.write(f"ssh_askpass: exec({askpass.program()}): {error.strerror}\r\n")
         return b""
-    if told.returncode:
-        return b""
-    return told.stdout[:_LONGEST].split(b"\n")[0].split(b"\r")[0]
 
 
 def _from_terminal(prompt: str) -> bytes:
