@@ -45,6 +45,22 @@ def verify(key: PublicKey, signature: bytes, data: bytes) -> str:
     return algorithm
 
 
+def verify_certificate(key: PublicKey) -> None:
+    """Check the authority's signature on a certificate; nothing for a plain key.
+
+    Raises BadSignature, also for an authority that is no plain key or that signs with SHA-1, and
+    ProtocolError.
+    """
+    if key.certificate is None:
+        return
+    authority, signature = PublicKey.parse(key.certificate.authority), key.certificate.signature
+    if authority.certificate is not None:
+        raise BadSignature("a certificate is signed by a certificate")
+    signed = key.blob[: -len(STRING.write(signature))]
+    if verify(authority, signature, signed) == "ssh-rsa":
+        raise BadSignature("a certificate is signed with SHA-1")
+
+
 def _fits(key: PublicKey, algorithm: str) -> bool:
     if key.plain_type == "ssh-rsa":
         return algorithm in _RSA_HASHES

@@ -145,7 +145,9 @@ def _name(pid: int) -> str:
 
 
 @contextmanager
-def agent(person: Person, program: str = "kagent", *options: str) -> Iterator[Agent]:
+def agent(
+    person: Person, program: str = "kagent", *options: str, env: dict[str, str] | None = None
+) -> Iterator[Agent]:
     """An agent in the foreground, at a socket in the person's home, until the block ends."""
     name = f"{program}-{next(_numbers)}"
     path = person.home / f"{name}.sock"
@@ -155,6 +157,7 @@ def agent(person: Person, program: str = "kagent", *options: str) -> Iterator[Ag
             *(program, "-d" if "-d" in options else "-D", "-a", path, *set(options) - {"-d"}),
             stdout=subprocess.DEVNULL,
             stderr=output,
+            env=env or {},
         )
     with process:
         try:

@@ -1,7 +1,7 @@
 """The front's start, by the keeper.
 
-python -m kagent.agent LISTENER CONTROL SIGNING LOGIN PRIVATE [debug] [stderr]: the first three are
-sockets, the next two keyrings.
+python -m kagent.agent LISTENER CONTROL SIGNING LOGIN PRIVATE HASH [debug] [stderr]: the first three
+are sockets, the next two keyrings, and then the kind of fingerprint that the user is shown.
 """
 
 import signal
@@ -27,12 +27,13 @@ def _main() -> None:
     from ..keyctl import Keyring
     from .server import serve
 
-    descriptors, serials, words = sys.argv[1:4], sys.argv[4:6], sys.argv[6:]
+    descriptors, serials = sys.argv[1:4], sys.argv[4:6]
+    fingerprint_hash, *words = sys.argv[6:]
     log.configure(to_stderr="stderr" in words, verbose="debug" in words)
     rings = Rings(*(Keyring(int(serial)) for serial in serials))
     rings.enter()
     listener, control, signing = (socket.socket(fileno=int(number)) for number in descriptors)
-    trio.run(serve, rings, listener, control, signing)
+    trio.run(serve, rings, listener, control, signing, fingerprint_hash)
 
 
 _main()

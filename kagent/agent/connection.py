@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import socket
 import struct
 
 import trio
 
 from .. import log
 from ..protocol.messages import HEADER_LENGTH, MAX_PAYLOAD, Failure, Type, encode
-from .requests import Peer, Requests
+from .peer import Peer
+from .requests import Requests
 
 _HEADER = struct.Struct(">IB")
 _CARRIES_PRIVATE_KEY = (Type.ADD_IDENTITY, Type.ADD_ID_CONSTRAINED)
@@ -25,10 +25,10 @@ class Connection:
     Such a body is never read here: the loader passes the socket on to a worker.
     """
 
-    def __init__(self, client: socket.socket, requests: Requests) -> None:
-        self._client = client
+    def __init__(self, peer: Peer, requests: Requests) -> None:
+        self._client = peer.client
         self._requests = requests
-        self._peer = Peer(client)
+        self._peer = peer
 
     async def serve(self) -> None:
         """Answer until the client goes.  Nothing that it sends raises from here."""

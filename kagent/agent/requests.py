@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import socket
-from dataclasses import dataclass
-from functools import lru_cache, partial
-
 from .. import log
-from ..custody import kernel
-from ..custody.anchor import Held
 from ..custody.identity import Custody, description_of
 from ..custody.store import Store
-from ..keeper.jobs import Loaded, Refused, Signed, SignJob
-from ..keyctl import AsymmetricKey, KernelKeyError, KeyNotFound, PermissionDenied
+from ..keeper.jobs import Done, Kind, Loaded, Refused
+from ..keeper.questions import CheckBind
+from ..keyctl import KernelKeyError
+from ..protocol import messages
 from ..protocol.messages import (
     EXPLAIN,
+    QUERY,
+    SESSION_BIND,
     Extension,
+    ExtensionFailure,
     ExtensionResponse,
-    Failure,
     IdentitiesAnswer,
     Identity,
     Message,
@@ -25,51 +23,45 @@ from ..protocol.messages import (
     RemoveAllRsaIdentities,
     RemoveIdentity,
     RequestIdentities,
-    SignFlags,
+    SessionBind,
     SignRequest,
-    SignResponse,
     Success,
+    Unlock,
     decode,
     encode,
 )
 from ..protocol.publickey import PublicKey
 from ..protocol.wire import TEXT, ProtocolError
-from .signers import Signers
+from .lock import Lock
+from .peer import Peer
+from .sessions import NotPermitted
+from .signing import Refusal, Signing
 from .workers import Workers
 
-
-class Refusal(Exception):
-    """The request is answered with FAILURE; the text goes to the log and to who asks."""
-
-
-@dataclass
-class Peer:
-    """A client, and what is remembered of it as long as it is connected."""
-
-    client: socket.socket
-    explanation: str = ""
-
-    def refuse(self, reason: str) -> Failure:
-        """Keep the reason, and answer with FAILURE."""
-        self.explanation = reason
-        log.warning(f"refused: {reason}")
-        return Failure()
+_EXTENSIONS = (SESSION_BIND, EXPLAIN)
 
 
 class Requests:
     """Answers the requests of all clients."""
 
-    def __init__(self, store: Store, workers: Workers, signers: Signers) -> None:
+    def __init__(self, store: Store, workers: Workers, signing: Signing, lock: Lock) -> None:
         self._store = store
         self._workers = workers
-        self._signers = signers
+        self._signing = signing
+        self._lock = lock
 
     async def add(self, peer: Peer, message_type: int, body_length: int) -> Message | None:
         """ADD_IDENTITY and ADD_ID_CONSTRAINED, whose bodies a worker reads.
 
         None if the connection is out of step with its client and must end.
         """
-        answer = await self._workers.load(peer.client, message_type, body_length)
+        answer = await self._workers.load(
+            peer.client,
+            message_type,
+            body_length,
+            bound=peer.sessions.attempted,
+            locked=self._lock.locked,
+        )
         if isinstance(answer, Refused):
             return peer.refuse(answer.reason)
         if not isinstance(answer, Loaded):
@@ -93,65 +85,67 @@ class Requests:
         """Every other request; what is left to be sent of the answer's frame."""
         try:
             message = decode(payload)
-            if isinstance(message, SignRequest):
-                return await self._sign(peer, message)
+            if isinstance(message, SignRequest) and not self._lock.locked:
+                return await self._signing.answer(peer, message)
             return encode(await self._carry_out(peer, message))
-        except (Refusal, ProtocolError) as error:
+        except (Refusal, NotPermitted, ProtocolError) as error:
             return encode(peer.refuse(str(error)))
         except KernelKeyError as error:
             return encode(peer.refuse(f"the kernel refused: {error}"))
 
     async def _carry_out(self, peer: Peer, message: Message) -> Message:
+        if self._lock.locked:
+            return await self._carry_out_locked(peer, message)
         match message:
             case RequestIdentities():
-                held = self._store.identities()
-                return IdentitiesAnswer(tuple(Identity(one.blob, one.comment) for one in held))
+                return self._list(peer)
             case RemoveIdentity(blob):
-                return await self._remove(blob)
+                return await self._remove(peer, blob)
             case RemoveAllIdentities() | RemoveAllRsaIdentities():
                 return await self._remove_all()
-            case Extension("explain@kagent"):
-                return ExtensionResponse(EXPLAIN, TEXT.write(peer.explanation))
-            case Extension(name):
-                raise Refusal(f"unknown extension {name[:64]!r}")
+            case messages.Lock(passphrase):
+                if not await self._lock.lock(passphrase):
+                    raise Refusal("not locked: there must be a passphrase")
+                log.info("locked")
+                return Success()
+            case Unlock():
+                raise Refusal("the agent is not locked")
+            case Extension():
+                return await self._extension(peer, message)
             case _:
-                raise Refusal(f"{message.type.name} is not supported yet")
+                raise Refusal(f"{message.type.name} is not supported")
 
-    async def _sign(self, peer: Peer, request: SignRequest) -> bytes:
-        algorithm = _signature_algorithm(request.blob, request.flags)
-        held = self._held(request.blob)
-        if held.key is not None:
-            return await self._signers.answer(
-                peer.client, partial(self._sign_in_kernel, held.key, algorithm, request)
-            )
-        job = SignJob(description_of(request.blob), algorithm, request.data)
-        answer = await self._workers.sign(job)
-        if isinstance(answer, Signed):
-            return encode(SignResponse(answer.signature))
-        raise Refusal(answer.reason if isinstance(answer, Refused) else "the sign worker died")
+    async def _carry_out_locked(self, peer: Peer, message: Message) -> Message:
+        match message:
+            case RequestIdentities():
+                return IdentitiesAnswer(())
+            case Unlock(passphrase):
+                if not await self._lock.unlock(passphrase):
+                    raise Refusal("wrong passphrase")
+                log.info("unlocked")
+                return Success()
+            case Extension("session-bind@openssh.com" | "explain@kagent"):
+                return await self._extension(peer, message)
+            case _:
+                raise Refusal("the agent is locked")
 
-    def _sign_in_kernel(self, key: AsymmetricKey, algorithm: str, request: SignRequest) -> bytes:
-        """The frame with the signature; for any thread."""
-        try:
-            signature = kernel.sign(key, algorithm, request.data)
-        except (KeyNotFound, PermissionDenied):
-            # Loading a key again replaces it, which may have happened since it was looked up: it
-            # is gone then, or just not possessed any more.
-            again = self._held(request.blob).key
-            if again is None:
-                raise
-            signature = kernel.sign(again, algorithm, request.data)
-        return encode(SignResponse(signature))
+    def _list(self, peer: Peer) -> Message:
+        listed = []
+        for identity in self._store.identities():
+            try:
+                peer.sessions.check_visible(identity)
+            except NotPermitted as reason:
+                log.debug(f"not listed: {reason}")
+                continue
+            listed.append(Identity(identity.blob, identity.comment))
+        return IdentitiesAnswer(tuple(listed))
 
-    def _held(self, blob: bytes) -> Held:
+    async def _remove(self, peer: Peer, blob: bytes) -> Message:
         held = self._store.find(blob)
         if held is None:
             raise Refusal("no such key")
-        return held
-
-    async def _remove(self, blob: bytes) -> Message:
-        if self._store.remove(blob) is None:
-            raise Refusal("no such key")
+        peer.sessions.check_visible(held.identity)
+        self._store.remove(blob)
         await self._workers.forget(description_of(blob))
         log.info("a key was removed")
         return Success()
@@ -162,16 +156,28 @@ class Requests:
         log.info("all keys were removed")
         return Success()
 
+    async def _extension(self, peer: Peer, request: Extension) -> Message:
+        match request.name:
+            case "explain@kagent":
+                return ExtensionResponse(EXPLAIN, TEXT.write(peer.explanation))
+            case "query":
+                return ExtensionResponse(QUERY, b"".join(map(TEXT.write, _EXTENSIONS)))
+            case "session-bind@openssh.com":
+                return await self._bind(peer, request.contents)
+            case name:
+                raise Refusal(f"unknown extension {name[:64]!r}")
 
-@lru_cache
-def _signature_algorithm(blob: bytes, flags: int) -> str:
-    """RFC 9987 section 3.6.1; both flags at once mean SHA-256, as in ssh-agent."""
-    key_type = PublicKey.parse(blob).plain_type
-    unknown = flags & ~(SignFlags.RSA_SHA2_256 | SignFlags.RSA_SHA2_512)
-    if unknown:
-        raise Refusal(f"unknown signature flags {unknown:#x}")
-    if key_type == "ssh-rsa" and flags & SignFlags.RSA_SHA2_256:
-        return "rsa-sha2-256"
-    if key_type == "ssh-rsa" and flags & SignFlags.RSA_SHA2_512:
-        return "rsa-sha2-512"
-    return key_type
+    async def _bind(self, peer: Peer, contents: bytes) -> Message:
+        # Whatever comes of it, this is no plain local connection any more.
+        peer.sessions.attempted = True
+        try:
+            bind = SessionBind.parse(contents)
+            check = CheckBind(bind.host_key, bind.session_id, bind.signature)
+            answer = await self._workers.send_out(Kind.CHECK_BIND, check, peer.client)
+            if not isinstance(answer, Done):
+                raise NotPermitted(answer.reason if isinstance(answer, Refused) else "not checked")
+            peer.sessions.bind(bind)
+        except (NotPermitted, ProtocolError) as error:
+            peer.refuse(f"the session is not bound: {error}")
+            return ExtensionFailure()
+        return Success()

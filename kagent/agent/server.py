@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import socket
-import struct
 
 import trio
 
@@ -13,24 +12,32 @@ from .. import log
 from ..custody.rings import Rings
 from ..custody.store import Store
 from .connection import Connection
+from .lock import Lock
+from .peer import Peer
 from .requests import Requests
 from .signers import Signers
+from .signing import Signing
 from .workers import Workers
-
-_CREDENTIALS = struct.Struct("3i")  # struct ucred: pid, uid, gid.  unix(7)
 
 
 async def serve(
-    rings: Rings, listener: socket.socket, control: socket.socket, signing: socket.socket
+    rings: Rings,
+    listener: socket.socket,
+    control: socket.socket,
+    signing: socket.socket,
+    fingerprint_hash: str,
 ) -> None:
     """Serve on `listener` until the keeper, at the other end of `control`, is gone.
 
-    Sign workers wait at the other end of `signing`.
+    Sign workers wait at the other end of `signing`.  `fingerprint_hash` is for what is shown to
+    the user.
     """
     for own in (listener, control, signing):
         own.setblocking(False)
-    requests = Requests(Store(rings), Workers(control, signing), Signers())
+    store, workers = Store(rings), Workers(control, signing)
     async with trio.open_nursery() as nursery:
+        signatures = Signing(store, workers, Signers(), nursery, fingerprint_hash)
+        requests = Requests(store, workers, signatures, Lock(store))
         nursery.start_soon(_accept, listener, requests, nursery)
         await trio.lowlevel.wait_readable(control)  # the keeper never writes: this is its end
         nursery.cancel_scope.cancel()
@@ -46,18 +53,17 @@ async def _accept(listener: socket.socket, requests: Requests, nursery: trio.Nur
                 log.warning(f"can't accept a client: {error}")
                 await trio.sleep(0.1)  # until one goes
             continue
-        if _permitted(client):
+        peer = Peer.of(client)
+        if _permitted(peer):
             client.setblocking(False)
-            nursery.start_soon(Connection(client, requests).serve)
+            nursery.start_soon(Connection(peer, requests).serve)
         else:
             client.close()
 
 
-def _permitted(client: socket.socket) -> bool:
+def _permitted(peer: Peer) -> bool:
     """Whether the peer is this user or root, as ssh-agent demands."""
-    credentials = client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
-    pid, uid, _ = _CREDENTIALS.unpack(credentials)
-    if uid in (0, os.getuid()):
+    if peer.uid in (0, os.getuid()):
         return True
-    log.warning(f"uid mismatch: process {pid} of uid {uid} was turned away")
+    log.warning(f"uid mismatch: process {peer.process.pid} of uid {peer.uid} was turned away")
     return False

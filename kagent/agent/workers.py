@@ -7,11 +7,13 @@ import socket
 
 import trio
 
-from ..keeper.jobs import Answer, Job, Kind, SignJob, unpack_answer
+from ..keeper.jobs import ASKING, Answer, Job, Kind, SignJob, unpack_answer
 from ..protocol.messages import MAX_PAYLOAD
+from ..protocol.wire import Record
 
 # A worker ends itself long before that; this is for when there is none.
-_SECONDS = 60
+_SECONDS = 60.0
+_SECONDS_WITH_USER = 180.0
 
 
 class Workers:
@@ -24,13 +26,19 @@ class Workers:
         signing.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, MAX_PAYLOAD)
 
     async def load(
-        self, client: socket.socket, message_type: int, body_length: int
+        self,
+        client: socket.socket,
+        message_type: int,
+        body_length: int,
+        *,
+        bound: bool,
+        locked: bool,
     ) -> Answer | None:
         """Have a worker read `body_length` bytes from `client` and load the key.
 
         None if the worker died first: how much it has read of the body is then unknown.
         """
-        job = Job(Kind.LOAD, message_type, body_length)
+        job = Job(Kind.LOAD, message_type, bound, locked, body_length)
         return await _ask(self._control, job.pack(), [client.fileno()])
 
     async def forget(self, description: str) -> Answer | None:
@@ -41,19 +49,34 @@ class Workers:
         """Have the keeper destroy all sealed keys."""
         return await _ask(self._control, Job(Kind.FORGET_ALL).pack(), [])
 
+    async def send_out(self, kind: Kind, request: Record, client: socket.socket) -> Answer | None:
+        """Have a worker do an errand for `client`; None if it died."""
+        body = request.write()
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            # Room for it is sure: an errand's record is smaller than a message.
+            ours.send(body)
+            job = Job(kind, body_length=len(body))
+            seconds = _SECONDS_WITH_USER if kind in ASKING else _SECONDS
+            return await _ask(
+                self._control, job.pack(), [theirs.fileno(), client.fileno()], seconds
+            )
+
     async def sign(self, job: SignJob) -> Answer | None:
         """Have a worker sign; None if it died."""
         return await _ask(self._signing, job.pack(), [])
 
 
-async def _ask(channel: socket.socket, packet: bytes, descriptors: list[int]) -> Answer | None:
+async def _ask(
+    channel: socket.socket, packet: bytes, descriptors: list[int], seconds: float = _SECONDS
+) -> Answer | None:
     answer, theirs = os.pipe2(os.O_CLOEXEC)
     async with trio.lowlevel.FdStream(answer) as pipe:
         try:
             await _send(channel, packet, [*descriptors, theirs])
         finally:
             os.close(theirs)
-        with trio.move_on_after(_SECONDS):
+        with trio.move_on_after(seconds):
             return unpack_answer(b"".join([chunk async for chunk in pipe]))
     return None
 

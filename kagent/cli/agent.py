@@ -6,13 +6,13 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Sequence
 
 from .. import __version__, confine, log
 from ..custody.identity import Custody
 from ..keeper.listener import ENDING, Listener, remove_stale
 from ..keyctl import KernelKeyError, session_keyring
 from .options import fail, parse
+from .times import seconds
 
 _USAGE = """\
 usage: kagent [-c | -s] [-DdTU] [-a bind_address] [-E fingerprint_hash]
@@ -25,7 +25,8 @@ usage: kagent [-c | -s] [-DdTU] [-a bind_address] [-E fingerprint_hash]
        kagent -u
        kagent -V
 """
-_NOT_YET = {"-E", "-O", "-P", "-t"}
+_NOT_YET = {"-O", "-P"}
+_HASHES = ("md5", "sha1", "sha256", "sha384", "sha512")
 
 
 def main() -> int:
@@ -56,12 +57,17 @@ class _Options:
 
     def __init__(self, arguments: list[str]) -> None:
         given, self.command = parse(arguments, "cDdksTuUVE:a:O:P:t:", _USAGE, ["custody="])
-        self.custody = _custody(dict(given).get("--custody"))
+        values = dict(given)
+        self.custody = _custody(values.get("--custody"))
+        self.fingerprint_hash = values.get("-E", "sha256").lower()
+        if self.fingerprint_hash not in _HASHES:
+            fail(f'Invalid hash algorithm "{values["-E"]}"', 255)
+        self.lifetime = _lifetime(values.get("-t"))
         letters = [letter for letter, _ in given]
         for letter in letters:
             if letter in _NOT_YET:
                 fail(f"kagent: {letter} is not supported yet; nothing was started")
-        self.address = dict(given).get("-a")
+        self.address = values.get("-a")
         self.csh = "-c" in letters
         self.debug = "-d" in letters
         self.foreground = self.debug or "-D" in letters
@@ -83,6 +89,13 @@ def _custody(name: str | None) -> Custody | None:
         return Custody(name) if name is not None else None
     except ValueError:
         fail(f"kagent: --custody takes {' or '.join(Custody)}, not {name!r}")
+
+
+def _lifetime(text: str | None) -> int:
+    try:
+        return seconds(text) if text is not None else 0
+    except ValueError:
+        fail(f"Invalid lifetime\n{_USAGE}", end="")
 
 
 def _assignment(name: str, value: str, csh: bool) -> str:
@@ -175,12 +188,16 @@ def _keep(listener: Listener, options: _Options, command: int | None = None) -> 
 
     confine.forbid_inspection()
     confine.set_name("kagent-keeper")
-    front_options: Sequence[str] = ["stderr"] if options.foreground else []
+    front_options = [options.fingerprint_hash]
+    if options.foreground:
+        front_options.append("stderr")
     if options.debug:
-        front_options = ["stderr", "debug"]
+        front_options.append("debug")
     try:
         rings = KeeperRings.enter()
-        keeper = Keeper(listener.socket, rings, Policy(options.custody), front_options)
+        keeper = Keeper(
+            listener.socket, rings, Policy(options.custody, options.lifetime), front_options
+        )
         return keeper.run(ignore_interrupt=not options.foreground, command=command)
     except KernelKeyError as error:
         log.error(f"no keyrings for the agent: {error}")

@@ -13,6 +13,7 @@ from typing import NamedTuple
 from ..keyctl import AsymmetricKey, KernelKeyError, Key, Keyring
 from ..protocol.wire import ProtocolError
 from .identity import PREFIX, Custody, Identity, description_of
+from .rings import POSSESSOR_ONLY
 
 
 class Held(NamedTuple):
@@ -65,14 +66,37 @@ class Anchor:
         return Held(identity, AsymmetricKey(key.serial)) if key else None
 
     def hold(self, identity: Identity, key: Key) -> None:
-        """Take a finished key in; its record gets the same permissions.
+        """Take a finished key in.
 
         The record comes first and the key last, so that a loader that dies between the two
         leaves nothing that signs.
         """
-        record = self.keyring.add("user", identity.description, identity.write())
-        record.set_permissions(key.describe().permissions)
+        self.record(identity)
+        if identity.constraints:
+            key.set_permissions(POSSESSOR_ONLY)
+        if identity.lifetime:
+            key.set_timeout(identity.lifetime)
         self.keyring.link(key)
+
+    def record(self, identity: Identity) -> None:
+        """Take an identity's record in, with the lifetime that the key has."""
+        record = self.keyring.add("user", identity.description, identity.write())
+        record.set_permissions(POSSESSOR_ONLY)
+        if identity.lifetime:
+            record.set_timeout(identity.lifetime)
+
+    def move(self, description: str, target: Anchor) -> None:
+        """Move an identity; the key first, since without its record it is nothing."""
+        for kind in ("asymmetric", "user"):
+            key = self.keyring.find(kind, description)
+            if key is not None:
+                self.keyring.move(key, target.keyring)
+
+    def move_all(self, target: Anchor) -> None:
+        """Move every identity."""
+        for _, about in list(self.keyring.described()):
+            if about.description.startswith(PREFIX):
+                self.move(about.description, target)
 
     def remove(self, blob: bytes) -> None:
         """Destroy that identity's keys."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache
 
-from ..protocol.constraints import CONSTRAINTS, Constraint
+from ..protocol.constraints import CONSTRAINTS, Constraint, Lifetime
 from ..protocol.wire import (
     BYTE,
     STRING,
@@ -79,6 +79,11 @@ class Identity(Record):
         identity = cls.read(reader)
         reader.expect_end()
         return identity
+
+    @property
+    def lifetime(self) -> int:
+        """Seconds for which it was given; 0 for no end."""
+        return next((one.seconds for one in self.constraints if isinstance(one, Lifetime)), 0)
 
     @property
     def description(self) -> str:

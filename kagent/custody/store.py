@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from ..keyctl import Key, Keyring
 from .anchor import Anchor, Held
 from .identity import PREFIX, Custody, Identity
-from .rings import POSSESSOR_ONLY, Rings
+from .rings import Rings
 
 ANCHOR_NAME = f"{PREFIX}session"
 
@@ -45,8 +45,6 @@ class Store:
     def hold(self, identity: Identity, key: Key) -> Identity:
         """Take in a key that the kernel signs with; the identity as it is held."""
         placed = self.placed(identity)
-        if placed.constraints:
-            key.set_permissions(POSSESSOR_ONLY)
         self._home(placed).hold(placed, key)
         return placed
 
@@ -80,6 +78,20 @@ class Store:
         """Destroy every identity's record and kernel key."""
         for anchor in self._anchors():
             anchor.remove_all()
+
+    def withdraw(self) -> None:
+        """Move all that others of the session could use into the private ring."""
+        session = self._session_anchor()
+        if session:
+            session.move_all(Anchor(self.rings.private))
+
+    def restore(self) -> None:
+        """Move back what `withdraw` has moved."""
+        private = Anchor(self.rings.private)
+        for identity in private.identities():
+            home = self._home(identity)
+            if home != private:
+                private.move(identity.description, home)
 
     def _anchors(self) -> list[Anchor]:
         session = self._session_anchor()

@@ -5,20 +5,28 @@ from __future__ import annotations
 from .. import askpass
 from ..askpass import shown
 from .hostnames import Destination, HostNames
-from .jobs import Refused
+from .jobs import Done, Refused
 from .processes import Process, asker_of, lineage
-from .questions import Allowed, Purpose, Question
+from .questions import Origin, Purpose, Question, Who
 
 _MOST_HOPS = 3
 
 
-def confirm(question: Question, gone: int) -> Allowed | Refused:
+def confirm(question: Question, gone: int) -> Done | Refused:
     """The job of asking the user, for two minutes at most.  `gone` as in askpass.Patience."""
     try:
         askpass.confirm(prompt(question), askpass.Patience(gone))
     except (askpass.CannotAsk, askpass.Unanswered) as error:
         return Refused(str(error))
-    return Allowed()
+    return Done()
+
+
+def origin(question: Who) -> Origin:
+    """The job of telling where a request comes from."""
+    processes = lineage(question.client)
+    hosts = HostNames(_destination(processes)) if question.host_keys else None
+    names = tuple(hosts.name(key) for key in question.host_keys) if hosts else ()
+    return Origin(asker_of(question.client.pid, processes), names)
 
 
 def prompt(question: Question) -> str:

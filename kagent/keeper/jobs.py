@@ -15,47 +15,64 @@ from typing import TypeAlias
 
 from ..custody.identity import Identity
 from ..protocol.wire import BYTE, STRING, TEXT, ProtocolError, Reader, Record, record
+from .questions import Origin
 
 
 class Kind(IntEnum):
     """The jobs that the keeper takes, with their descriptors."""
 
-    LOAD = 1  # client socket, answer
+    LOAD = 1  # client's socket, answer
     FORGET = 2  # answer
     FORGET_ALL = 3  # answer
+    CONFIRM = 4  # request, client's socket, answer; so do all that follow
+    WHO = 5
+    CHECK_BIND = 6
 
+
+# The jobs that last as long as the user takes.
+ASKING = (Kind.CONFIRM,)
 
 _DESCRIPTION = "57s"  # kagent:SHA256: and 43 characters, as every identity's
-_HEADER = struct.Struct(f"=BBI{_DESCRIPTION}")
+_HEADER = struct.Struct(f"=BB??I{_DESCRIPTION}")
 HEADER_LENGTH = _HEADER.size
-DESCRIPTORS = {Kind.LOAD: 2, Kind.FORGET: 1, Kind.FORGET_ALL: 1}
 
 
 @dataclass(frozen=True)
 class Job:
     """One job.
 
-    LOAD has the type byte that the front has read, and the length of what follows it; FORGET has
-    the description of the identity whose sealed key is to go.
+    LOAD has the type byte that the front has read, the length of what follows it, whether the
+    connection was bound to a host, and whether the agent is locked; FORGET has the description of
+    the identity whose sealed key is to go; the others have the length of the Record that the
+    worker can read.
     """
 
     kind: Kind
     message_type: int = 0
+    bound: bool = False
+    locked: bool = False
     body_length: int = 0
     description: str = ""
 
     def pack(self) -> bytes:
         """The header."""
-        description = self.description.encode()
-        return _HEADER.pack(self.kind, self.message_type, self.body_length, description)
+        return _HEADER.pack(
+            self.kind,
+            self.message_type,
+            self.bound,
+            self.locked,
+            self.body_length,
+            self.description.encode(),
+        )
 
     @classmethod
     def unpack(cls, header: bytes) -> Job:
         """Raises ValueError for anything but a header."""
         if len(header) != _HEADER.size:
             raise ValueError("not a job header")
-        kind, message_type, body_length, description = _HEADER.unpack(header)
-        return cls(Kind(kind), message_type, body_length, description.rstrip(b"\0").decode())
+        kind, message_type, bound, locked, length, name = _HEADER.unpack(header)
+        description = name.rstrip(b"\0").decode()
+        return cls(Kind(kind), message_type, bound, locked, length, description)
 
 
 # What a sealed key may be asked for, by number in a signature job.
@@ -124,7 +141,7 @@ class Refused(Record):
     layout = (TEXT,)
 
 
-Answer: TypeAlias = Loaded | Signed | Done | Refused
+Answer: TypeAlias = Loaded | Signed | Done | Refused | Origin
 _ANSWERS: tuple[type[Answer], ...] = Answer.__args__
 
 

@@ -18,8 +18,9 @@ from typing import NoReturn
 
 from .. import confine, log
 from ..custody.rings import KeeperRings
+from ..custody.store import Store
 from ..keyctl import KernelKeyError, Keyring
-from .jobs import DESCRIPTORS, HEADER_LENGTH, Answer, Done, Job, Kind, Refused, pack_answer
+from .jobs import HEADER_LENGTH, Answer, Done, Job, Kind, Refused, pack_answer
 from .listener import ENDING
 from .policy import Policy
 
@@ -27,14 +28,14 @@ from .policy import Policy
 _SHORT_LIFE = 1.0
 _MOST_SHORT_LIVES = 5
 
-# More loads than this at once are no user's doing.
-_MOST_LOADS = 64
+# More jobs than this at once are no user's doing.
+_MOST_JOBS = 64
 
 # Sign workers that wait, forked ahead of need: two for each processor, so that one can sign while
 # the keeper forks the next.
 _POOL_SIZE = 2 * (os.cpu_count() or 1)
 
-_SIGNALS = (*ENDING, signal.SIGCHLD)
+_SIGNALS = (*ENDING, signal.SIGCHLD, signal.SIGUSR1)
 
 
 class Keeper:
@@ -57,8 +58,8 @@ class Keeper:
         self._control: socket.socket  # its other end is the front's; a new pair for each front
         self._signing: socket.socket  # likewise; the sign workers' end
         self._pool: set[int] = set()
-        self._loads: dict[int, Callable[[], None]] = {}  # with what its end leads to
-        self._load_number = 0
+        self._jobs: dict[int, Callable[[], None]] = {}  # workers, and what their end leads to
+        self._job_number = 0
         self._pending: set[int] = set()  # signals that have come and are not handled yet
         self._wakeup, self._waker = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
 
@@ -77,7 +78,7 @@ class Keeper:
             self._start_front()
             # Imported once, and while the front starts on another core, so that a fork is ready
             # to work; and kept out of the collector's way, so that a fork shares the memory.
-            from . import signer, worker  # noqa: F401
+            from . import errands, loader, signer  # noqa: F401
 
             gc.freeze()
             return self._serve(command)
@@ -95,6 +96,9 @@ class Keeper:
                 self._reap()
                 if not self._front and not self._restart_front():
                     return 1
+            elif signal.SIGUSR1 in self._pending:
+                self._pending.discard(signal.SIGUSR1)
+                self._remove_all()
             elif self._pending:
                 log.info(f"exiting on signal {min(self._pending)}")
                 return 2
@@ -137,37 +141,43 @@ class Keeper:
         try:
             if not header:
                 return  # the front is ending; SIGCHLD follows
-            job = Job.unpack(header)
-            if len(descriptors) != DESCRIPTORS[job.kind]:
-                raise ValueError(f"{len(descriptors)} descriptors")
-            if job.kind is Kind.LOAD:
-                self._load(job, descriptors)
-            else:
-                self._forget(job, *descriptors)
-        except ValueError as error:
+            self._carry_out(Job.unpack(header), *descriptors)
+        except (ValueError, TypeError) as error:
             log.error(f"the front sent no job: {error}")
         finally:
             for descriptor in descriptors:
                 os.close(descriptor)
 
-    def _load(self, job: Job, descriptors: Sequence[int]) -> None:
-        from . import worker
+    def _carry_out(self, job: Job, *descriptors: int) -> None:
+        if job.kind in (Kind.FORGET, Kind.FORGET_ALL):
+            self._forget(job, *descriptors)
+        elif len(self._jobs) >= _MOST_JOBS:
+            log.warning("too much is asked for at once; refused")
+        elif job.kind is Kind.LOAD:
+            self._load(job, *descriptors)
+        else:
+            self._send_out(job, *descriptors)
 
-        if len(self._loads) >= _MOST_LOADS:
-            log.warning("too many keys are being loaded at once; refused")
-            return
-        self._load_number += 1
+    def _send_out(self, job: Job, request: int, client: int, answer: int) -> None:
+        from . import errands
+
+        work = partial(errands.run, job, request, client, answer, self._rings)
+        self._jobs[_fork(work, [request, client, answer])] = lambda: None
+
+    def _load(self, job: Job, client: int, answer: int) -> None:
+        from . import loader
+
+        self._job_number += 1
         try:
-            inbox = self._rings.new_inbox(self._load_number)
+            inbox = self._rings.new_inbox(self._job_number)
         except KernelKeyError as error:
-            _answer(descriptors[-1], Refused(f"no keyring for the key: {error}"))
+            _answer(answer, Refused(f"no keyring for the key: {error}"))
             return
-        client, answer = descriptors
-        work = partial(worker.run, job, client, answer, self._rings, inbox, self._policy)
-        child = _fork(work, descriptors)
+        work = partial(loader.run, job, client, answer, self._rings, inbox, self._policy)
+        child = _fork(work, [client, answer])
         # The front waits for the end of this pipe, and so for what the keeper has to do after the
         # worker's end.
-        self._loads[child] = partial(self._finish_load, inbox, os.dup(answer))
+        self._jobs[child] = partial(self._finish_load, inbox, os.dup(answer))
 
     def _finish_load(self, inbox: Keyring, answer: int) -> None:
         try:
@@ -186,6 +196,15 @@ class Keeper:
         _answer(answer, done)
         if self._rings.sealed.empty:
             self._drop_pool()
+
+    def _remove_all(self) -> None:
+        try:
+            Store(self._rings.shared).remove_all()
+            self._rings.sealed.forget()
+            log.info("all keys were removed, as SIGUSR1 asks")
+        except KernelKeyError as error:
+            log.error(f"not all keys could be removed: {error}")
+        self._drop_pool()
 
     def _fill_pool(self) -> None:
         from . import signer
@@ -211,15 +230,15 @@ class Keeper:
                 log.warning(f"process {child} ended by signal {os.WTERMSIG(status)}")
             if child == self._front:
                 self._front = 0
-            elif child in self._loads:
-                self._loads.pop(child)()
+            elif child in self._jobs:
+                self._jobs.pop(child)()
             elif child in self._pool:
                 self._pool.discard(child)
                 self._fill_pool()
 
     def _end_children(self) -> None:
         self._drop_pool()
-        for child in {self._front, *self._loads} - {0}:
+        for child in {self._front, *self._jobs} - {0}:
             os.kill(child, signal.SIGKILL)
             os.waitpid(child, 0)
 

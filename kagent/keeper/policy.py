@@ -1,10 +1,25 @@
-"""What an agent was told of keys when it was started."""
+"""What an agent was told of keys when it was started, and what of a client's wishes it can keep."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from ..custody.identity import Custody
+from ..protocol.constraints import (
+    Confirm,
+    ConfirmForwarded,
+    Constraint,
+    Lifetime,
+    RequireCustody,
+    RestrictDestination,
+)
+
+# What is kept, by whom: lifetimes by the kernel, the others by the front at each request.
+_KEPT = (Lifetime, Confirm, ConfirmForwarded, RestrictDestination)
+
+
+class NotKept(Exception):
+    """A key is asked to be held in a way that isn't possible; the text says which."""
 
 
 @dataclass(frozen=True)
@@ -12,3 +27,26 @@ class Policy:
     """Holds for every key; what a key is sent with can only be stricter."""
 
     custody: Custody | None = None  # the only one that is allowed
+    lifetime: int = 0  # seconds, for keys that come without one; 0: no end
+
+    def constraints(self, asked: tuple[Constraint, ...]) -> tuple[Constraint, ...]:
+        """What a key is to be held under.  Raises NotKept."""
+        for one in asked:
+            if not isinstance(one, (*_KEPT, RequireCustody)):
+                raise NotKept(f"{type(one).__name__} is not for this type of key")
+            if isinstance(one, Lifetime) and one.seconds == 0:
+                raise NotKept("a lifetime of no seconds")  # for the kernel, 0 would mean no end
+            if isinstance(one, RestrictDestination) and not one.hops:
+                raise NotKept("a destination constraint that names no destination")
+        kept = tuple(one for one in asked if isinstance(one, _KEPT))
+        if self.lifetime and not any(isinstance(one, Lifetime) for one in kept):
+            return (Lifetime(self.lifetime), *kept)
+        return kept
+
+    def custody_for(self, asked: tuple[Constraint, ...]) -> Custody | None:
+        """The only custody that a key may have, if there is just one.  Raises NotKept."""
+        wanted = {Custody(one.custody) for one in asked if isinstance(one, RequireCustody)}
+        allowed = wanted | ({self.custody} - {None})
+        if len(allowed) > 1:
+            raise NotKept(f"kagent was started with --custody {self.custody}")
+        return next(iter(allowed), None)

@@ -126,11 +126,6 @@ def asker_of(pid: int, found: list[Process]) -> Asker:
     return Asker(pid, tuple(programs))
 
 
-def asker(client: Client) -> Asker:
-    """The job of telling who a client is."""
-    return asker_of(client.pid, lineage(client))
-
-
 def _content(folder: int, name: str) -> bytes:
     with open(os.open(name, os.O_RDONLY | os.O_CLOEXEC, dir_fd=folder), "rb", buffering=0) as file:
         return file.read(_LONGEST_COMMAND)

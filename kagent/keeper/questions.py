@@ -52,6 +52,24 @@ class Asker(Record):
         return "a process of another container"
 
 
+@dataclass(frozen=True)
+class Who(Record):
+    """Who is that client, and what are the hosts with these keys called?"""
+
+    client: Client
+    host_keys: tuple[bytes, ...]
+    layout = (record(Client), counted(STRING))
+
+
+@dataclass(frozen=True)
+class Origin(Record):
+    """Where a request comes from: the program here, and the hosts' names in the order asked."""
+
+    asker: Asker
+    hosts: tuple[str, ...]
+    layout = (record(Asker), counted(TEXT))
+
+
 class Purpose(IntEnum):
     """What a signature is for, as far as the data shows."""
 
@@ -80,6 +98,16 @@ class Binding(Record):
 
 
 @dataclass(frozen=True)
+class CheckBind(Record):
+    """Is `signature` by the host with that key, over that session id?"""
+
+    host_key: bytes
+    session_id: bytes
+    signature: bytes
+    layout = (STRING, STRING, STRING)
+
+
+@dataclass(frozen=True)
 class Question(Record):
     """May this client have this signature?
 
@@ -96,8 +124,3 @@ class Question(Record):
     purpose: Purpose
     name: str
     layout = (TEXT, TEXT, record(Client), counted(record(Binding)), _PURPOSE, TEXT)
-
-
-@dataclass(frozen=True)
-class Allowed(Record):
-    """The user said yes."""

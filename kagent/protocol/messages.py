@@ -13,6 +13,7 @@ from typing import ClassVar
 from .constraints import CONSTRAINTS, Constraint
 from .privatekey import PRIVATE_KEY, NamedPrivateKey
 from .wire import (
+    BOOLEAN,
     BYTE,
     REST,
     STRING,
@@ -238,6 +239,32 @@ class Extension(Message):
     contents: bytes
     type = Type.EXTENSION
     layout = (TEXT, REST)
+
+
+# OpenSSH's extension that tells an agent which host a connection leads to (PROTOCOL.agent).
+SESSION_BIND = "session-bind@openssh.com"
+
+# RFC 9987 section 3.8.1: which extensions are there?
+QUERY = "query"
+
+
+@dataclass(frozen=True)
+class SessionBind(Record):
+    """The contents of SESSION_BIND; `signature` is the host's, over the session id."""
+
+    host_key: bytes
+    session_id: bytes
+    signature: bytes
+    is_forwarding: bool
+    layout = (STRING, STRING, STRING, BOOLEAN)
+
+    @classmethod
+    def parse(cls, contents: bytes) -> SessionBind:
+        """Raises ProtocolError."""
+        reader = Reader(contents)
+        bind = cls.read(reader)
+        reader.expect_end()
+        return bind
 
 
 @dataclass(frozen=True)

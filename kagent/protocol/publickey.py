@@ -10,7 +10,21 @@ import hashlib
 from dataclasses import dataclass
 from functools import cached_property
 
-from .wire import MPINT, STRING, TEXT, UINT32, UINT64, Field, ProtocolError, Reader
+from .wire import (
+    MPINT,
+    STRING,
+    TEXT,
+    UINT32,
+    UINT64,
+    Field,
+    ProtocolError,
+    Reader,
+    nested,
+    repeated,
+)
+
+# The two roles that a certificate can have (PROTOCOL.certkeys).
+USER, HOST = 1, 2
 
 CERTIFICATE_SUFFIX = "-cert-v01@openssh.com"
 
@@ -47,12 +61,14 @@ class Certificate:
     """What a certificate adds to its key.  Times are seconds since 1970; 2**64-1 is forever."""
 
     serial: int
-    role: int  # 1: user, 2: host
+    role: int  # USER or HOST
     key_id: str
-    principals: bytes
+    principals: tuple[str, ...]
     valid_after: int
     valid_before: int
+    critical_options: bytes
     authority: bytes
+    signature: bytes  # the authority's, over the blob up to here
 
 
 @dataclass(frozen=True)
@@ -119,19 +135,31 @@ class PublicKey:
         return f"{self.type} {base64.b64encode(self.blob).decode()}"
 
 
+_PRINCIPALS = nested(repeated(TEXT))
+
+
 def _read_certificate(reader: Reader) -> Certificate:
     serial = UINT64.read(reader)
     role = UINT32.read(reader)
     key_id = TEXT.read(reader)
-    principals = STRING.read(reader)
+    principals = _PRINCIPALS.read(reader)
     valid_after = UINT64.read(reader)
     valid_before = UINT64.read(reader)
-    STRING.read(reader)  # critical options
+    critical_options = STRING.read(reader)
     STRING.read(reader)  # extensions
     STRING.read(reader)  # reserved
-    authority = STRING.read(reader)
-    STRING.read(reader)  # signature
-    return Certificate(serial, role, key_id, principals, valid_after, valid_before, authority)
+    authority, signature = STRING.read(reader), STRING.read(reader)
+    return Certificate(
+        serial,
+        role,
+        key_id,
+        principals,
+        valid_after,
+        valid_before,
+        critical_options,
+        authority,
+        signature,
+    )
 
 
 def parse_line(line: str) -> tuple[PublicKey, str]:

@@ -16,8 +16,8 @@ import pytest
 
 from kagent.askpass import CannotAsk, Patience, Unanswered, confirm, notice, secret
 from kagent.keeper.confirm import confirm as job
-from kagent.keeper.jobs import Refused
-from kagent.keeper.questions import Allowed, Client, Purpose, Question
+from kagent.keeper.jobs import Done, Refused
+from kagent.keeper.questions import Client, Purpose, Question
 from tests.programs import SECONDS, Person, wait_until
 
 # Writes down its hint and what it is asked, and then does what the test wants.
@@ -218,7 +218,7 @@ def test_the_job_asks_as_ssh_agent_does_and_more(askpass: Person) -> None:
     asker = Client(os.getpid(), time.clock_gettime_ns(time.CLOCK_BOOTTIME))
     question = Question("my key", fingerprint, asker, (), Purpose.UNKNOWN, "")
     kept, answer = os.pipe()
-    assert job(question, answer) == Allowed()
+    assert job(question, answer) == Done()
     assert asked.read_text().startswith(theirs)
     assert "WARNING: not an ssh login" in asked.read_text()
     askpass.file("code", "1")

@@ -18,9 +18,9 @@ from pathlib import Path
 import pytest
 
 from kagent.askpass import shown
-from kagent.keeper.confirm import prompt
-from kagent.keeper.processes import asker, lineage
-from kagent.keeper.questions import Binding, Client, Purpose, Question
+from kagent.keeper.confirm import origin, prompt
+from kagent.keeper.processes import lineage
+from kagent.keeper.questions import Asker, Binding, Client, Purpose, Question, Who
 from kagent.protocol.messages import Extension, decode
 from kagent.protocol.publickey import PublicKey, parse_line
 from kagent.protocol.wire import STRING, Reader
@@ -35,6 +35,11 @@ stream.recv(1)
 """
 PYTHON = Path(sys.executable).resolve()
 SHELL = Path("/bin/sh").resolve().name
+
+
+def asker(client: Client) -> Asker:
+    """Who that is, as the front is told."""
+    return origin(Who(client, ())).asker
 
 
 class Door:

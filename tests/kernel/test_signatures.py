@@ -110,12 +110,3 @@ def test_another_custody_replaces_the_first(person: Person) -> None:
         assert "asymmetric" not in person.run("keyctl", "show", "@s").stdout
         second.run("ssh-add", "-T", f"{key}.pub")
         assert len(second.run("ssh-add", "-l").stdout.splitlines()) == 1
-
-
-def test_constrained_keys_are_refused(kagent: Agent) -> None:
-    """Until constraints are kept, nothing is held without the one asked for."""
-    key = kagent.person.file("key", keys.rsa(2048))
-    for constraint in (["-t", "60"], ["-c"]):
-        assert kagent.run("ssh-add", *constraint, key, check=False).returncode == 1
-        assert "constraints are not supported yet" in kagent.logged()
-    assert kagent.run("ssh-add", "-l", check=False).stdout == "The agent has no identities.\n"

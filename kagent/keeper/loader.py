@@ -10,16 +10,18 @@ from typing import NoReturn
 
 from .. import confine, log
 from ..custody import pkcs8
+from ..custody.anchor import Anchor
 from ..custody.identity import Custody, Identity, description_of
 from ..custody.private import Refused as KeyRefused
 from ..custody.private import der, library_key, refuse
-from ..custody.rings import POSSESSOR_ONLY, KeeperRings
+from ..custody.rings import KeeperRings
 from ..custody.store import Store
 from ..keyctl import PROCESS_KEYRING, KernelKeyError, Keyring
+from ..protocol.constraints import RestrictDestination
 from ..protocol.messages import AddIdConstrained, AddIdentity, decode
 from ..protocol.wire import ProtocolError
 from .jobs import Answer, Job, Loaded, Refused, pack_answer
-from .policy import Policy
+from .policy import NotKept, Policy
 
 # A client sends a key in one go; the rest of the time goes to the kernel's proof.  When it is up
 # the kernel ends the worker, whatever it hangs in.
@@ -36,9 +38,11 @@ def run(
         if not confine.lock_memory():
             log.debug("RLIMIT_MEMLOCK is too small to keep the loader out of swap")
         rings.shared.enter(inbox)
-        body = _receive(client, job.body_length)
-        if body is not None:
-            loading = _Load(rings, inbox, policy)
+        body = receive(client, job.body_length)
+        if body is not None and job.locked:
+            os.write(answer, pack_answer(Refused("the agent is locked")))
+        elif body is not None:
+            loading = _Load(rings, inbox, policy, bound=job.bound)
             os.write(answer, pack_answer(loading.carry_out(bytes((job.message_type,)) + body)))
     except Exception as error:
         # Not the traceback: its lines could show values of the key.
@@ -47,8 +51,8 @@ def run(
         os._exit(0)
 
 
-def _receive(client: int, length: int) -> bytes | None:
-    """The request's body, and nothing behind it; None if the client went away."""
+def receive(client: int, length: int) -> bytes | None:
+    """A request's body, and nothing behind it; None if the client went away."""
     with socket.socket(fileno=client) as stream:
         stream.settimeout(_SECONDS)
         received = bytearray()
@@ -63,11 +67,12 @@ def _receive(client: int, length: int) -> bytes | None:
 class _Load:
     """One key, from the message to where it is held."""
 
-    def __init__(self, rings: KeeperRings, inbox: Keyring, policy: Policy) -> None:
+    def __init__(self, rings: KeeperRings, inbox: Keyring, policy: Policy, *, bound: bool) -> None:
         self._store = Store(rings.shared)
         self._sealed = rings.sealed
         self._inbox = inbox
         self._policy = policy
+        self._bound = bound
 
     def carry_out(self, payload: bytes) -> Answer:
         """Hold the key that a request to add one carries."""
@@ -78,32 +83,46 @@ class _Load:
             return Loaded(self._hold(message))
         except ProtocolError as error:
             return Refused(f"malformed request: {error}")
-        except KeyRefused as error:
+        except (KeyRefused, NotKept) as error:
             return Refused(str(error))
         except KernelKeyError as error:
             return Refused(f"the kernel doesn't hold the key: {error}")
 
     def _hold(self, message: AddIdentity | AddIdConstrained) -> Identity:
-        if isinstance(message, AddIdConstrained) and message.constraints:
-            names = ", ".join(type(constraint).__name__ for constraint in message.constraints)
-            refuse(f"constraints are not supported yet: {names}")
-        key = library_key(message.key)
+        asked = message.constraints if isinstance(message, AddIdConstrained) else ()
+        constraints = self._policy.constraints(asked)
+        custody = self._policy.custody_for(asked)
         blob = message.key.public_blob
+        self._check_visible(blob)
+        key = library_key(message.key)
         description = description_of(blob)
         why = "asked for"
-        if self._policy.custody is not Custody.SEALED:
+        if custody is not Custody.SEALED:
             try:
                 # The process keyring dies with this process: whatever ends it before the key is
                 # proved and recorded, no key is left behind.
                 own = Keyring.special(PROCESS_KEYRING, create=True)
                 held = pkcs8.load(key, message.key.type, description, own)
-                return self._store.hold(Identity(blob, message.comment, Custody.KERNEL), held)
+                identity = Identity(blob, message.comment, Custody.KERNEL, "", constraints)
+                return self._store.hold(identity, held)
             except pkcs8.CannotSign as error:
-                if self._policy.custody is Custody.KERNEL:
+                if custody is Custody.KERNEL:
                     refuse(str(error), error)
                 why = str(error)
-        identity = self._store.placed(Identity(blob, message.comment, Custody.SEALED, why))
-        self._sealed.add(description, der(key), self._inbox)
-        record = self._inbox.add("user", description, identity.write())
-        record.set_permissions(POSSESSOR_ONLY)
+        return self._seal(
+            Identity(blob, message.comment, Custody.SEALED, why, constraints), der(key)
+        )
+
+    def _seal(self, unplaced: Identity, payload: bytes) -> Identity:
+        identity = self._store.placed(unplaced)
+        key = self._sealed.add(identity.description, payload, self._inbox)
+        Anchor(self._inbox).record(identity)
+        if identity.lifetime:
+            key.set_timeout(identity.lifetime)
         return identity
+
+    def _check_visible(self, blob: bytes) -> None:
+        # ssh-agent lets a host that can't see a key not change it either.
+        held = self._store.find(blob) if self._bound else None
+        if held and any(isinstance(one, RestrictDestination) for one in held.identity.constraints):
+            refuse("the key is held already, for some hosts only, and can't be changed from afar")

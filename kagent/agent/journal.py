@@ -1,0 +1,58 @@
+"""One line for each signature and each refusal: what was asked, by whom, for where, and the result.
+
+Never a byte of a key, nor what was signed.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass
+
+from .. import log
+from ..custody.identity import Identity
+from ..keeper.questions import Origin
+from ..protocol.publickey import PublicKey
+from ..protocol.wire import ProtocolError
+
+
+@dataclass
+class Entry:
+    """A request for a signature, filled in as it becomes known."""
+
+    blob: bytes
+    identity: Identity | None = None
+    algorithm: str = ""
+    user: str = ""
+    forwarded: bool = False
+    refusal: str = ""
+
+    def write(self, origin: Origin | None) -> None:
+        """Log it.  `origin` is who asked, and the hosts on the way; None if that can't be told."""
+        fields = {
+            "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+            "result": "refused" if self.refusal else "signed",
+            "reason": self.refusal,
+            "key": _fingerprint(self.blob),
+            "comment": self.identity.comment if self.identity else "",
+            "algorithm": self.algorithm,
+            "custody": str(self.identity.custody) if self.identity else "",
+            "by": str(origin.asker) if origin else "",
+            "host": " → ".join(origin.hosts) if origin else "",
+            "user": self.user,
+            "forwarded": "yes" if self.forwarded else "no",
+        }
+        line = " ".join(f"{name}={_quoted(value)}" for name, value in fields.items() if value)
+        (log.warning if self.refusal else log.info)(line)
+
+
+def _fingerprint(blob: bytes) -> str:
+    try:
+        return PublicKey.parse(blob).fingerprint()
+    except ProtocolError:
+        return "unknown"
+
+
+def _quoted(value: str) -> str:
+    plain = value.isascii() and not set(value).intersection(' "=\\') and value.isprintable()
+    return value if plain else json.dumps(log.printable(value), ensure_ascii=False)

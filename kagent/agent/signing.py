@@ -1,0 +1,175 @@
+"""A signature: whether it may be made, asking the user if need be, and making it."""
+
+from __future__ import annotations
+
+from functools import lru_cache, partial
+
+import trio
+
+from ..custody import kernel
+from ..custody.anchor import Held
+from ..custody.store import Store
+from ..keeper.jobs import Answer, Done, Kind, Refused, Signed, SignJob
+from ..keeper.questions import Binding, Origin, Purpose, Question, Who
+from ..keyctl import AsymmetricKey, KernelKeyError, KeyNotFound, PermissionDenied
+from ..protocol.constraints import Confirm, ConfirmForwarded
+from ..protocol.messages import SignFlags, SignRequest, SignResponse, encode
+from ..protocol.publickey import PublicKey
+from ..protocol.userauth import Login, SignedMessage, ToBeSigned, recognise
+from ..protocol.wire import ProtocolError
+from .journal import Entry
+from .peer import Peer
+from .sessions import NotPermitted
+from .signers import Signers
+from .workers import Workers
+
+
+class Refusal(Exception):
+    """The request is answered with FAILURE; the text goes to the log and to who asks."""
+
+
+class Signing:
+    """Answers requests for signatures."""
+
+    def __init__(
+        self,
+        store: Store,
+        workers: Workers,
+        signers: Signers,
+        nursery: trio.Nursery,
+        fingerprint_hash: str,
+    ) -> None:
+        self._store = store
+        self._workers = workers
+        self._signers = signers
+        self._nursery = nursery  # of what goes on when the client has its answer
+        self._fingerprint_hash = fingerprint_hash
+        self._asking = trio.Lock()  # two windows at once would take the keyboard from each other
+
+    async def answer(self, peer: Peer, request: SignRequest) -> bytes:
+        """Sign, or say why not; what is left to be sent of the answer's frame.
+
+        Raises Refusal, NotPermitted, ProtocolError, KernelKeyError.
+        """
+        entry = Entry(request.blob, forwarded=peer.sessions.forwarded)
+        finished = trio.Event()
+        self._nursery.start_soon(self._log, peer, entry, finished)
+        try:
+            return await self._answer(peer, request, entry)
+        except (Refusal, NotPermitted, ProtocolError, KernelKeyError) as error:
+            entry.refusal = str(error)
+            raise
+        finally:
+            finished.set()
+
+    async def _answer(self, peer: Peer, request: SignRequest, entry: Entry) -> bytes:
+        held = self._held(request.blob)
+        entry.identity = held.identity
+        entry.algorithm = algorithm = _signature_algorithm(request.blob, request.flags)
+        signed = recognise(request.data, request.blob)
+        if isinstance(signed, Login):
+            entry.user = signed.user
+        peer.sessions.check_signature(held.identity, signed)
+        if self._must_ask(held, peer):
+            await self._confirm(held, peer, signed)
+            # The user may have taken a while.
+            held = self._held_still(held)
+        if held.key is not None:
+            return await self._signers.answer(
+                peer.client, partial(self._sign_in_kernel, held, held.key, algorithm, request.data)
+            )
+        answer = await self._workers.sign(
+            SignJob(held.identity.description, algorithm, request.data)
+        )
+        return encode(SignResponse(_signature(answer)))
+
+    def _held(self, blob: bytes) -> Held:
+        held = self._store.find(blob)
+        if held is None:
+            raise Refusal("no such key")
+        return held
+
+    def _held_still(self, before: Held) -> Held:
+        now = self._held(before.identity.blob)
+        if now.identity.constraints != before.identity.constraints:
+            raise Refusal("the key was loaded again meanwhile, under other constraints")
+        return now
+
+    def _sign_in_kernel(self, held: Held, key: AsymmetricKey, algorithm: str, data: bytes) -> bytes:
+        """The frame with the signature; for any thread."""
+        try:
+            signature = kernel.sign(key, algorithm, data)
+        except (KeyNotFound, PermissionDenied):
+            # Loading a key again replaces it, which may have happened since it was looked up: it
+            # is gone then, or just not possessed any more.
+            again = self._held_still(held).key
+            if again is None:
+                raise
+            signature = kernel.sign(again, algorithm, data)
+        return encode(SignResponse(signature))
+
+    def _must_ask(self, held: Held, peer: Peer) -> bool:
+        for constraint in held.identity.constraints:
+            if isinstance(constraint, Confirm):
+                return True
+            if isinstance(constraint, ConfirmForwarded) and peer.sessions.attempted:
+                # Bound to what failed to be proved: where it comes from isn't known.
+                return peer.sessions.forwarded or not peer.sessions.bound
+        return False
+
+    async def _confirm(self, held: Held, peer: Peer, signed: ToBeSigned | None) -> None:
+        async with self._asking:
+            answer = await self._workers.send_out(
+                Kind.CONFIRM, self._question(held, peer, signed), peer.client
+            )
+        if not isinstance(answer, Done):
+            raise Refusal(answer.reason if isinstance(answer, Refused) else "nobody could be asked")
+
+    def _question(self, held: Held, peer: Peer, signed: ToBeSigned | None) -> Question:
+        purpose, name = Purpose.UNKNOWN, ""
+        match signed:
+            case Login(_, user, _):
+                purpose, name = Purpose.LOGIN, user
+            case SignedMessage(namespace):
+                purpose, name = Purpose.SSHSIG, namespace
+        return Question(
+            held.identity.comment,
+            PublicKey.parse(held.identity.blob).fingerprint(self._fingerprint_hash),
+            peer.process,
+            tuple(
+                Binding(session.host.blob, session.forwarded)
+                for session in peer.sessions.destination(signed)
+            ),
+            purpose,
+            name,
+        )
+
+    async def _log(self, peer: Peer, entry: Entry, finished: trio.Event) -> None:
+        hosts = tuple(session.host.blob for session in peer.sessions.bound)
+        if peer.origin is None or len(peer.origin.hosts) != len(hosts):
+            # At once: the client may end as soon as it has what it wants.
+            who = Who(peer.process, hosts)
+            answer = await self._workers.send_out(Kind.WHO, who, peer.client)
+            peer.origin = answer if isinstance(answer, Origin) else None
+        await finished.wait()
+        entry.write(peer.origin)
+
+
+def _signature(answer: Answer | None) -> bytes:
+    if isinstance(answer, Signed):
+        return answer.signature
+    raise Refusal(answer.reason if isinstance(answer, Refused) else "the sign worker died")
+
+
+@lru_cache
+def _signature_algorithm(blob: bytes, flags: int) -> str:
+    """RFC 9987 section 3.6.1; both flags at once mean SHA-256, as in ssh-agent."""
+    key_type = PublicKey.parse(blob).plain_type
+    unknown = flags & ~(SignFlags.RSA_SHA2_256 | SignFlags.RSA_SHA2_512)
+    if unknown:
+        raise Refusal(f"unknown signature flags {unknown:#x}")
+    if key_type == "ssh-rsa" and flags & SignFlags.RSA_SHA2_256:
+        return "rsa-sha2-256"
+    if key_type == "ssh-rsa" and flags & SignFlags.RSA_SHA2_512:
+        return "rsa-sha2-512"
+    return key_type
