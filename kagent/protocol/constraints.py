@@ -114,15 +114,41 @@ class AssociatedCertificates(Record):
     extension: ClassVar = "associated-certs-v00@openssh.com"
 
 
-Constraint: TypeAlias = (
-    Lifetime | Confirm | RestrictDestination | SkProvider | AssociatedCertificates
+# What a client may ask for; the third custody, of FIDO keys, is no choice.
+CUSTODIES = ("kernel", "sealed")
+
+
+def _read_custody(reader: Reader) -> str:
+    custody = TEXT.read(reader)
+    if custody not in CUSTODIES:
+        raise UnknownConstraint(f"unknown custody {custody[:64]!r}")
+    return custody
+
+
+@dataclass(frozen=True)
+class RequireCustody(Record):
+    """custody@kagent: hold the key in this one of CUSTODIES, or not at all."""
+
+    custody: str
+    layout = (Field(_read_custody, TEXT.write),)
+    extension: ClassVar = "custody@kagent"
+
+
+@dataclass(frozen=True)
+class ConfirmForwarded(Record):
+    """confirm-forwarded@kagent: ask the user before each use through a forwarded connection."""
+
+    extension: ClassVar = "confirm-forwarded@kagent"
+
+
+_Extension: TypeAlias = (
+    RestrictDestination | SkProvider | AssociatedCertificates | RequireCustody | ConfirmForwarded
 )
+Constraint: TypeAlias = Lifetime | Confirm | _Extension
 
 _PLAIN: dict[int, type[Lifetime | Confirm]] = {_LIFETIME: Lifetime, _CONFIRM: Confirm}
 _CODES = {cls: code for code, cls in _PLAIN.items()}
-_EXTENSIONS: dict[str, type[RestrictDestination | SkProvider | AssociatedCertificates]] = {
-    cls.extension: cls for cls in (RestrictDestination, SkProvider, AssociatedCertificates)
-}
+_EXTENSIONS: dict[str, type[_Extension]] = {cls.extension: cls for cls in _Extension.__args__}
 
 
 def _read(reader: Reader) -> Constraint:
