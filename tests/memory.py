@@ -2,29 +2,43 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from pathlib import Path
 
-from kagent.protocol.privatekey import RsaPrivateKey
+from kagent.protocol.privatekey import EcdsaPrivateKey, Ed25519PrivateKey, PrivateKey, RsaPrivateKey
 
 _WINDOW = 16  # bytes; enough to be no chance hit, short enough for what was partly overwritten
 
 
-def rsa_needles(key: RsaPrivateKey) -> dict[str, bytes]:
-    """Fragments of every secret number of an RSA key, by name."""
-    secrets = {
-        "p": key.p,
-        "q": key.q,
-        "d": key.d,
-        "dp": key.d % (key.p - 1),
-        "dq": key.d % (key.q - 1),
-        "qinv": key.iqmp,
-    }
+def needles(key: PrivateKey) -> dict[str, bytes]:
+    """Fragments of every secret number of a key, by name."""
     return {
         f"{name}, {form}": needle
-        for name, number in secrets.items()
+        for name, number in _secrets(key).items()
         for form, needle in _forms(number).items()
     }
+
+
+def _secrets(key: PrivateKey) -> dict[str, int]:
+    if isinstance(key, RsaPrivateKey):
+        return {
+            "p": key.p,
+            "q": key.q,
+            "d": key.d,
+            "dp": key.d % (key.p - 1),
+            "dq": key.d % (key.q - 1),
+            "qinv": key.iqmp,
+        }
+    if isinstance(key, EcdsaPrivateKey):
+        return {"scalar": key.d}
+    assert isinstance(key, Ed25519PrivateKey)
+    seed = key.seed_and_point[:32]
+    # RFC 8032 section 5.1.5
+    scalar = bytearray(hashlib.sha512(seed).digest()[:32])
+    scalar[0] &= 248
+    scalar[31] = scalar[31] & 127 | 64
+    return {"seed": int.from_bytes(seed, "big"), "scalar": int.from_bytes(scalar, "little")}
 
 
 def _forms(number: int) -> dict[str, bytes]:

@@ -222,6 +222,8 @@ def sshd(person: Person, folder: Path, authorized: str, **settings: str) -> Iter
     log = folder / "log"
     program = shutil.which("sshd", path=PATH)
     assert program, "sshd is missing"
+    if os.getuid() == 0:
+        Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)  # what Debian's init does
     with (
         log.open("w") as output,
         subprocess.Popen(

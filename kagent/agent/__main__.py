@@ -1,4 +1,8 @@
-"""The front's start: python -m kagent.agent LISTENER CONTROL [debug] [stderr], by the keeper."""
+"""The front's start, by the keeper.
+
+python -m kagent.agent LISTENER CONTROL SIGNING LOGIN PRIVATE [debug] [stderr]: the first three are
+sockets, the next two keyrings.
+"""
 
 import signal
 import sys
@@ -19,11 +23,16 @@ def _main() -> None:
     import trio
 
     from .. import log
+    from ..custody.rings import Rings
+    from ..keyctl import Keyring
     from .server import serve
 
-    listener, control, *words = sys.argv[1:]
+    descriptors, serials, words = sys.argv[1:4], sys.argv[4:6], sys.argv[6:]
     log.configure(to_stderr="stderr" in words, verbose="debug" in words)
-    trio.run(serve, socket.socket(fileno=int(listener)), socket.socket(fileno=int(control)))
+    rings = Rings(*(Keyring(int(serial)) for serial in serials))
+    rings.enter()
+    listener, control, signing = (socket.socket(fileno=int(number)) for number in descriptors)
+    trio.run(serve, rings, listener, control, signing)
 
 
 _main()

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 
 from .. import log
 from ..custody import kernel
-from ..custody.anchor import Anchor
-from ..keeper.jobs import Loaded, Refused
+from ..custody.anchor import Held
+from ..custody.identity import Custody, description_of
+from ..custody.store import Store
+from ..keeper.jobs import Loaded, Refused, Signed, SignJob
 from ..keyctl import AsymmetricKey, KernelKeyError, KeyNotFound, PermissionDenied
 from ..protocol.messages import (
     EXPLAIN,
@@ -33,8 +34,8 @@ from ..protocol.messages import (
 )
 from ..protocol.publickey import PublicKey
 from ..protocol.wire import TEXT, ProtocolError
-from .loader import Loader
 from .signers import Signers
+from .workers import Workers
 
 
 class Refusal(Exception):
@@ -58,8 +59,9 @@ class Peer:
 class Requests:
     """Answers the requests of all clients."""
 
-    def __init__(self, loader: Loader, signers: Signers) -> None:
-        self._loader = loader
+    def __init__(self, store: Store, workers: Workers, signers: Signers) -> None:
+        self._store = store
+        self._workers = workers
         self._signers = signers
 
     async def add(self, peer: Peer, message_type: int, body_length: int) -> Message | None:
@@ -67,38 +69,47 @@ class Requests:
 
         None if the connection is out of step with its client and must end.
         """
-        answer = await self._loader.load(peer.client, message_type, body_length)
-        if isinstance(answer, Loaded):
-            identity = answer.identity
-            fingerprint = PublicKey.parse(identity.blob).fingerprint()
-            peer.explanation = f"{fingerprint} is held in custody {identity.custody!r}"
-            log.info(f"holding {fingerprint} {identity.comment} ({identity.custody})")
-            return Success()
+        answer = await self._workers.load(peer.client, message_type, body_length)
         if isinstance(answer, Refused):
             return peer.refuse(answer.reason)
-        peer.refuse("the key could not be read: the client stalled, or the loader died")
-        return None
+        if not isinstance(answer, Loaded):
+            peer.refuse("the key could not be read: the client stalled, or the loader died")
+            return None
+        identity = answer.identity
+        try:
+            if not self._store.settle(identity):
+                return peer.refuse("the key could not be sealed")
+            if identity.custody is Custody.KERNEL:
+                await self._workers.forget(identity.description)
+        except (KernelKeyError, ProtocolError) as error:
+            return peer.refuse(f"the key is not held as it should be: {error}")
+        fingerprint = PublicKey.parse(identity.blob).fingerprint()
+        held = f"{identity.custody} ({identity.why})" if identity.why else str(identity.custody)
+        peer.explanation = f"{fingerprint} is held in custody {held}"
+        log.info(f"holding {fingerprint} {identity.comment}, custody {held}")
+        return Success()
 
     async def answer(self, peer: Peer, payload: bytes) -> bytes:
         """Every other request; what is left to be sent of the answer's frame."""
         try:
             message = decode(payload)
             if isinstance(message, SignRequest):
-                return await self._signers.answer(peer.client, _signature(message))
-            return encode(self._carry_out(peer, message))
+                return await self._sign(peer, message)
+            return encode(await self._carry_out(peer, message))
         except (Refusal, ProtocolError) as error:
             return encode(peer.refuse(str(error)))
         except KernelKeyError as error:
             return encode(peer.refuse(f"the kernel refused: {error}"))
 
-    def _carry_out(self, peer: Peer, message: Message) -> Message:
+    async def _carry_out(self, peer: Peer, message: Message) -> Message:
         match message:
             case RequestIdentities():
-                return _list()
+                held = self._store.identities()
+                return IdentitiesAnswer(tuple(Identity(one.blob, one.comment) for one in held))
             case RemoveIdentity(blob):
-                return _remove(blob)
+                return await self._remove(blob)
             case RemoveAllIdentities() | RemoveAllRsaIdentities():
-                return _remove_all()
+                return await self._remove_all()
             case Extension("explain@kagent"):
                 return ExtensionResponse(EXPLAIN, TEXT.write(peer.explanation))
             case Extension(name):
@@ -106,36 +117,50 @@ class Requests:
             case _:
                 raise Refusal(f"{message.type.name} is not supported yet")
 
+    async def _sign(self, peer: Peer, request: SignRequest) -> bytes:
+        algorithm = _signature_algorithm(request.blob, request.flags)
+        held = self._held(request.blob)
+        if held.key is not None:
+            return await self._signers.answer(
+                peer.client, partial(self._sign_in_kernel, held.key, algorithm, request)
+            )
+        job = SignJob(description_of(request.blob), algorithm, request.data)
+        answer = await self._workers.sign(job)
+        if isinstance(answer, Signed):
+            return encode(SignResponse(answer.signature))
+        raise Refusal(answer.reason if isinstance(answer, Refused) else "the sign worker died")
 
-def _list() -> Message:
-    anchor = Anchor.find()
-    held = anchor.identities() if anchor else []
-    return IdentitiesAnswer(tuple(Identity(one.blob, one.comment) for one in held))
-
-
-def _signature(request: SignRequest) -> Callable[[], bytes]:
-    """Decide about a signature; what is returned makes it and its frame, in any thread."""
-    algorithm = _signature_algorithm(request.blob, request.flags)
-    key = _key(request.blob)
-
-    def sign() -> bytes:
+    def _sign_in_kernel(self, key: AsymmetricKey, algorithm: str, request: SignRequest) -> bytes:
+        """The frame with the signature; for any thread."""
         try:
             signature = kernel.sign(key, algorithm, request.data)
         except (KeyNotFound, PermissionDenied):
             # Loading a key again replaces it, which may have happened since it was looked up: it
             # is gone then, or just not possessed any more.
-            signature = kernel.sign(_key(request.blob), algorithm, request.data)
+            again = self._held(request.blob).key
+            if again is None:
+                raise
+            signature = kernel.sign(again, algorithm, request.data)
         return encode(SignResponse(signature))
 
-    return sign
+    def _held(self, blob: bytes) -> Held:
+        held = self._store.find(blob)
+        if held is None:
+            raise Refusal("no such key")
+        return held
 
+    async def _remove(self, blob: bytes) -> Message:
+        if self._store.remove(blob) is None:
+            raise Refusal("no such key")
+        await self._workers.forget(description_of(blob))
+        log.info("a key was removed")
+        return Success()
 
-def _key(blob: bytes) -> AsymmetricKey:
-    anchor = Anchor.find()
-    found = anchor.identity(blob) if anchor else None
-    if found is None:
-        raise Refusal("no such key")
-    return found[1]
+    async def _remove_all(self) -> Message:
+        self._store.remove_all()
+        await self._workers.forget_all()
+        log.info("all keys were removed")
+        return Success()
 
 
 @lru_cache
@@ -150,19 +175,3 @@ def _signature_algorithm(blob: bytes, flags: int) -> str:
     if key_type == "ssh-rsa" and flags & SignFlags.RSA_SHA2_512:
         return "rsa-sha2-512"
     return key_type
-
-
-def _remove(blob: bytes) -> Message:
-    anchor = Anchor.find()
-    if anchor is None or not anchor.remove(blob):
-        raise Refusal("no such key")
-    log.info("a key was removed")
-    return Success()
-
-
-def _remove_all() -> Message:
-    anchor = Anchor.find()
-    if anchor is not None:
-        anchor.remove_all()
-    log.info("all keys were removed")
-    return Success()

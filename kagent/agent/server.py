@@ -10,19 +10,26 @@ import struct
 import trio
 
 from .. import log
+from ..custody.rings import Rings
+from ..custody.store import Store
 from .connection import Connection
-from .loader import Loader
 from .requests import Requests
 from .signers import Signers
+from .workers import Workers
 
 _CREDENTIALS = struct.Struct("3i")  # struct ucred: pid, uid, gid.  unix(7)
 
 
-async def serve(listener: socket.socket, control: socket.socket) -> None:
-    """Serve on `listener` until the keeper, at the other end of `control`, is gone."""
-    listener.setblocking(False)
-    control.setblocking(False)
-    requests = Requests(Loader(control), Signers())
+async def serve(
+    rings: Rings, listener: socket.socket, control: socket.socket, signing: socket.socket
+) -> None:
+    """Serve on `listener` until the keeper, at the other end of `control`, is gone.
+
+    Sign workers wait at the other end of `signing`.
+    """
+    for own in (listener, control, signing):
+        own.setblocking(False)
+    requests = Requests(Store(rings), Workers(control, signing), Signers())
     async with trio.open_nursery() as nursery:
         nursery.start_soon(_accept, listener, requests, nursery)
         await trio.lowlevel.wait_readable(control)  # the keeper never writes: this is its end

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 
 from .. import __version__, confine, log
+from ..custody.identity import Custody
 from ..keeper.listener import ENDING, Listener, remove_stale
 from ..keyctl import KernelKeyError, session_keyring
 from .options import fail, parse
@@ -16,8 +17,10 @@ from .options import fail, parse
 _USAGE = """\
 usage: kagent [-c | -s] [-DdTU] [-a bind_address] [-E fingerprint_hash]
               [-O option] [-P allowed_providers] [-t life]
+              [--custody kernel | sealed]
        kagent [-TU] [-a bind_address] [-E fingerprint_hash] [-O option]
-              [-P allowed_providers] [-t life] command [arg ...]
+              [-P allowed_providers] [-t life] [--custody kernel | sealed]
+              command [arg ...]
        kagent [-c | -s] -k
        kagent -u
        kagent -V
@@ -52,7 +55,8 @@ class _Options:
     """The command line, checked as ssh-agent checks it."""
 
     def __init__(self, arguments: list[str]) -> None:
-        given, self.command = parse(arguments, "cDdksTuUVE:a:O:P:t:", _USAGE)
+        given, self.command = parse(arguments, "cDdksTuUVE:a:O:P:t:", _USAGE, ["custody="])
+        self.custody = _custody(dict(given).get("--custody"))
         letters = [letter for letter, _ in given]
         for letter in letters:
             if letter in _NOT_YET:
@@ -72,6 +76,13 @@ class _Options:
             fail(_USAGE, end="")
         if not self.command and "-s" not in letters:
             self.csh = self.csh or os.environ.get("SHELL", "").endswith("csh")
+
+
+def _custody(name: str | None) -> Custody | None:
+    try:
+        return Custody(name) if name is not None else None
+    except ValueError:
+        fail(f"kagent: --custody takes {' or '.join(Custody)}, not {name!r}")
 
 
 def _assignment(name: str, value: str, csh: bool) -> str:
@@ -158,16 +169,22 @@ def _enter_background() -> None:
 
 
 def _keep(listener: Listener, options: _Options, command: int | None = None) -> int:
+    from ..custody.rings import KeeperRings
     from ..keeper.keeper import Keeper
+    from ..keeper.policy import Policy
 
     confine.forbid_inspection()
     confine.set_name("kagent-keeper")
     front_options: Sequence[str] = ["stderr"] if options.foreground else []
     if options.debug:
         front_options = ["stderr", "debug"]
-    keeper = Keeper(listener.socket, front_options)
     try:
+        rings = KeeperRings.enter()
+        keeper = Keeper(listener.socket, rings, Policy(options.custody), front_options)
         return keeper.run(ignore_interrupt=not options.foreground, command=command)
+    except KernelKeyError as error:
+        log.error(f"no keyrings for the agent: {error}")
+        return 1
     finally:
         listener.remove()
 

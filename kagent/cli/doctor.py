@@ -18,7 +18,6 @@ from ..keyctl import (
     KernelKeyError,
     Keyring,
     KeyServiceBlocked,
-    PayloadNotParsed,
     QuotaExceeded,
     session_keyring,
 )
@@ -38,6 +37,7 @@ _LOAD_PARSER = (
     f"sudo sh -c 'modprobe {_PARSER} && echo {_PARSER} > /etc/modules-load.d/kagent.conf'"
 )
 _RAISE_QUOTA = "sudo sysctl -w kernel.keys.maxkeys=2000 kernel.keys.maxbytes=200000"
+_SEALED = "so RSA keys are sealed like all others"
 _UNBLOCK = "allow add_key, keyctl and request_key in the container's seccomp profile"
 _QUOTA_WARNING = 0.8  # of the quota used
 
@@ -133,10 +133,10 @@ def _parser() -> Finding:
 
     try:
         pkcs8.probe(Keyring.special(PROCESS_KEYRING, create=True))
-    except pkcs8.Refused as error:
-        if isinstance(error.__cause__, PayloadNotParsed):
-            return _parser_missing()
-        return _failure(f"a throwaway RSA key can't be used: {error}", _OTHER_KERNEL)
+    except pkcs8.ParserMissing:
+        return _parser_missing()
+    except pkcs8.CannotSign as error:
+        return _warning(f"the kernel can't sign, {_SEALED}: {error}", _OTHER_KERNEL)
     except KernelKeyError as error:
         return _failure(f"no key could be loaded: {error}", _mend(error))
     return _ok("a throwaway RSA key was loaded, and the kernel signed with it")
@@ -148,13 +148,13 @@ def _parser_missing() -> Finding:
     names = (modules / "modules.dep", modules / "modules.builtin")
     available = any(f"/{_PARSER}.ko" in _text(name) for name in names)
     if available:
-        return _failure(f"{_PARSER} is there, but not loaded", _LOAD_PARSER)
+        return _warning(f"{_PARSER} is there, but not loaded, {_SEALED}", _LOAD_PARSER)
     if options.get(_PARSER_OPTION) == "m":
-        return _failure(
-            f"the kernel's module {_PARSER} isn't installed",
+        return _warning(
+            f"the kernel's module {_PARSER} isn't installed, {_SEALED}",
             f"install the modules of Linux {os.uname().release}; then: {_LOAD_PARSER}",
         )
-    return _failure(f"the kernel has no {_PARSER}: it can't take private keys", _OTHER_KERNEL)
+    return _warning(f"the kernel has no {_PARSER}, {_SEALED}", _OTHER_KERNEL)
 
 
 def _text(path: Path) -> str:

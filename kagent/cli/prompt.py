@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import os
-import re
 import signal
-import subprocess
 import sys
 import termios
 from typing import NoReturn
 
+from .. import askpass
 from .report import Report
 
-_DEFAULT_ASKPASS = "/usr/bin/ssh-askpass"
 _LONGEST = 1023  # bytes
 
 # Their default would leave the terminal without echo.
@@ -29,29 +27,24 @@ _SIGNALS = (
 
 def passphrase(question: str, report: Report) -> bytes:
     """The passphrase typed; empty if none was given or nobody can be asked."""
-    requirement = os.environ.get("SSH_ASKPASS_REQUIRE", "").lower()
-    display = os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
-    allowed = requirement == "force" or (bool(display) and requirement != "never")
-    wanted = allowed and requirement in ("force", "prefer")
+    wanted = askpass.preferred()
     if wanted:
         report.debug(1, "requested to askpass")
     elif not os.isatty(0):
         report.debug(1, "stdin is not a tty")
-        wanted = allowed
-    return _askpass(question) if wanted else _from_terminal(question)
+        wanted = askpass.usable()
+    return _from_askpass(question) if wanted else _from_terminal(question)
 
 
-def _askpass(question: str) -> bytes:
-    program = os.environ.get("SSH_ASKPASS", _DEFAULT_ASKPASS)
+def _from_askpass(question: str) -> bytes:
     try:
-        told = subprocess.run([program, question], stdout=subprocess.PIPE)
+        return askpass.ask(question)
+    except askpass.Unanswered:
+        return b""
     except OSError as error:
         # OpenSSH's words, and its line end: the child's that couldn't become ssh-askpass.
-        sys.stderr.write(f"ssh_askpass: exec({program}): {error.strerror}\r\n")
+        sys.stderr.write(f"ssh_askpass: exec({askpass.program()}): {error.strerror}\r\n")
         return b""
-    if told.returncode:
-        return b""
-    return re.split(rb"[\r\n\0]", told.stdout[:_LONGEST], maxsplit=1)[0]
 
 
 def _from_terminal(question: str) -> bytes:

@@ -1,4 +1,4 @@
-"""The anchor keyring: the identities that the kernel holds, each a key and a record beside it.
+"""A keyring that holds identities: each a record, and beside it the key if the kernel signs.
 
 The key can't be read, so what it can't tell (blob, comment, order, custody) is kept in a key of
 type `user` next to it, under the same description.  The agent itself remembers nothing: what is
@@ -7,81 +7,29 @@ in the keyring is what there is, at every request anew.
 
 from __future__ import annotations
 
-import hashlib
-import time
-from base64 import b64encode
-from dataclasses import dataclass, replace
-from functools import lru_cache
+from dataclasses import dataclass
+from typing import NamedTuple
 
-from ..keyctl import (
-    SESSION_KEYRING,
-    AsymmetricKey,
-    KernelKeyError,
-    Key,
-    KeyNotFound,
-    Keyring,
-    session_keyring,
-)
-from ..protocol.wire import BYTE, STRING, TEXT, UINT64, ProtocolError, Reader, Record
-
-_PREFIX = "kagent:"
-_VERSION = 1
+from ..keyctl import AsymmetricKey, KernelKeyError, Key, Keyring
+from ..protocol.wire import ProtocolError
+from .identity import PREFIX, Custody, Identity, description_of
 
 
-@lru_cache
-def description_of(blob: bytes) -> str:
-    """The description of an identity's keys: for a plain key, its fingerprint as ssh shows it.
+class Held(NamedTuple):
+    """An identity, and the key that signs for it if the kernel does."""
 
-    A type and description are unique in a keyring, so adding a key again replaces it.
-    """
-    digest = hashlib.sha256(blob).digest()
-    return f"{_PREFIX}SHA256:{b64encode(digest).rstrip(b'=').decode()}"
-
-
-@dataclass(frozen=True)
-class Identity(Record):
-    """What is known of a key besides the key; `order` grows from one addition to the next."""
-
-    blob: bytes
-    comment: str
-    custody: str
-    order: int = 0
-    version: int = _VERSION
-    layout = (STRING, TEXT, TEXT, UINT64, BYTE)
-
-    @classmethod
-    @lru_cache
-    def parse(cls, payload: bytes) -> Identity:
-        """Read a record.  Raises ProtocolError for a damaged one, or one of another version."""
-        if payload[-1:] != bytes((_VERSION,)):
-            raise ProtocolError("record of another version")
-        reader = Reader(payload)
-        identity = cls.read(reader)
-        reader.expect_end()
-        return identity
+    identity: Identity
+    key: AsymmetricKey | None
 
 
 @dataclass(frozen=True)
 class Anchor:
-    """The anchor keyring of a session."""
+    """A keyring with identities."""
 
     keyring: Keyring
 
-    NAME = f"{_PREFIX}session"
-
-    @classmethod
-    def find(cls) -> Anchor | None:
-        """The session's anchor, if it was ever made."""
-        keyring = Keyring(SESSION_KEYRING).find("keyring", cls.NAME)
-        return cls(Keyring(keyring.serial)) if keyring else None
-
-    @classmethod
-    def find_or_create(cls) -> Anchor:
-        """The session's anchor."""
-        return cls.find() or cls(Keyring.create(cls.NAME, session_keyring()))
-
     def identities(self) -> list[Identity]:
-        """What can be offered now, in the order in which it was added.
+        """What can be offered now, in no particular order.
 
         A record whose key has expired, was revoked or unlinked is passed over, and so is a key
         without a readable record: nothing is known of what it may be used for.
@@ -90,57 +38,51 @@ class Anchor:
         keys = {about.description for _, about in found if about.type == "asymmetric"}
         identities = []
         for record, about in found:
-            if about.type != "user" or about.description not in keys:
+            if about.type != "user" or not about.description.startswith(PREFIX):
                 continue
             try:
                 identity = Identity.parse(record.read())
             except (KernelKeyError, ProtocolError):
                 continue
-            if description_of(identity.blob) == about.description:
+            if identity.description == about.description and (
+                identity.custody != Custody.KERNEL or about.description in keys
+            ):
                 identities.append(identity)
-        return sorted(identities, key=lambda identity: identity.order)
+        return identities
 
-    def identity(self, blob: bytes) -> tuple[Identity, AsymmetricKey] | None:
-        """The identity of that public key, and the key that signs for it."""
+    def find(self, blob: bytes) -> Held | None:
+        """The identity of that public key.  Raises ProtocolError if its record is damaged."""
         description = description_of(blob)
         record = self.keyring.find("user", description)
-        key = self.keyring.find("asymmetric", description)
-        if record is None or key is None:
+        if record is None:
             return None
         identity = Identity.parse(record.read())
-        return (identity, AsymmetricKey(key.serial)) if identity.blob == blob else None
+        if identity.blob != blob:
+            return None
+        if identity.custody != Custody.KERNEL:
+            return Held(identity, None)
+        key = self.keyring.find("asymmetric", description)
+        return Held(identity, AsymmetricKey(key.serial)) if key else None
 
     def hold(self, identity: Identity, key: Key) -> None:
-        """Take a finished key in; an identity held already keeps its place in the order.
+        """Take a finished key in; its record gets the same permissions.
 
         The record comes first and the key last, so that a loader that dies between the two
         leaves nothing that signs.
         """
-        held = self.identity(identity.blob)
-        order = held[0].order if held else time.clock_gettime_ns(time.CLOCK_BOOTTIME)
-        record = replace(identity, order=order).write()
-        self.keyring.add("user", description_of(identity.blob), record)
+        record = self.keyring.add("user", identity.description, identity.write())
+        record.set_permissions(key.describe().permissions)
         self.keyring.link(key)
 
-    def remove(self, blob: bytes) -> bool:
-        """Destroy that identity's keys; False if there were none."""
-        description = description_of(blob)
-        found = [self.keyring.find(kind, description) for kind in ("asymmetric", "user")]
-        for key in filter(None, found):
-            self._destroy(key)
-        return found[0] is not None
+    def remove(self, blob: bytes) -> None:
+        """Destroy that identity's keys."""
+        for kind in ("asymmetric", "user"):
+            key = self.keyring.find(kind, description_of(blob))
+            if key is not None:
+                self.keyring.destroy(key)
 
     def remove_all(self) -> None:
         """Destroy every identity's keys."""
         for key, about in self.keyring.described():
-            if about.description.startswith(_PREFIX):
-                self._destroy(key)
-
-    def _destroy(self, key: Key) -> None:
-        # Invalidating reaches the key through other links too, but the keyring lists it until
-        # the kernel's collector has passed; it needs possession, so it comes first.
-        try:
-            key.invalidate()
-            self.keyring.unlink(key)
-        except KeyNotFound:
-            pass
+            if about.description.startswith(PREFIX):
+                self.keyring.destroy(key)

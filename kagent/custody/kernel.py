@@ -10,8 +10,6 @@ import hashlib
 from ..keyctl import AsymmetricKey
 from ..protocol.wire import STRING, TEXT
 
-NAME = "kernel"
-
 # RFC 8332 section 3, RFC 4253 section 6.6: signature algorithm -> its hash.
 HASHES = {"ssh-rsa": "sha1", "rsa-sha2-256": "sha256", "rsa-sha2-512": "sha512"}
 

@@ -1,8 +1,9 @@
-"""What the front asks of the keeper, and what a worker answers.  No private key passes here.
+"""What the front asks of the keeper and its workers, and what they answer.  No private key passes.
 
-A job is one packet on the control socket: a header of fixed size, and by SCM_RIGHTS the
-descriptors that the worker gets, of which the last is the pipe that its answer goes to.  A worker
-that dies closes the pipe without an answer.
+A job is one packet: a header of fixed size and, by SCM_RIGHTS, the descriptors that the worker
+gets, of which the last is the pipe that the answer goes to.  A worker that dies closes the pipe
+without an answer.  Jobs go to the keeper; signatures, which have to be quick, go straight to the
+workers that wait for them.
 """
 
 from __future__ import annotations
@@ -12,48 +13,107 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import TypeAlias
 
-from ..custody.anchor import Identity
-from ..protocol.wire import BYTE, TEXT, ProtocolError, Reader, Record, record
+from ..custody.identity import Identity
+from ..protocol.wire import BYTE, STRING, TEXT, ProtocolError, Reader, Record, record
 
 
 class Kind(IntEnum):
-    """The jobs that there are, with their descriptors."""
+    """The jobs that the keeper takes, with their descriptors."""
 
     LOAD = 1  # client socket, answer
+    FORGET = 2  # answer
+    FORGET_ALL = 3  # answer
 
 
-_HEADER = struct.Struct("=BBI")
+_DESCRIPTION = "57s"  # kagent:SHA256: and 43 characters, as every identity's
+_HEADER = struct.Struct(f"=BBI{_DESCRIPTION}")
 HEADER_LENGTH = _HEADER.size
-DESCRIPTORS = {Kind.LOAD: 2}
+DESCRIPTORS = {Kind.LOAD: 2, Kind.FORGET: 1, Kind.FORGET_ALL: 1}
 
 
 @dataclass(frozen=True)
 class Job:
-    """One job.  For LOAD: the type byte that the front has read, and the length of what follows."""
+    """One job.
+
+    LOAD has the type byte that the front has read, and the length of what follows it; FORGET has
+    the description of the identity whose sealed key is to go.
+    """
 
     kind: Kind
-    message_type: int
-    body_length: int
+    message_type: int = 0
+    body_length: int = 0
+    description: str = ""
 
     def pack(self) -> bytes:
         """The header."""
-        return _HEADER.pack(self.kind, self.message_type, self.body_length)
+        description = self.description.encode()
+        return _HEADER.pack(self.kind, self.message_type, self.body_length, description)
 
     @classmethod
     def unpack(cls, header: bytes) -> Job:
         """Raises ValueError for anything but a header."""
         if len(header) != _HEADER.size:
             raise ValueError("not a job header")
-        kind, message_type, body_length = _HEADER.unpack(header)
-        return cls(Kind(kind), message_type, body_length)
+        kind, message_type, body_length, description = _HEADER.unpack(header)
+        return cls(Kind(kind), message_type, body_length, description.rstrip(b"\0").decode())
+
+
+# What a sealed key may be asked for, by number in a signature job.
+ALGORITHMS = (
+    "ssh-ed25519",
+    "ecdsa-sha2-nistp256",
+    "ecdsa-sha2-nistp384",
+    "ecdsa-sha2-nistp521",
+    "rsa-sha2-256",
+    "rsa-sha2-512",
+    "ssh-rsa",
+)
+_SIGN_HEADER = struct.Struct(f"={_DESCRIPTION}B")
+SIGN_HEADER_LENGTH = _SIGN_HEADER.size
+
+
+@dataclass(frozen=True)
+class SignJob:
+    """A signature by the sealed key of the identity with that description.  `data` is opaque."""
+
+    description: str
+    algorithm: str
+    data: bytes
+
+    def pack(self) -> bytes:
+        """The packet."""
+        algorithm = ALGORITHMS.index(self.algorithm)
+        return _SIGN_HEADER.pack(self.description.encode(), algorithm) + self.data
+
+    @classmethod
+    def unpack(cls, packet: bytes) -> SignJob:
+        """Raises ValueError for anything but such a packet."""
+        try:
+            description, algorithm = _SIGN_HEADER.unpack_from(packet)
+            return cls(description.decode(), ALGORITHMS[algorithm], packet[SIGN_HEADER_LENGTH:])
+        except (struct.error, IndexError) as error:
+            raise ValueError("not a signature job") from error
 
 
 @dataclass(frozen=True)
 class Loaded(Record):
-    """The key is held."""
+    """The key is held, or was left for the keeper to seal."""
 
     identity: Identity
     layout = (record(Identity),)
+
+
+@dataclass(frozen=True)
+class Signed(Record):
+    """A signature as ssh sends it: string algorithm, string signature."""
+
+    signature: bytes
+    layout = (STRING,)
+
+
+@dataclass(frozen=True)
+class Done(Record):
+    """It was done; there is nothing to tell of it."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +124,7 @@ class Refused(Record):
     layout = (TEXT,)
 
 
-Answer: TypeAlias = Loaded | Refused
+Answer: TypeAlias = Loaded | Signed | Done | Refused
 _ANSWERS: tuple[type[Answer], ...] = Answer.__args__
 
 

@@ -1,28 +1,38 @@
-"""The keeper: holds the listening socket, keeps a front running, forks a worker for each job.
+"""The keeper: holds the listening socket and the keyrings, keeps a front running, forks workers.
 
-It reads nothing that a client sent and holds no key.  It lives as long as the agent does.
+It reads nothing that a client sent and no key.  It lives as long as the agent does.
 """
 
 from __future__ import annotations
 
+import gc
 import os
 import select
 import signal
 import socket
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import NoReturn
 
 from .. import confine, log
-from .jobs import DESCRIPTORS, HEADER_LENGTH, Job
+from ..custody.rings import KeeperRings
+from ..keyctl import KernelKeyError, Keyring
+from .jobs import DESCRIPTORS, HEADER_LENGTH, Answer, Done, Job, Kind, Refused, pack_answer
 from .listener import ENDING
+from .policy import Policy
 
 # Five fronts in a row that lived less than a second: the next one won't do better.
 _SHORT_LIFE = 1.0
 _MOST_SHORT_LIVES = 5
 
 # More loads than this at once are no user's doing.
-_MOST_WORKERS = 64
+_MOST_LOADS = 64
+
+# Sign workers that wait, forked ahead of need: two for each processor, so that one can sign while
+# the keeper forks the next.
+_POOL_SIZE = 2 * (os.cpu_count() or 1)
 
 _SIGNALS = (*ENDING, signal.SIGCHLD)
 
@@ -30,14 +40,25 @@ _SIGNALS = (*ENDING, signal.SIGCHLD)
 class Keeper:
     """One agent, from the listening socket to the signal that ends it."""
 
-    def __init__(self, listener: socket.socket, front_options: Sequence[str]) -> None:
+    def __init__(
+        self,
+        listener: socket.socket,
+        rings: KeeperRings,
+        policy: Policy,
+        front_options: Sequence[str],
+    ) -> None:
         self._listener = listener
+        self._rings = rings
+        self._policy = policy
         self._front_options = front_options
         self._front = 0
         self._front_started = 0.0
         self._short_lives = 0
         self._control: socket.socket  # its other end is the front's; a new pair for each front
-        self._workers: set[int] = set()
+        self._signing: socket.socket  # likewise; the sign workers' end
+        self._pool: set[int] = set()
+        self._loads: dict[int, Callable[[], None]] = {}  # with what its end leads to
+        self._load_number = 0
         self._pending: set[int] = set()  # signals that have come and are not handled yet
         self._wakeup, self._waker = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
 
@@ -55,9 +76,10 @@ class Keeper:
         try:
             self._start_front()
             # Imported once, and while the front starts on another core, so that a fork is ready
-            # to work.
-            from . import worker  # noqa: F401
+            # to work; and kept out of the collector's way, so that a fork shares the memory.
+            from . import signer, worker  # noqa: F401
 
+            gc.freeze()
             return self._serve(command)
         finally:
             self._end_children()
@@ -82,20 +104,24 @@ class Keeper:
                 return 2
 
     def _start_front(self) -> None:
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with theirs:
-            for end in (self._listener, theirs):
-                end.set_inheritable(True)
-            numbers = [str(self._listener.fileno()), str(theirs.fileno())]
+        self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._signing, their_signing = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        shared = self._rings.shared
+        with theirs, their_signing:
+            descriptors = [end.fileno() for end in (self._listener, theirs, their_signing)]
+            for descriptor in descriptors:
+                os.set_inheritable(descriptor, True)
+            numbers = map(str, [*descriptors, shared.login.serial, shared.private.serial])
             # A program of its own, not a fork: what the keeper has imported and what its memory
             # held is not there, and its addresses tell nothing about the keeper's.
             program = [sys.executable, "-P", "-m", "kagent.agent", *numbers, *self._front_options]
             self._front = os.posix_spawn(sys.executable, program, os.environ)
-        self._control = ours
         self._front_started = time.monotonic()
 
     def _restart_front(self) -> bool:
         self._control.close()
+        self._signing.close()
+        self._drop_pool()  # it waits at the old front's socket
         short = time.monotonic() - self._front_started < _SHORT_LIFE
         self._short_lives = self._short_lives + 1 if short else 0
         if self._short_lives >= _MOST_SHORT_LIVES:
@@ -103,6 +129,7 @@ class Keeper:
             return False
         log.warning("the front has ended; starting another")
         self._start_front()
+        self._fill_pool()
         return True
 
     def _take_job(self) -> None:
@@ -113,32 +140,64 @@ class Keeper:
             job = Job.unpack(header)
             if len(descriptors) != DESCRIPTORS[job.kind]:
                 raise ValueError(f"{len(descriptors)} descriptors")
-            if len(self._workers) >= _MOST_WORKERS:
-                log.warning("too many keys are being loaded at once; refused")
-                return
-            self._fork_worker(job, descriptors)
+            if job.kind is Kind.LOAD:
+                self._load(job, descriptors)
+            else:
+                self._forget(job, *descriptors)
         except ValueError as error:
             log.error(f"the front sent no job: {error}")
         finally:
             for descriptor in descriptors:
                 os.close(descriptor)
 
-    def _fork_worker(self, job: Job, descriptors: Sequence[int]) -> None:
+    def _load(self, job: Job, descriptors: Sequence[int]) -> None:
         from . import worker
 
-        keeper = os.getpid()
-        child = os.fork()
-        if child:
-            self._workers.add(child)
+        if len(self._loads) >= _MOST_LOADS:
+            log.warning("too many keys are being loaded at once; refused")
             return
-        confine.die_with_parent()
-        if os.getppid() != keeper:
-            os._exit(1)
-        signal.set_wakeup_fd(-1)
-        for number in _SIGNALS:
-            signal.signal(number, signal.SIG_DFL)
-        _close_all_but(descriptors)
-        worker.run(job, *descriptors)
+        self._load_number += 1
+        try:
+            inbox = self._rings.new_inbox(self._load_number)
+        except KernelKeyError as error:
+            _answer(descriptors[-1], Refused(f"no keyring for the key: {error}"))
+            return
+        client, answer = descriptors
+        work = partial(worker.run, job, client, answer, self._rings, inbox, self._policy)
+        child = _fork(work, descriptors)
+        # The front waits for the end of this pipe, and so for what the keeper has to do after the
+        # worker's end.
+        self._loads[child] = partial(self._finish_load, inbox, os.dup(answer))
+
+    def _finish_load(self, inbox: Keyring, answer: int) -> None:
+        try:
+            self._rings.empty_inbox(inbox)
+        except KernelKeyError as error:
+            log.error(f"a key can't be sealed: {error}")
+        os.close(answer)
+        self._fill_pool()
+
+    def _forget(self, job: Job, answer: int) -> None:
+        try:
+            self._rings.sealed.forget(job.description if job.kind is Kind.FORGET else None)
+            done: Answer = Done()
+        except KernelKeyError as error:
+            done = Refused(f"the kernel refused: {error}")
+        _answer(answer, done)
+        if self._rings.sealed.empty:
+            self._drop_pool()
+
+    def _fill_pool(self) -> None:
+        from . import signer
+
+        while not self._rings.sealed.empty and len(self._pool) < _POOL_SIZE:
+            self._pool.add(signer.fork(self._signing, self._rings.sealed))
+
+    def _drop_pool(self) -> None:
+        for child in self._pool:
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+        self._pool.clear()
 
     def _reap(self) -> None:
         while True:
@@ -148,16 +207,46 @@ class Keeper:
                 return
             if not child:
                 return
-            self._workers.discard(child)
             if os.WIFSIGNALED(status):
                 log.warning(f"process {child} ended by signal {os.WTERMSIG(status)}")
             if child == self._front:
                 self._front = 0
+            elif child in self._loads:
+                self._loads.pop(child)()
+            elif child in self._pool:
+                self._pool.discard(child)
+                self._fill_pool()
 
     def _end_children(self) -> None:
-        for child in {self._front, *self._workers} - {0}:
+        self._drop_pool()
+        for child in {self._front, *self._loads} - {0}:
             os.kill(child, signal.SIGKILL)
             os.waitpid(child, 0)
+
+
+def _fork(work: Callable[[], NoReturn], kept: Sequence[int]) -> int:
+    """Start a worker that has no descriptors but those; its pid.  Only the keeper comes back."""
+    keeper = os.getpid()
+    child = os.fork()
+    if child:
+        return child
+    try:
+        confine.die_with_parent()
+        if os.getppid() == keeper:
+            signal.set_wakeup_fd(-1)
+            for number in _SIGNALS:
+                signal.signal(number, signal.SIG_DFL)
+            _close_all_but(kept)
+            work()
+    finally:
+        os._exit(1)
+
+
+def _answer(pipe: int, answer: Answer) -> None:
+    try:
+        os.write(pipe, pack_answer(answer))
+    except BrokenPipeError:
+        pass  # the front has ended
 
 
 def _readable(descriptors: Sequence[int]) -> set[int]:

@@ -1,36 +1,45 @@
-"""One-shot workers: forked for one job, gone after it.  The only place that sees a private key."""
+"""Load workers: forked for one key, gone after it.  They read what a client sent, so they are given
+no more than the front has, and an inbox for what is to be sealed."""
 
 from __future__ import annotations
 
 import os
 import signal
 import socket
+from typing import NoReturn
 
 from .. import confine, log
-from ..custody import kernel
-from ..custody.anchor import Anchor, Identity, description_of
-from ..custody.pkcs8 import Refused as CustodyRefused
-from ..custody.pkcs8 import load
+from ..custody import pkcs8
+from ..custody.identity import Custody, Identity, description_of
+from ..custody.private import Refused as KeyRefused
+from ..custody.private import der, library_key, refuse
+from ..custody.rings import POSSESSOR_ONLY, KeeperRings
+from ..custody.store import Store
 from ..keyctl import PROCESS_KEYRING, KernelKeyError, Keyring
 from ..protocol.messages import AddIdConstrained, AddIdentity, decode
 from ..protocol.wire import ProtocolError
 from .jobs import Answer, Job, Loaded, Refused, pack_answer
+from .policy import Policy
 
 # A client sends a key in one go; the rest of the time goes to the kernel's proof.  When it is up
 # the kernel ends the worker, whatever it hangs in.
 _SECONDS = 20
 
 
-def run(job: Job, client: int, answer: int) -> None:
-    """The life of a worker, from after the fork to its end.  Never returns to the keeper."""
+def run(
+    job: Job, client: int, answer: int, rings: KeeperRings, inbox: Keyring, policy: Policy
+) -> NoReturn:
+    """The life of a load worker, from after the fork to its end."""
     try:
         signal.alarm(_SECONDS)
         confine.forbid_new_privileges()
         if not confine.lock_memory():
             log.debug("RLIMIT_MEMLOCK is too small to keep the loader out of swap")
+        rings.shared.enter(inbox)
         body = _receive(client, job.body_length)
         if body is not None:
-            os.write(answer, pack_answer(_load(bytes((job.message_type,)) + body)))
+            loading = _Load(rings, inbox, policy)
+            os.write(answer, pack_answer(loading.carry_out(bytes((job.message_type,)) + body)))
     except Exception as error:
         # Not the traceback: its lines could show values of the key.
         log.error(f"loader failed: {type(error).__name__}")
@@ -51,26 +60,50 @@ def _receive(client: int, length: int) -> bytes | None:
         return bytes(received)
 
 
-def _load(payload: bytes) -> Answer:
-    try:
-        message = decode(payload)
-    except ProtocolError as error:
-        return Refused(f"malformed request: {error}")
-    if not isinstance(message, AddIdentity | AddIdConstrained):
-        return Refused("not a request to add a key")
-    if isinstance(message, AddIdConstrained) and message.constraints:
-        names = ", ".join(type(constraint).__name__ for constraint in message.constraints)
-        return Refused(f"constraints are not supported yet: {names}")
-    try:
-        # The process keyring dies with this process: whatever ends it before the key is proved
-        # and recorded, no key is left behind.
-        own = Keyring.special(PROCESS_KEYRING, create=True)
+class _Load:
+    """One key, from the message to where it is held."""
+
+    def __init__(self, rings: KeeperRings, inbox: Keyring, policy: Policy) -> None:
+        self._store = Store(rings.shared)
+        self._sealed = rings.sealed
+        self._inbox = inbox
+        self._policy = policy
+
+    def carry_out(self, payload: bytes) -> Answer:
+        """Hold the key that a request to add one carries."""
+        try:
+            message = decode(payload)
+            if not isinstance(message, AddIdentity | AddIdConstrained):
+                return Refused("not a request to add a key")
+            return Loaded(self._hold(message))
+        except ProtocolError as error:
+            return Refused(f"malformed request: {error}")
+        except KeyRefused as error:
+            return Refused(str(error))
+        except KernelKeyError as error:
+            return Refused(f"the kernel doesn't hold the key: {error}")
+
+    def _hold(self, message: AddIdentity | AddIdConstrained) -> Identity:
+        if isinstance(message, AddIdConstrained) and message.constraints:
+            names = ", ".join(type(constraint).__name__ for constraint in message.constraints)
+            refuse(f"constraints are not supported yet: {names}")
+        key = library_key(message.key)
         blob = message.key.public_blob
-        key = load(message.key, description_of(blob), own)
-        identity = Identity(blob, message.comment, kernel.NAME)
-        Anchor.find_or_create().hold(identity, key)
-    except CustodyRefused as error:
-        return Refused(str(error))
-    except KernelKeyError as error:
-        return Refused(f"the kernel doesn't hold the key: {error}")
-    return Loaded(identity)
+        description = description_of(blob)
+        why = "asked for"
+        if self._policy.custody is not Custody.SEALED:
+            try:
+                # The process keyring dies with this process: whatever ends it before the key is
+                # proved and recorded, no key is left behind.
+                own = Keyring.special(PROCESS_KEYRING, create=True)
+                held = pkcs8.load(key, message.key.type, description, own)
+                return self._store.hold(Identity(blob, message.comment, Custody.KERNEL), held)
+            except pkcs8.CannotSign as error:
+                if self._policy.custody is Custody.KERNEL:
+                    refuse(str(error), error)
+                why = str(error)
+        identity = self._store.placed(Identity(blob, message.comment, Custody.SEALED, why))
+        self._sealed.add(description, der(key), self._inbox)
+        record = self._inbox.add("user", description, identity.write())
+        record.set_permissions(POSSESSOR_ONLY)
+        return identity

@@ -14,6 +14,7 @@ def generate(target: Path) -> None:
     # syscall(2) is variadic in C.  Five full registers are what every 64-bit Linux ABI passes,
     # and declaring them so spares each call the packing of variadic arguments.
     builder.cdef("long syscall(long, uintptr_t, uintptr_t, uintptr_t, uintptr_t, uintptr_t);")
+    builder.cdef("int fork(void);")
     builder.set_source("kagent.keyctl._libc", None)
     builder.emit_python_code(str(target))
 

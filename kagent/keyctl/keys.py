@@ -14,7 +14,7 @@ from enum import IntFlag
 from typing import NamedTuple
 
 from . import syscalls
-from .errors import KernelKeyError, KeyNotFound
+from .errors import KernelKeyError, KeyExpired, KeyNotFound, KeyRevoked
 
 
 class Permission(IntFlag):
@@ -156,10 +156,10 @@ class Keyring(Key):
                 continue
 
     def find(self, type: str, description: str) -> Key | None:
-        """The key of that type and description linked directly here or in a keyring below."""
+        """The live key of that type and description linked directly here or in a keyring below."""
         try:
             return Key(syscalls.search(self.serial, type, description))
-        except KeyNotFound:
+        except (KeyNotFound, KeyExpired, KeyRevoked):
             return None
 
     def link(self, key: Key) -> None:
@@ -171,8 +171,20 @@ class Keyring(Key):
         syscalls.unlink(key.serial, self.serial)
 
     def move(self, key: Key, target: Keyring) -> None:
-        """Move the link to `key` from here to `target`; an equal name there is an error."""
+        """Move the link to `key` from here to `target`, in the place of one of that name there."""
         syscalls.move(key.serial, self.serial, target.serial)
+
+    def destroy(self, key: Key) -> None:
+        """Destroy `key` wherever it is linked, and forget it here at once.
+
+        Invalidating alone would leave it listed until the kernel's collector has passed; and it
+        needs possession, so it comes first.  A key that is gone already is no error.
+        """
+        try:
+            key.invalidate()
+            self.unlink(key)
+        except KeyNotFound:
+            pass
 
     def clear(self) -> None:
         """Unlink everything."""

@@ -184,9 +184,12 @@ def unlink(serial: int, keyring: int) -> None:
     _keyctl("unlink", _UNLINK, serial, keyring)
 
 
-def move(serial: int, source: int, target: int, *, replace: bool = False) -> None:
-    """Move a link from one keyring to another in one step.  KEYCTL_MOVE(2const)."""
-    _call("move", _KEYCTL, _MOVE, serial, source, target, 0 if replace else _MOVE_EXCL)
+def move(serial: int, source: int, target: int, *, exclusive: bool = False) -> None:
+    """Move a link from one keyring to another in one step.  KEYCTL_MOVE(2const).
+
+    A key of that type and description in `target` is displaced, or with `exclusive` an error.
+    """
+    _call("move", _KEYCTL, _MOVE, serial, source, target, _MOVE_EXCL if exclusive else 0)
 
 
 def search(keyring: int, type: str, description: str) -> int:

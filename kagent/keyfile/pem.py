@@ -26,7 +26,9 @@ _CURVES = {"secp256r1": "nistp256", "secp384r1": "nistp384", "secp521r1": "nistp
 def parse(data: bytes, passphrase: bytes) -> NamedPrivateKey:
     """The key.  Raises WrongPassphrase, KeyFileError."""
     try:
-        return from_library(load_pem_private_key(data, passphrase or None))
+        # Checking a long RSA key takes minutes, and the agent checks what it gets anyway.
+        key = load_pem_private_key(data, passphrase or None, unsafe_skip_rsa_key_validation=True)
+        return from_library(key)
     except TypeError as error:
         # Encrypted and no passphrase; the other way round can't be, the empty one comes first.
         raise WrongPassphrase from error

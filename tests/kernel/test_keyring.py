@@ -32,10 +32,12 @@ def test_a_keys_life(kagent: Agent) -> None:
     wait_until(lambda: in_kernel(person) == ["keyring kagent:session"])
 
 
-def test_nothing_is_left_of_a_refused_key(kagent: Agent) -> None:
-    person = kagent.person
-    person.run("ssh-keygen", "-q", "-N", "", "-t", "rsa", "-b", "2304", "-f", person.home / "key")
-    assert kagent.run("ssh-add", person.home / "key", check=False).returncode == 1
+def test_nothing_is_left_of_a_refused_key(person: Person) -> None:
+    key = person.home / "key"
+    person.run("ssh-keygen", "-q", "-N", "", "-t", "rsa", "-b", "2304", "-f", key)
+    with agent(person, "kagent", "--custody=kernel") as kagent:
+        assert kagent.run("ssh-add", key, check=False).returncode == 1
+        assert "1024, 1536, 2048, 3072 and 4096 bits" in kagent.logged()
     wait_until(lambda: not [name for name in in_kernel(person) if "keyring" not in name])
 
 

@@ -12,7 +12,6 @@ import pytest
 
 from kagent.keyfile import parse
 from kagent.protocol.messages import SignRequest, encode
-from kagent.protocol.privatekey import RsaPrivateKey
 from tests import memory
 from tests.host.test_server import ask
 from tests.kernel import keys
@@ -37,9 +36,7 @@ sys.stdin.read()
 
 
 def needles(path: Path) -> dict[str, bytes]:
-    key = parse(path.read_bytes())[0].key
-    assert isinstance(key, RsaPrivateKey)
-    return memory.rsa_needles(key)
+    return memory.needles(parse(path.read_bytes())[0].key)
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root may look")

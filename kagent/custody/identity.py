@@ -1,0 +1,86 @@
+"""What is known of a key besides the key, as it is kept in the kernel beside it."""
+
+from __future__ import annotations
+
+import hashlib
+from base64 import b64encode
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import lru_cache
+
+from ..protocol.constraints import CONSTRAINTS, Constraint
+from ..protocol.wire import (
+    BYTE,
+    STRING,
+    TEXT,
+    UINT64,
+    Field,
+    ProtocolError,
+    Reader,
+    Record,
+    nested,
+)
+
+PREFIX = "kagent:"
+_VERSION = 2
+
+
+class Custody(StrEnum):
+    """How a private key is held."""
+
+    KERNEL = "kernel"  # as an asymmetric key; the kernel signs
+    SEALED = "sealed"  # as bytes that only the keeper possesses; a one-shot process signs
+
+
+@lru_cache
+def description_of(blob: bytes) -> str:
+    """The description of an identity's keys: for a plain key, its fingerprint as ssh shows it.
+
+    A type and description are unique in a keyring, so adding a key again replaces it.
+    """
+    digest = hashlib.sha256(blob).digest()
+    return f"{PREFIX}SHA256:{b64encode(digest).rstrip(b'=').decode()}"
+
+
+def _read_custody(reader: Reader) -> Custody:
+    try:
+        return Custody(TEXT.read(reader))
+    except ValueError as error:
+        raise ProtocolError(f"unknown custody: {error}") from error
+
+
+_CUSTODY = Field(_read_custody, TEXT.write)
+
+
+@dataclass(frozen=True)
+class Identity(Record):
+    """An identity's record.
+
+    `why` says why the kernel doesn't sign itself, where it doesn't; `order` grows from one addition
+    to the next.
+    """
+
+    blob: bytes
+    comment: str
+    custody: Custody
+    why: str = ""
+    constraints: tuple[Constraint, ...] = ()
+    order: int = 0
+    version: int = _VERSION
+    layout = (STRING, TEXT, _CUSTODY, TEXT, nested(CONSTRAINTS), UINT64, BYTE)
+
+    @classmethod
+    @lru_cache
+    def parse(cls, payload: bytes) -> Identity:
+        """Read a record.  Raises ProtocolError for a damaged one, or one of another version."""
+        if payload[-1:] != bytes((_VERSION,)):
+            raise ProtocolError("record of another version")
+        reader = Reader(payload)
+        identity = cls.read(reader)
+        reader.expect_end()
+        return identity
+
+    @property
+    def description(self) -> str:
+        """What its keys are called in a keyring."""
+        return description_of(self.blob)

@@ -1,0 +1,102 @@
+"""Private keys as OpenSSL has them.  For short-lived processes only: it sees the key."""
+
+from __future__ import annotations
+
+from typing import NoReturn, TypeAlias
+
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+)
+
+from ..protocol.privatekey import (
+    EcdsaCertifiedKey,
+    EcdsaPrivateKey,
+    Ed25519CertifiedKey,
+    Ed25519PrivateKey,
+    NamedPrivateKey,
+    RsaCertifiedKey,
+    RsaPrivateKey,
+)
+from ..protocol.publickey import PublicKey
+from ..protocol.wire import ProtocolError
+
+LibraryKey: TypeAlias = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey
+
+_CURVES: dict[str, type[ec.EllipticCurve]] = {
+    "nistp256": ec.SECP256R1,
+    "nistp384": ec.SECP384R1,
+    "nistp521": ec.SECP521R1,
+}
+# OpenSSH's SSH_RSA_MINIMUM_MODULUS_SIZE and SSHBUF_MAX_BIGNUM, in bits.
+_RSA_SIZES = range(1024, 16384 + 1)
+
+
+class Refused(Exception):
+    """The key can't be held as asked; the text says why and what does work."""
+
+
+def refuse(reason: str, cause: Exception | None = None) -> NoReturn:
+    """Raise Refused."""
+    raise Refused(reason) from cause
+
+
+def library_key(named: NamedPrivateKey) -> LibraryKey:
+    """The key as OpenSSL has it, its halves checked against each other.  Raises Refused."""
+    try:
+        public = PublicKey.parse(named.public_blob)
+        return _build(named, public)
+    except ProtocolError as error:
+        refuse(f"malformed {named.type} key: {error}", error)
+    except (ValueError, ZeroDivisionError, OverflowError) as error:
+        refuse(f"not a valid {named.type} key: {error}", error)
+
+
+def der(key: LibraryKey) -> bytes:
+    """The key as PKCS#8, unencrypted."""
+    return key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
+
+
+def _build(named: NamedPrivateKey, public: PublicKey) -> LibraryKey:
+    key, numbers = named.key, public.numbers
+    match key:
+        case RsaPrivateKey() | RsaCertifiedKey():
+            modulus, exponent = int(numbers["n"]), int(numbers["e"])
+            if modulus.bit_length() not in _RSA_SIZES:
+                raise ValueError(f"{modulus.bit_length()} bits; ssh takes 1024 to 16384")
+            if (
+                key.p * key.q != modulus
+                or any(key.d * exponent % (prime - 1) != 1 for prime in (key.p, key.q))
+                or key.iqmp * key.q % key.p != 1
+            ):
+                raise ValueError("its halves don't fit")
+            # OpenSSL would look whether p and q are prime, which for long keys takes minutes.
+            return rsa.RSAPrivateNumbers(
+                p=key.p,
+                q=key.q,
+                d=key.d,
+                dmp1=rsa.rsa_crt_dmp1(key.d, key.p),
+                dmq1=rsa.rsa_crt_dmq1(key.d, key.q),
+                iqmp=key.iqmp,
+                public_numbers=rsa.RSAPublicNumbers(exponent, modulus),
+            ).private_key(unsafe_skip_rsa_key_validation=True)
+        case EcdsaPrivateKey() | EcdsaCertifiedKey():
+            curve = _CURVES[str(numbers["curve"])]()
+            point = numbers["point"]
+            elliptic = ec.derive_private_key(key.d, curve)
+            derived = elliptic.public_key().public_bytes(
+                Encoding.X962, PublicFormat.UncompressedPoint
+            )
+            if derived != point:
+                raise ValueError("its halves don't fit")
+            return elliptic
+        case Ed25519PrivateKey() | Ed25519CertifiedKey():
+            edwards = ed25519.Ed25519PrivateKey.from_private_bytes(key.seed_and_point[:32])
+            point = edwards.public_key().public_bytes_raw()
+            if not point == key.seed_and_point[32:] == key.point == numbers["point"]:
+                raise ValueError("its halves don't fit")
+            return edwards
+    raise ValueError("a key of a token holds nothing that could be loaded")

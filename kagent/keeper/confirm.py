@@ -1,0 +1,79 @@
+"""The question whether a key may be used: what it says, and having it answered.  For workers."""
+
+from __future__ import annotations
+
+from .. import askpass
+from ..askpass import shown
+from .hostnames import Destination, HostNames
+from .jobs import Refused
+from .processes import Process, asker_of, lineage
+from .questions import Allowed, Purpose, Question
+
+_MOST_HOPS = 3
+
+
+def confirm(question: Question, gone: int) -> Allowed | Refused:
+    """The job of asking the user, for two minutes at most.  `gone` as in askpass.Patience."""
+    try:
+        askpass.confirm(prompt(question), askpass.Patience(gone))
+    except (askpass.CannotAsk, askpass.Unanswered) as error:
+        return Refused(str(error))
+    return Allowed()
+
+
+def prompt(question: Question) -> str:
+    """The whole text.  Its first two lines are ssh-agent's, since there are scripts that read them.
+
+    Nothing in it that others chose can make or hide a line.
+    """
+    comment = shown(question.comment, 80)
+    heading = f"Allow use of key {comment}?\nKey fingerprint {question.fingerprint}."
+    return "\n".join((heading, *details(question)))
+
+
+def details(question: Question) -> list[str]:
+    """What is known of the request, in lines: what it is for, where it comes from, who asks."""
+    processes = lineage(question.client)
+    destination = _destination(processes)
+    hosts = HostNames(destination)
+    bindings = list(question.bindings)
+    target = bindings.pop() if bindings and not bindings[-1].forwarded else None
+    way = [hosts.name(binding.host_key) for binding in bindings]
+    if target:
+        where = hosts.name(target.host_key)
+    elif destination and not way:
+        where = f"an unproved host; ssh was told to go to {shown(destination.host)}"
+    else:
+        where = "a host that ssh has not named"
+    lines = [_purpose(question, where)]
+    if way:
+        lines.append(_forwarded(way))
+    asker = asker_of(question.client.pid, processes)
+    lines.append(f"{'Brought' if way else 'Asked'} by {asker}.")
+    return lines
+
+
+def _destination(processes: list[Process]) -> Destination | None:
+    if processes and processes[0].program == "ssh":
+        return Destination.of(processes[0].command)
+    return None
+
+
+def _purpose(question: Question, where: str) -> str:
+    name = shown(question.name)
+    match question.purpose:
+        case Purpose.LOGIN:
+            return f'Login as "{name}" on {where}.'
+        case Purpose.SSHSIG:
+            return f'WARNING: not an ssh login, but an ssh signature for "{name}".'
+        case Purpose.UNKNOWN:
+            return "WARNING: not an ssh login, and what is to be signed is of no known kind."
+
+
+def _forwarded(way: list[str]) -> str:
+    *before, origin = way
+    if not before:
+        return f"FORWARDED: the request comes from {origin}."
+    if len(before) > _MOST_HOPS:
+        before[1:-1] = ["…"]
+    return f"FORWARDED: the request comes from {origin}, through {', '.join(before)}."

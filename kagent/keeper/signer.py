@@ -1,0 +1,78 @@
+"""One-shot sign workers: forked ahead of need, each makes one signature with a sealed key and ends.
+
+What is to be signed is opaque here, so no client's structure is ever parsed where a sealed key is.
+
+A signature costs a process, and most of what a process costs is the memory that it touches first:
+hence the care for what happens between the fork and the end.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import struct
+from functools import cache
+from typing import NoReturn
+
+from .. import confine
+from ..custody import sealed as custody
+from ..custody.rings import SealedRing
+from ..keyctl import KernelKeyError
+from ..keyctl._libc import ffi
+from ..protocol.messages import MAX_PAYLOAD
+from .jobs import SIGN_HEADER_LENGTH, Answer, Refused, Signed, SignJob, pack_answer
+
+_SECONDS = 20  # a 16384-bit RSA signature takes one or two
+_libc = ffi.dlopen(None)
+_DESCRIPTOR = struct.Struct("=i")
+_END_OF_DESCRIPTORS = os.sysconf("SC_OPEN_MAX")
+_warm_up = cache(custody.warm_up)
+
+
+def fork(channel: socket.socket, sealed: SealedRing) -> int:
+    """Start a worker that waits at `channel`; its pid.  Only the keeper comes back.
+
+    libc's fork, since os.fork's preparations in the child (a new seed for `random`, …) would be a
+    third of what a signature costs; the keeper has no other thread that they would be for.
+    """
+    _warm_up()
+    child: int = _libc.fork()
+    if child < 0:
+        raise OSError(ffi.errno, os.strerror(ffi.errno))
+    if child:
+        return child
+    try:
+        _run(channel, sealed)
+    finally:
+        os._exit(1)
+
+
+def _run(channel: socket.socket, sealed: SealedRing) -> NoReturn:
+    # When the keeper ends, so does the front, and with it this worker's wait.
+    signal.set_wakeup_fd(-1)
+    os.closerange(3, channel.fileno())
+    os.closerange(channel.fileno() + 1, _END_OF_DESCRIPTORS)
+    confine.forbid_new_privileges()
+    confine.lock_memory()
+    packet, ancillary, _, _ = channel.recvmsg(
+        SIGN_HEADER_LENGTH + MAX_PAYLOAD, socket.CMSG_LEN(_DESCRIPTOR.size)
+    )
+    if not packet:
+        os._exit(0)  # the front has ended
+    signal.alarm(_SECONDS)
+    [(_, _, descriptor)] = ancillary
+    [answer] = _DESCRIPTOR.unpack(descriptor)
+    os.write(answer, pack_answer(_sign(packet, sealed)))
+    os._exit(0)
+
+
+def _sign(packet: bytes, sealed: SealedRing) -> Answer:
+    try:
+        job = SignJob.unpack(packet)
+        return Signed(custody.sign(sealed.read(job.description), job.algorithm, job.data))
+    except KernelKeyError as error:
+        return Refused(f"the sealed key can't be read: {error}")
+    except Exception as error:
+        # Not its text: it could show values of the key.
+        return Refused(f"the sealed key can't sign: {type(error).__name__}")

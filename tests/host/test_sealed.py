@@ -1,0 +1,274 @@
+"""The sealed custody: keys that the kernel stores and a one-shot process signs with.
+
+Needs no special kernel; the kernel lane runs it too, where some of the keys are the kernel's.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from kagent.keyfile import parse
+from kagent.protocol.messages import SignRequest, encode
+from tests import memory
+from tests.host.test_server import FAILURE, ask, explained
+from tests.programs import SECONDS, Agent, Person, agent, sshd, wait_until
+
+TYPES = {
+    "ed25519": ("-t", "ed25519"),
+    "nistp256": ("-t", "ecdsa", "-b", "256"),
+    "nistp384": ("-t", "ecdsa", "-b", "384"),
+    "nistp521": ("-t", "ecdsa", "-b", "521"),
+    "rsa2304": ("-t", "rsa", "-b", "2304"),  # a size that no kernel signs with
+}
+CLIENTS = 8
+
+# Any agent that holds its keys itself.
+CONTROL = """
+import sys
+from kagent.custody.private import library_key
+from kagent.custody.sealed import sign, der
+from kagent.keyfile import parse
+held = []
+for name in sys.argv[1:]:
+    named, _ = parse(open(name, "rb").read())
+    held += [named, library_key(named)]
+print("ready", flush=True)
+sys.stdin.read()
+"""
+
+
+def key(person: Person, name: str) -> Path:
+    """A key pair of that type, the person's own."""
+    path = person.home / name
+    person.run("ssh-keygen", "-q", "-N", "", "-C", name, "-f", path, *TYPES[name])
+    return path
+
+
+def request(path: Path, data: bytes = b"to be signed") -> bytes:
+    return encode(SignRequest(parse(path.read_bytes())[0].public_blob, data, 0))
+
+
+def pool(kagent: Agent) -> list[int]:
+    """The sign workers that wait."""
+    return [child for child in kagent.children if child != kagent.front]
+
+
+def keys_of(person: Person) -> int:
+    """How many keys the kernel counts for that user, whoever may see them."""
+    users = Path("/proc/key-users").read_text()
+    [count] = re.findall(rf"^\s*{person.uid}:\s+\d+ (\d+)/", users, re.MULTILINE)
+    return int(count)
+
+
+def test_login(kagent: Agent, folder: Path) -> None:
+    """With each type of key, through OpenSSH's server."""
+    person = kagent.person
+    paths = [key(person, name) for name in TYPES]
+    kagent.run("ssh-add", *paths)
+    authorized = "".join(path.with_suffix(".pub").read_text() for path in paths)
+    with sshd(person, folder / "sshd", authorized) as server:
+        for path in paths:
+            path.unlink()
+            options = ("-i", f"{path}.pub", "-o", "IdentitiesOnly=yes")
+            told = kagent.run(*server.ssh(person, *options), "echo", "hello")
+            assert told.stdout == "hello\n"
+            print_ = person.run("ssh-keygen", "-l", "-f", f"{path}.pub").stdout.split()[1]
+            accepted = re.findall(r"Accepted publickey .* (SHA256\S+)", server.log.read_text())
+            assert accepted[-1] == print_
+
+
+def test_what_is_told_of_it(kagent: Agent) -> None:
+    told = kagent.run("kagent-add", "-v", key(kagent.person, "nistp384")).stderr
+    assert "custody sealed (ecdsa-sha2-nistp384: the kernel can't sign" in told
+    assert "custody sealed" in kagent.logged()
+
+
+def test_the_largest_key(kagent: Agent) -> None:
+    """RSA of 16384 bits, which takes ssh-keygen minutes to make."""
+    path = kagent.person.file("key", Path(__file__).with_name("rsa16384"))
+    kagent.run("ssh-add", path)
+    assert kagent.run("ssh-add", "-l").stdout.startswith("16384 ")
+    public = kagent.person.file("key.pub", kagent.run("ssh-add", "-L").stdout)
+    kagent.run("ssh-add", "-T", public)
+
+
+def test_keys_that_ssh_refuses(kagent: Agent) -> None:
+    """As OpenSSH 10: no DSA, and no RSA below 1024 bits."""
+    home = kagent.person.home
+    kagent.person.run("ssh-keygen", "-q", "-N", "", "-t", "dsa", "-f", home / "dsa")
+    assert kagent.run("ssh-add", home / "dsa", check=False).returncode == 1
+    assert "'ssh-dss' is not supported" in kagent.logged()
+
+
+def test_kernel_custody_alone(person: Person) -> None:
+    """kagent --custody kernel refuses what the kernel can't sign with, and says what it can."""
+    with agent(person, "kagent", "--custody=kernel") as kagent:
+        for name in ("ed25519", "rsa2304"):
+            told = kagent.run("kagent-add", key(person, name), check=False)
+            assert told.returncode == 1
+            assert "kagent: " in told.stderr
+        assert kagent.run("ssh-add", "-l", check=False).returncode == 1
+
+
+def test_a_custody_that_is_none(person: Person) -> None:
+    told = person.run("kagent", "--custody", "paper", check=False)
+    assert told.returncode == 1
+    assert "--custody takes" in told.stderr
+
+
+def test_replaced_and_removed(kagent: Agent) -> None:
+    """A key is held once, keeps its place, and of a removed one nothing is left."""
+    paths = [key(kagent.person, name) for name in ("ed25519", "nistp256")]
+    with kagent.connect() as stream:
+        ask(stream, encode(SignRequest(b"", b"", 0)))  # whatever is made at the first request
+    before = keys_of(kagent.person)
+    for path in (*paths, paths[0]):
+        kagent.run("ssh-add", path)
+    listed = kagent.run("ssh-add", "-l").stdout.splitlines()
+    assert [line.split()[2] for line in listed] == ["ed25519", "nistp256"]
+    kagent.run("ssh-add", "-d", paths[0])
+    assert kagent.run("ssh-add", "-T", f"{paths[0]}.pub", check=False).returncode == 1
+    kagent.run("ssh-add", "-T", f"{paths[1]}.pub")
+    kagent.run("ssh-add", "-D")
+    assert kagent.run("ssh-add", "-l", check=False).returncode == 1
+    wait_until(lambda: pool(kagent) == [])
+    wait_until(lambda: keys_of(kagent.person) <= before)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_gone_with_the_keeper(person: Person, number: int) -> None:
+    """However it ends: the kernel destroys what only the keeper possessed."""
+    before = keys_of(person)
+    with agent(person) as kagent:
+        kagent.run("ssh-add", *(key(person, name) for name in TYPES))
+        assert keys_of(person) >= before + 2 * len(TYPES)
+        os.kill(kagent.process.pid, number)
+        kagent.process.wait(SECONDS)
+        wait_until(lambda: keys_of(person) <= before)
+
+
+def test_the_next_front_serves_them(kagent: Agent) -> None:
+    path = key(kagent.person, "ed25519")
+    kagent.run("ssh-add", path)
+    first = kagent.front
+    os.kill(first, signal.SIGKILL)
+    kagent.run("ssh-add", "-T", f"{path}.pub")
+    assert kagent.front != first
+
+
+def test_a_worker_that_is_killed_fails_its_client_only(kagent: Agent) -> None:
+    path = key(kagent.person, "ed25519")
+    kagent.run("ssh-add", path)
+    with kagent.connect() as stream, kagent.connect() as other:
+        for worker in pool(kagent):
+            os.kill(worker, signal.SIGSTOP)
+        stopped = pool(kagent)
+        for client in (stream, other):
+            client.sendall(request(path))
+        for worker in stopped:
+            os.kill(worker, signal.SIGKILL)
+        # Whether a stopped worker had taken the request or not: an answer, and the agent goes on.
+        for client in (stream, other):
+            client.settimeout(SECONDS)
+            assert client.recv(1) == b"\0"
+    kagent.run("ssh-add", "-T", f"{path}.pub")
+
+
+def test_a_worker_that_dies_in_the_middle(kagent: Agent) -> None:
+    """Killed while it signs: FAILURE for that client, and nothing else."""
+    path = kagent.person.file("key", Path(__file__).with_name("rsa16384"))
+    kagent.run("ssh-add", path)
+    wait_until(lambda: pool(kagent))
+    with kagent.connect() as stream, kagent.connect() as other:
+        stream.sendall(request(path))
+        wait_until(lambda: any(map(busy, pool(kagent))))
+        for worker in filter(busy, pool(kagent)):
+            os.kill(worker, signal.SIGKILL)
+        assert ask(stream, b"") == FAILURE
+        assert "died" in explained(stream)
+        assert ask(other, request(path))[4] == 14
+        assert ask(stream, request(path))[4] == 14
+
+
+def busy(pid: int) -> bool:
+    """Whether a worker has begun to use a processor for more than it takes to wait."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "R"
+    except FileNotFoundError:
+        return False
+
+
+def test_ten_thousand_signatures_leave_nothing_behind(kagent: Agent) -> None:
+    path = key(kagent.person, "ed25519")
+    kagent.run("ssh-add", path)
+    frame = request(path)
+
+    def sign(count: int) -> None:
+        with kagent.connect() as stream:
+            for _ in range(count):
+                assert ask(stream, frame)[4] == 14, kagent.logged()
+
+    def in_parallel(each: int) -> None:
+        with ThreadPoolExecutor(CLIENTS) as clients:
+            for done in [clients.submit(sign, each) for _ in range(CLIENTS)]:
+                done.result()
+
+    def used() -> tuple[int, list[int]]:
+        pids = (kagent.process.pid, kagent.front)
+        return (
+            len(kagent.children),
+            [len(list(Path(f"/proc/{pid}/fd").iterdir())) for pid in pids],
+        )
+
+    def memory_of(pid: int) -> int:
+        [kilobytes] = re.findall(r"RssAnon:\s+(\d+)", Path(f"/proc/{pid}/status").read_text())
+        return int(kilobytes)
+
+    in_parallel(50)
+    time.sleep(1)  # until as many workers wait as there should be
+    before = used()
+    size = [memory_of(pid) for pid in (kagent.process.pid, kagent.front)]
+    in_parallel(10_000 // CLIENTS)
+    wait_until(lambda: used() == before)
+    grown = [memory_of(pid) for pid in (kagent.process.pid, kagent.front)]
+    assert all(now < then + 1024 for then, now in zip(size, grown, strict=True)), (size, grown)
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root may look")
+def test_no_private_key_in_keeper_and_front(kagent: Agent) -> None:
+    """After both loaders and signatures with every type of key."""
+    person = kagent.person
+    paths = [key(person, name) for name in TYPES]
+    for loader in ("ssh-add", "kagent-add"):
+        kagent.run(loader, *paths)
+        for path in paths:
+            kagent.run("ssh-add", "-T", f"{path}.pub")
+    for path in paths:
+        needles = memory.needles(parse(path.read_bytes())[0].key)
+        for pid in (kagent.process.pid, kagent.front):
+            assert memory.find(pid, needles) == []
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root may look")
+def test_the_search_finds_what_is_there(person: Person) -> None:
+    """The control: a process that holds the same keys."""
+    paths = [key(person, name) for name in TYPES]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(
+        [sys.executable, "-c", CONTROL, *paths], stdin=pipe, stdout=pipe, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        for path in paths:
+            needles = memory.needles(parse(path.read_bytes())[0].key)
+            assert memory.find(process.pid, needles), path.name
+        process.communicate("")
