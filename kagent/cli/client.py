@@ -8,11 +8,9 @@ from typing import TypeVar
 
 from ..protocol.messages import (
     EXPLAIN,
-    HEADER_LENGTH,
     MAX_PAYLOAD,
     Extension,
     ExtensionResponse,
-    Failure,
     Message,
     Success,
     decode,
@@ -21,6 +19,9 @@ from ..protocol.messages import (
 from ..protocol.wire import TEXT, ProtocolError, Reader
 
 M = TypeVar("M", bound=Message)
+
+# FAILURE, EXTENSION_FAILURE, and what older and other agents say for it (authfd.c).
+_FAILURES = (b"\x05", b"\x1c", b"\x1e", b"\x66")
 
 
 class AgentUnavailable(Exception):
@@ -56,9 +57,7 @@ class Client:
         answer = self._exchange(message)
         if isinstance(answer, expected):
             return answer
-        raise AgentError(
-            "agent refused operation" if isinstance(answer, Failure) else "invalid format"
-        )
+        raise AgentError("invalid format")
 
     def do(self, message: Message) -> None:
         """Request what is answered with SUCCESS.  Raises AgentError."""
@@ -77,11 +76,13 @@ class Client:
     def _exchange(self, message: Message) -> Message:
         try:
             self._stream.sendall(encode(message))
-            header = self._receive(HEADER_LENGTH)
-            length = int.from_bytes(header[:4], "big")
-            if not 1 <= length <= MAX_PAYLOAD:
+            length = int.from_bytes(self._receive(4), "big")
+            if length > MAX_PAYLOAD:
                 raise AgentError("invalid format")
-            return decode(header[4:] + self._receive(length - 1))
+            payload = self._receive(length)
+            if payload[:1] in _FAILURES:
+                raise AgentError("agent refused operation")
+            return decode(payload)
         except OSError as error:
             raise AgentError("communication with agent failed") from error
         except ProtocolError as error:

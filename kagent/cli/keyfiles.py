@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 from ..protocol.publickey import PublicKey, parse_line
@@ -23,11 +24,7 @@ This private key will be ignored.
 
 
 class Unreadable(Exception):
-    """No such key can be had from that file; the text is OpenSSH's, `missing` if there is none."""
-
-    def __init__(self, reason: str, *, missing: bool = False) -> None:
-        super().__init__(reason)
-        self.missing = missing
+    """No such key can be had from that file; the text is OpenSSH's."""
 
 
 class TooOpen(Exception):
@@ -40,17 +37,26 @@ def private_bytes(name: str) -> bytes:
     Raises OSError if it can't be opened, TooOpen, Unreadable.
     """
     descriptor = 0 if name == "-" else os.open(name, os.O_RDONLY | os.O_CLOEXEC)
-    with open(descriptor, "rb", closefd=descriptor != 0) as file:
+    try:
         about = os.fstat(descriptor)
         if descriptor != 0 and about.st_uid == os.getuid() and about.st_mode & 0o077:
             text = _TOO_OPEN.format(mode=about.st_mode & 0o777, name=name)
             raise TooOpen(text.replace("\n", "\r\n"))
-        try:
-            data = file.read(_LARGEST + 1)
-        except OSError as error:
-            raise Unreadable(error.strerror or str(error)) from error
-    if len(data) > _LARGEST:
-        raise Unreadable("invalid format")
+        return _read(descriptor)
+    finally:
+        if descriptor != 0:
+            os.close(descriptor)
+
+
+def _read(descriptor: int) -> bytes:
+    data = b""
+    try:
+        while chunk := os.read(descriptor, _LARGEST):
+            data += chunk
+            if len(data) > _LARGEST:
+                raise Unreadable("invalid format")
+    except OSError as error:
+        raise Unreadable(error.strerror or str(error)) from error
     return data
 
 
@@ -71,30 +77,18 @@ def public_key(name: str) -> tuple[PublicKey, str | None]:
         return public_half(Path(name).read_bytes()), None
     except (OSError, KeyFileError) as error:
         # Whatever was wrong: OpenSSH says so too.
-        raise Unreadable(os.strerror(errno.ENOENT), missing=True) from error
+        raise Unreadable(os.strerror(errno.ENOENT)) from error
 
 
-def certificate(name: str) -> tuple[PublicKey, str] | None:
-    """The certificate beside the private key `name`, if there is one.  Raises Unreadable."""
-    try:
-        return _public_line(f"{name}-cert.pub")
-    except Unreadable as error:
-        if error.missing:
-            return None
-        raise
-
-
-def public_lines(text: str) -> list[tuple[PublicKey, str]]:
+def public_lines(text: str) -> Iterator[tuple[PublicKey, str]]:
     """The keys in lines of a .pub file; a bad line is told of and passed over."""
-    keys = []
     for number, line in enumerate(text.splitlines(), 1):
         if not line.strip() or line.lstrip().startswith("#"):
             continue
         try:
-            keys.append(parse_line(line))
+            yield parse_line(line)
         except ProtocolError:
             sys.stderr.write(f"(stdin):{number}: invalid key: invalid format\r\n")
-    return keys
 
 
 def _public_line(path: str) -> tuple[PublicKey, str]:
@@ -102,8 +96,7 @@ def _public_line(path: str) -> tuple[PublicKey, str]:
         with open(path, "rb") as file:
             data = file.read(_LARGEST)
     except OSError as error:
-        missing = error.errno == errno.ENOENT
-        raise Unreadable(error.strerror or str(error), missing=missing) from error
+        raise Unreadable(error.strerror or str(error)) from error
     for line in data.decode("utf-8", "surrogateescape").splitlines():
         if line.startswith("-----BEGIN"):
             break

@@ -7,20 +7,27 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
+# What Python's getopt says of an error, and getopt_long(3) of OpenBSD.
+_ERRORS = {
+    "requires argument": "option requires an argument",
+    "must not have an argument": "option doesn't take an argument",
+    "not a unique prefix": "ambiguous option",
+}
+
 
 def parse(
-    arguments: list[str], letters: str, usage: str, long: Sequence[str] = ()
+    arguments: list[str], letters: str, usage: str, words: Sequence[str] = ()
 ) -> tuple[list[tuple[str, str]], list[str]]:
     """getopt(3) without permutation: (option, value) pairs, and what follows.
 
-    An unknown option ends the program with `usage` and exit code 1.
+    `words` are long options, with "=" where they take a value.  An unknown option ends the
+    program with `usage` and exit code 1.
     """
     try:
-        return getopt.getopt(arguments, letters, long)
+        return getopt.getopt(arguments, letters, words)
     except getopt.GetoptError as error:
-        missing = "requires argument" in error.msg
-        what = "option requires an argument" if missing else "unknown option"
-        fail(f"{what} -- {error.opt}\n{usage}", end="")
+        told = (text for ending, text in _ERRORS.items() if error.msg.endswith(ending))
+        fail(f"{next(told, 'unknown option')} -- {error.opt}\n{usage}", end="")
 
 
 def fail(text: str, code: int = 1, end: str = "\n") -> NoReturn:

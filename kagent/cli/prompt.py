@@ -2,25 +2,43 @@
 
 from __future__ import annotations
 
-import getpass
 import os
+import signal
 import sys
+import termios
+from typing import NoReturn
 
 from .. import askpass
+from .report import Report
 
 _LONGEST = 1023  # bytes
 
+# Their default would leave the terminal without echo.
+_STOPPING = (signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU)
+_SIGNALS = (
+    *_STOPPING,
+    signal.SIGALRM,
+    signal.SIGHUP,
+    signal.SIGINT,
+    signal.SIGQUIT,
+    signal.SIGTERM,
+)
 
-def passphrase(prompt: str) -> bytes:
+
+def passphrase(question: str, report: Report) -> bytes:
     """The passphrase typed; empty if none was given or nobody can be asked."""
-    if askpass.preferred() or (askpass.usable() and not os.isatty(0)):
-        return _from_askpass(prompt)
-    return _from_terminal(prompt)
+    wanted = askpass.preferred()
+    if wanted:
+        report.debug(1, "requested to askpass")
+    elif not os.isatty(0):
+        report.debug(1, "stdin is not a tty")
+        wanted = askpass.usable()
+    return _from_askpass(question) if wanted else _from_terminal(question)
 
 
-def _from_askpass(prompt: str) -> bytes:
+def _from_askpass(question: str) -> bytes:
     try:
-        return askpass.ask(prompt)
+        return askpass.ask(question)
     except askpass.Unanswered:
         return b""
     except OSError as error:
@@ -29,16 +47,61 @@ def _from_askpass(prompt: str) -> bytes:
         return b""
 
 
-def _from_terminal(prompt: str) -> bytes:
+def _from_terminal(question: str) -> bytes:
     try:
-        with open("/dev/tty", "rb"):
-            pass
+        terminal = os.open("/dev/tty", os.O_RDWR | os.O_CLOEXEC | os.O_NOCTTY)
     except OSError:
         # As readpassphrase(3): without a terminal the prompt and the answer go the usual ways.
-        sys.stderr.write(prompt)
+        sys.stderr.write(question)
         sys.stderr.flush()
-        return sys.stdin.buffer.readline()[:_LONGEST].rstrip(b"\n")
+        return _line(0)
     try:
-        return os.fsencode(getpass.getpass(prompt))[:_LONGEST]
-    except EOFError:
-        return b""
+        while True:
+            try:
+                return _without_echo(terminal, question)
+            except _Interrupted as interruption:
+                # Whatever was to happen happens now, with the terminal as it was.
+                os.kill(os.getpid(), interruption.number)
+                if interruption.number not in _STOPPING:
+                    return b""
+    except OSError:
+        return b""  # the terminal is gone
+    finally:
+        os.close(terminal)
+
+
+class _Interrupted(Exception):
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.number = number
+
+
+def _interrupt(number: int, _: object) -> NoReturn:
+    raise _Interrupted(number)
+
+
+def _without_echo(terminal: int, question: str) -> bytes:
+    before = termios.tcgetattr(terminal)
+    hidden = before.copy()
+    hidden[3] &= ~(termios.ECHO | termios.ECHONL)
+    # In the background this stops the process until it is in front, if there is no handler yet.
+    termios.tcsetattr(terminal, termios.TCSAFLUSH, hidden)
+    handlers = {number: signal.signal(number, _interrupt) for number in _SIGNALS}
+    try:
+        os.write(terminal, question.encode("utf-8", "surrogateescape"))
+        return _line(terminal)
+    finally:
+        blocked = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+        os.write(terminal, b"\n")
+        termios.tcsetattr(terminal, termios.TCSAFLUSH, before)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+
+
+def _line(descriptor: int) -> bytes:
+    """What comes up to the end of the line: byte by byte, the rest is for who reads next."""
+    line = bytearray()
+    while (byte := os.read(descriptor, 1)) not in (b"", b"\n", b"\r"):
+        line += byte
+    return bytes(line[:_LONGEST])

@@ -23,8 +23,8 @@ from .errors import KeyFileError, WrongPassphrase
 _CURVES = {"secp256r1": "nistp256", "secp384r1": "nistp384", "secp521r1": "nistp521"}
 
 
-def parse(data: bytes, passphrase: bytes) -> NamedPrivateKey | None:
-    """The key; None if OpenSSL finds none.  Raises WrongPassphrase, KeyFileError."""
+def parse(data: bytes, passphrase: bytes) -> NamedPrivateKey:
+    """The key.  Raises WrongPassphrase, KeyFileError."""
     try:
         # Checking a long RSA key takes minutes, and the agent checks what it gets anyway.
         key = load_pem_private_key(data, passphrase or None, unsafe_skip_rsa_key_validation=True)
@@ -38,7 +38,7 @@ def parse(data: bytes, passphrase: bytes) -> NamedPrivateKey | None:
         # As OpenSSH does: a wrong passphrase looks like any kind of damage.
         if passphrase:
             raise WrongPassphrase from error
-        return None
+        raise KeyFileError("invalid format") from error
 
 
 def from_library(key: object) -> NamedPrivateKey:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from ..protocol.privatekey import NamedPrivateKey
+from ..protocol.privatekey import NamedPrivateKey, RsaPrivateKey
 from . import openssh, pem
 from .errors import KeyFileError
+
+_SHORTEST_RSA = 1024  # bits
 
 
 def parse(data: bytes, passphrase: bytes = b"") -> tuple[NamedPrivateKey, str]:
@@ -14,8 +16,9 @@ def parse(data: bytes, passphrase: bytes = b"") -> tuple[NamedPrivateKey, str]:
     WrongPassphrase, also for an encrypted key and no passphrase, and KeyFileError.
     """
     if openssh.is_openssh(data):
-        return openssh.parse(data, passphrase)
-    key = pem.parse(data, passphrase)
-    if key is None:
-        raise KeyFileError("error in libcrypto")
-    return key, ""
+        key, comment = openssh.parse(data, passphrase)
+    else:
+        key, comment = pem.parse(data, passphrase), ""
+    if isinstance(key.key, RsaPrivateKey) and key.key.n.bit_length() < _SHORTEST_RSA:
+        raise KeyFileError("Invalid key length")
+    return key, comment

@@ -6,10 +6,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar, TypeAlias
 
-from .publickey import UnknownKeyType
+from .publickey import PublicKey, UnknownKeyType
 from .wire import BYTE, MPINT, STRING, TEXT, Field, ProtocolError, Reader, Record
 
 
@@ -136,7 +137,7 @@ class Ed25519CertifiedKey(_CertifiedKey):
 
 
 @dataclass(frozen=True, repr=False)
-class SkCertifiedKey(_CertifiedKey):
+class SkEcdsaCertifiedKey(_CertifiedKey):
     """A certificate of a FIDO key, and the key's handle."""
 
     certificate: bytes
@@ -145,10 +146,24 @@ class SkCertifiedKey(_CertifiedKey):
     handle: bytes
     reserved: bytes
     layout = (STRING, TEXT, BYTE, STRING, STRING)
-    types: ClassVar = (
-        "sk-ecdsa-sha2-nistp256-cert-v01@openssh.com",
-        "sk-ssh-ed25519-cert-v01@openssh.com",
-    )
+    types: ClassVar = ("sk-ecdsa-sha2-nistp256-cert-v01@openssh.com",)
+
+
+@dataclass(frozen=True, repr=False)
+class SkEd25519CertifiedKey(_CertifiedKey):
+    """A certificate of a FIDO key, and the key's handle.
+
+    OpenSSH puts the public key in between, which PROTOCOL.u2f doesn't tell.
+    """
+
+    certificate: bytes
+    point: bytes
+    application: str
+    flags: int
+    handle: bytes
+    reserved: bytes
+    layout = (STRING, STRING, TEXT, BYTE, STRING, STRING)
+    types: ClassVar = ("sk-ssh-ed25519-cert-v01@openssh.com",)
 
 
 PrivateKey: TypeAlias = (
@@ -160,7 +175,8 @@ PrivateKey: TypeAlias = (
     | RsaCertifiedKey
     | EcdsaCertifiedKey
     | Ed25519CertifiedKey
-    | SkCertifiedKey
+    | SkEcdsaCertifiedKey
+    | SkEd25519CertifiedKey
 )
 
 
@@ -175,6 +191,13 @@ class NamedPrivateKey:
     def public_blob(self) -> bytes:
         """The public half, or the certificate, as ssh writes it."""
         return self.key.public_blob(self.type)
+
+    def certified(self, certificate: PublicKey) -> NamedPrivateKey:
+        """The same key under `certificate`, which must be a certificate of it."""
+        cls = _CLASSES[certificate.type]
+        make: Callable[..., PrivateKey] = cls
+        private = [getattr(self.key, name) for name in cls.__match_args__[1:]]
+        return NamedPrivateKey(certificate.type, make(certificate.blob, *private))
 
 
 _CLASSES: dict[str, type[PrivateKey]] = {

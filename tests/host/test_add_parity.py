@@ -1,59 +1,13 @@
-"""kagent-add and ssh-add, each with a stock ssh-agent: same output, same exit code."""
+"""kagent-add and ssh-add say and do the same."""
 
 from __future__ import annotations
 
-import os
-import pty
 import subprocess
-from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 
-from tests.programs import Agent, Person, agent
-
-Same = Callable[..., subprocess.CompletedProcess[str]]
-
-ASKPASS = """\
-#!/bin/sh
-echo "$1" >>askpass.log
-cat answer
-"""
-
-
-@pytest.fixture
-def agents(person: Person) -> Iterator[tuple[Agent, Agent]]:
-    with agent(person, "ssh-agent") as one, agent(person, "ssh-agent") as other:
-        yield one, other
-
-
-@pytest.fixture
-def same(agents: tuple[Agent, Agent]) -> Same:
-    """Runs both programs with the same arguments; they must say and end the same."""
-
-    def run(*words: str, **options: str) -> subprocess.CompletedProcess[str]:
-        theirs, ours = (
-            one.run(program, *words, check=False, **options)
-            for one, program in zip(agents, ("ssh-add", "kagent-add"), strict=True)
-        )
-        assert (ours.returncode, ours.stdout, ours.stderr) == (
-            theirs.returncode,
-            theirs.stdout,
-            theirs.stderr,
-        )
-        return ours
-
-    return run
-
-
-def key(person: Person, name: str, *options: str, passphrase: str = "") -> Path:
-    """A key pair of the person's own."""
-    path = person.home / name
-    person.run("ssh-keygen", "-q", "-N", passphrase, "-C", f"{name} käse", "-f", path, *options)
-    return path
-
-
-RSA = ("-t", "rsa", "-b", "2048")
+from tests.host.conftest import RSA, Same, key
+from tests.programs import Agent, Person
 
 
 @pytest.mark.parametrize(
@@ -103,21 +57,58 @@ def test_standard_input(same: Same, person: Person) -> None:
     assert "Identity added: (stdin) ((stdin))" in same("-", input=path.read_text()).stderr
 
 
-def test_bad_files(same: Same, person: Person) -> None:
+def test_bad_files(same: Same, ours: Same, person: Person) -> None:
+    """OpenSSH's words for what isn't a key at all are those since 9.6, with OpenSSL 3."""
     person.file("empty", "")
     person.file("garbage", "garbage\n")
     person.file("half", key(person, "key", *RSA, "-m", "PEM").read_text()[:200])
     person.file("open", (person.home / "key").read_bytes(), mode=0o644)
     (person.home / "directory").mkdir(mode=0o700)
-    for name in ("empty", "garbage", "half", "open", "missing"):
+    for name in ("open", "directory", "missing"):
         assert same(name).returncode == 1
+    for name in ("empty", "garbage", "half"):
+        assert ours(name).stderr == f'Error loading key "{name}": invalid format\n'
+    for name in ("empty", "garbage", "half", "open", "missing"):
         assert same("-T", name).returncode == 1
         assert same("-d", name).returncode == 1
 
 
 def test_command_lines_that_make_no_sense(same: Same) -> None:
-    for words in (("-l", "-L"), ("-l", "-D"), ("-E", "sha3"), ("-T",)):
+    for words in (
+        ("-l", "-L"),
+        ("-l", "-l"),
+        ("-l", "-D"),
+        ("-x", "-X"),
+        ("-x", "-D"),
+        ("-X", "-l"),
+        ("-E", "sha3"),
+        ("-E", "käse\\\t"),
+        ("-T",),
+        ("-T", "-d"),
+    ):
         assert same(*words).returncode == 255
+    for life in ("", "x", "1x", "-1", "1h ", "9999999999", "4000w"):
+        assert same("-t", life).stderr == "Invalid lifetime\n"
+
+
+def test_the_first_of_several_actions(same: Same, ours: Same, person: Person) -> None:
+    key(person, "key", "-t", "ed25519")
+    assert "Identity added" in ours("-m", "1", "-M", "x", "key").stderr  # mean nothing any more
+    same("key")
+    assert "key käse (ED25519)" in same("-l", "-T", "-d", "-c", "-h", "nowhere", "missing").stdout
+    assert same("-T", "-d", "key").returncode == 0
+    assert "No host keys found" in same("-d", "-h", "nowhere", "key").stderr
+    assert "key käse (ED25519)" in same("-l").stdout
+    for option in ("-s", "-e"):
+        told = ours(option, "/lib/pkcs11.so", "-d", "key")
+        assert told.returncode == 1
+        assert told.stderr == f"kagent-add: {option} is not supported yet; nothing was done\n"
+
+
+def test_a_command_line_is_read_before_an_agent_is_looked_for(ours: Same) -> None:
+    """OpenSSH 9.4 and later."""
+    assert ours("-t", "x", SSH_AUTH_SOCK="").stderr == "Invalid lifetime\n"
+    assert ours("-l", "-L", SSH_AUTH_SOCK="").returncode == 255
 
 
 def test_unknown_option(agents: tuple[Agent, Agent]) -> None:
@@ -128,77 +119,76 @@ def test_unknown_option(agents: tuple[Agent, Agent]) -> None:
         assert ours.stderr.splitlines()[0] == theirs.stderr.splitlines()[0]
 
 
+def test_confirmation(same: Same, person: Person) -> None:
+    key(person, "key", "-t", "ed25519", passphrase="geheim")
+    told = same("-c", "key", input="falsch\ngeheim\n").stderr
+    assert told.count("for key (will confirm each use): ") == 2
+    assert told.endswith("The user must confirm each use of the key\n")
+    assert same("-cq", "key", input="geheim\n").stderr.endswith("each use): ")
+
+
+def test_lifetimes(ours: Same, person: Person) -> None:
+    """OpenSSH 9.4 and later: before, a lifetime was told in seconds."""
+    key(person, "key", "-t", "ed25519")
+    for life, told in (
+        ("90", "00:01:30"),
+        ("1H30m", "01:30:00"),
+        ("1d1s", "1d00h00m"),
+        ("2w3d4h", "02w3d04h"),
+        ("1.9", "00:00:01"),
+    ):
+        added = "Identity added: key (key käse)\n"
+        assert ours("-t", life, "key").stderr == f"{added}Lifetime set to {told}\n"
+        assert ours("-q", "-t", life, "key").stderr == ""
+    assert "Lifetime" not in ours("-t", "0", "key").stderr
+    for life in ("1.5m", "1.", "1.2.3", "10s5", "1e3"):
+        assert ours("-t", life, "key").stderr == "Invalid lifetime\n"
+
+
+def test_verbosity(same: Same, ours: Same, person: Person) -> None:
+    """What ssh-add tells of its own doing, without the names of its C functions."""
+    public = key(person, "key", "-t", "ed25519", passphrase="geheim").with_suffix(".pub")
+    person.file("known", f"@cert-authority alpha {public.read_text()}\nalpha ssh-rsa x\n")
+    told = same("-v", "-q", "key", input="geheim\n").stderr
+    assert told == "debug1: stdin is not a tty\nEnter passphrase for key: "
+    words = ("-vv", "-H", "known", "-H", "missing", "-h", "alpha>root@alpha", "key")
+    told = same(*words, input="geheim\n").stderr
+    assert "debug2: constraint 0: alpha (1 keys) > root@alpha (1 keys)\n" in told
+    assert "debug1: known:3: parse error in hostkeys file\n" in told
+    assert "debug3: found ca key type ED25519 in file known:1" in ours("-vvv", *words).stderr
+
+
+def test_default_files(person: Person, agents: tuple[Agent, Agent]) -> None:
+    """In the home that the user database tells, so each program gets one of its own there."""
+    (person.home / ".ssh").mkdir(mode=0o700)
+    for name, options in (("id_rsa", RSA), ("id_ed25519", ("-t", "ed25519"))):
+        key(person, f".ssh/{name}", *options)
+    known = (person.home / ".ssh/id_rsa.pub").read_text()
+    person.file(".ssh/known_hosts", f"alpha {known}")
+    person.file(".ssh/known_hosts2", f"beta {known}")
+
+    def same(*words: str) -> subprocess.CompletedProcess[str]:
+        place = 'mount --bind "$HOME" "$(getent passwd 0 | cut -d: -f6)" && exec "$0" "$@"'
+        namespace = ("unshare", "--user", "--map-root-user", "--mount", "sh", "-c", place)
+        theirs, ours = (
+            one.run(*namespace, program, *words, check=False)
+            for one, program in zip(agents, ("ssh-add", "kagent-add"), strict=True)
+        )
+        assert (ours.returncode, ours.stdout) == (theirs.returncode, theirs.stdout)
+        assert ours.stderr == theirs.stderr
+        return ours
+
+    assert same("-h", "alpha").stderr.count("Identity added") == 2
+    assert same("-h", "beta>alpha", "-q").returncode == 0
+    assert "No host keys found" in same("-h", "gamma").stderr
+    assert same("-d").returncode == 0
+    person.file(".ssh/id_ecdsa", "", mode=0o644)
+    assert same().returncode == 1
+    for name in ("id_rsa", "id_rsa.pub", "id_ecdsa", "id_ed25519", "id_ed25519.pub"):
+        (person.home / ".ssh" / name).unlink()
+    assert same().returncode == 1
+
+
 def test_no_agent(same: Same) -> None:
     assert same("-l", SSH_AUTH_SOCK="").returncode == 2
     assert same("-l", SSH_AUTH_SOCK="/nowhere").returncode == 2
-
-
-def test_passphrase_from_standard_input(same: Same, person: Person) -> None:
-    key(person, "key", *RSA, passphrase="geheim")
-    assert "Bad passphrase" in same("key", input="falsch\ngeheim\n").stderr
-    assert same("key", input="falsch\n\n").returncode == 1
-    assert same("key", SSH_ASKPASS_REQUIRE="never", DISPLAY=":9").returncode == 1
-
-
-def test_passphrase_from_askpass(same: Same, person: Person) -> None:
-    """Asked once: the second key has the passphrase of the first, the third another."""
-    person.file("askpass", ASKPASS, mode=0o700)
-    key(person, "one", *RSA, passphrase="geheim")
-    key(person, "two", *RSA, "-m", "PEM", passphrase="geheim")
-    person.file("answer", "geheim\n")
-    for how in ({"DISPLAY": ":9"}, {"SSH_ASKPASS_REQUIRE": "force"}):
-        log = person.file("askpass.log", "")
-        assert same("one", "two", SSH_ASKPASS="./askpass", **how).returncode == 0
-        assert log.read_text() == "Enter passphrase for one: \n" * 2  # both programs, once each
-    person.file("answer", "")
-    assert same("one", SSH_ASKPASS="./askpass", SSH_ASKPASS_REQUIRE="force").returncode == 1
-    assert same("one", SSH_ASKPASS="false", SSH_ASKPASS_REQUIRE="force").returncode == 1
-    assert same("one", SSH_ASKPASS="./missing", SSH_ASKPASS_REQUIRE="force").returncode == 1
-
-
-def test_wayland_has_askpass_too(person: Person, agents: tuple[Agent, Agent]) -> None:
-    """OpenSSH 9.6 and later; older ones look at DISPLAY alone."""
-    person.file("askpass", ASKPASS, mode=0o700)
-    person.file("answer", "geheim\n")
-    key(person, "key", *RSA, passphrase="geheim")
-    agents[1].run("kagent-add", "key", SSH_ASKPASS="./askpass", WAYLAND_DISPLAY="wayland-0")
-
-
-def test_passphrase_from_terminal(person: Person, agents: tuple[Agent, Agent]) -> None:
-    """On a terminal the prompt is there and what is typed isn't."""
-    key(person, "key", *RSA, passphrase="geheim")
-    said = [
-        on_a_terminal(one, program)
-        for one, program in zip(agents, ("ssh-add", "kagent-add"), strict=True)
-    ]
-    assert said[0] == said[1]
-    assert "geheim" not in said[1]
-    assert "Identity added" in said[1]
-
-
-def on_a_terminal(agent: Agent, program: str) -> str:
-    """Load `key` as a person at a terminal does, wrong at first; what the terminal showed."""
-    screen, terminal = pty.openpty()
-    with (
-        open(screen, "r+b", buffering=0) as keyboard,
-        agent.person.start(
-            *("setsid", "--ctty", "--wait", program, "key"),
-            stdin=terminal,
-            stdout=terminal,
-            stderr=terminal,
-            env={"SSH_AUTH_SOCK": str(agent.socket)},
-        ) as process,
-    ):
-        os.close(terminal)
-        shown = b""
-        for prompt, answer in ((b"key: ", b"falsch\n"), (b"again for key: ", b"geheim\n")):
-            while not shown.endswith(prompt):
-                shown += keyboard.read(1)
-            keyboard.write(answer)
-        try:
-            while chunk := keyboard.read(1):
-                shown += chunk
-        except OSError:  # EIO: nobody has the terminal open any more
-            pass
-    assert process.returncode == 0, shown
-    return shown.decode()

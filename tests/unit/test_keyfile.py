@@ -95,8 +95,15 @@ def test_types_that_ssh_does_not_take(tmp_path: Path) -> None:
     "data", [b"", b"garbage", b"-----BEGIN RSA PRIVATE KEY-----\n", b"\0" * 99]
 )
 def test_no_key_at_all(data: bytes) -> None:
-    with pytest.raises(KeyFileError, match="error in libcrypto"):
+    with pytest.raises(KeyFileError, match="invalid format"):
         parse(data)
+
+
+def test_an_rsa_key_that_is_too_short(tmp_path: Path) -> None:
+    short = ["openssl", "genrsa", "-out", tmp_path / "key", "512"]
+    subprocess.run(short, check=True, capture_output=True)
+    with pytest.raises(KeyFileError, match="Invalid key length"):
+        parse((tmp_path / "key").read_bytes())
 
 
 @pytest.fixture(scope="module")

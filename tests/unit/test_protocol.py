@@ -71,9 +71,11 @@ CONSTRAINTS = st.lists(
         built(constraints.RestrictDestination, hops=PERMITTED.map(tuple)),
         built(constraints.SkProvider),
         built(constraints.AssociatedCertificates),
+        built(constraints.RequireCustody, custody=st.sampled_from(constraints.CUSTODIES)),
+        built(constraints.ConfirmForwarded),
     ),
     unique_by=type,
-    max_size=5,
+    max_size=7,
 ).map(tuple)
 IDENTITIES = st.lists(built(messages.Identity), max_size=4).map(tuple)
 MESSAGES = st.sampled_from(Message.__subclasses__()).flatmap(
@@ -148,7 +150,13 @@ def test_an_unknown_constraint_is_an_error_and_not_dropped() -> None:
         "ssh-ed25519", privatekey.Ed25519PrivateKey(b"p" * 32, b"s" * 64)
     )
     frame = encode(messages.AddIdConstrained(key, "c", (constraints.Lifetime(5),)))
-    for extra in (b"\x03", b"\xff" + b"\0\0\0\x03new"):
+    custody = b"\xff" + b"\0\0\0\x0ecustody@kagent"
+    for extra in (
+        b"\x03",
+        b"\xff" + b"\0\0\0\x03new",
+        custody + b"\0\0\0\x06device",
+        custody + b"\0\0\0\0",
+    ):
         with pytest.raises(constraints.UnknownConstraint):
             decode(frame[4:] + extra)
 

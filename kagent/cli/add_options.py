@@ -1,0 +1,94 @@
+"""kagent-add's command line: ssh-add's, and two words of its own."""
+
+from __future__ import annotations
+
+import os
+
+from ..hostkeys import DEFAULT_FILES
+from ..protocol.constraints import CUSTODIES
+from .options import fail, parse
+from .report import Report, fatal
+from .times import seconds
+
+_USAGE = """\
+usage: kagent-add [-CcDdKkLlqvXx] [-E fingerprint_hash] [-H hostkey_file]
+                  [-h destination_constraint] [-S provider] [-t life]
+                  [--custody kernel|sealed] [--confirm-forwarded]
+                  [file ...]
+       kagent-add -s pkcs11 [-Cv] [certificate ...]
+       kagent-add -e pkcs11
+       kagent-add -T pubkey ...
+"""
+_LETTERS = "vkKlLNCcdDTxXE:e:h:H:M:m:Qqs:S:t:"
+_WORDS = ("custody=", "confirm-forwarded")
+_HASHES = ("md5", "sha1", "sha256", "sha384", "sha512")
+
+# What can be asked for, and which of it is done where more is: the first, as with ssh-add.
+_ACTIONS = "xXlLDQTseKd"
+
+
+class Options:
+    """The command line, checked as ssh-add checks it.
+
+    Ends the program where the line makes no sense.  -m and -M are taken and mean nothing, as
+    with ssh-add since 10.0.
+    """
+
+    def __init__(self, arguments: list[str]) -> None:
+        given, self.files = parse(arguments, _LETTERS, _USAGE, _WORDS)
+        names = [option for option, _ in given]
+        self.hash_name = "sha256"
+        self.lifetime = 0  # seconds; 0 is without end
+        self.custody: str | None = None
+        self.provider = os.environ.get("SSH_SK_PROVIDER", "internal")
+        self.destinations: list[str] = []
+        hostkey_files: list[str] = []
+        seen = {"-l": "", "-x": ""}
+        for option, value in given:
+            match option:
+                case "-l" | "-L" | "-x" | "-X":
+                    kind = option.lower()
+                    if seen[kind]:
+                        fatal(f"{seen[kind]} flag already specified")
+                    seen[kind] = option
+                case "-E":
+                    self.hash_name = _hash(value)
+                case "-t":
+                    self.lifetime = _lifetime(value)
+                case "-S":
+                    self.provider = value
+                case "-h":
+                    self.destinations.append(value)
+                case "-H":
+                    hostkey_files.append(value)
+                case "--custody":
+                    self.custody = _custody(value)
+        if sum(map(bool, (*seen.values(), "-D" in names, "-Q" in names))) > 1:
+            fatal("Invalid combination of actions")
+        self.hostkey_files = hostkey_files or list(DEFAULT_FILES)
+        self.action = next((letter for letter in _ACTIONS if f"-{letter}" in names), "")
+        self.confirm = "-c" in names
+        self.confirm_forwarded = "--confirm-forwarded" in names
+        self.keys_only = "-k" in names
+        self.certificates_only = "-C" in names
+        self.until_expiry = "-N" not in names
+        self.report = Report("-q" in names, min(names.count("-v"), 3))
+
+
+def _hash(name: str) -> str:
+    if name.lower() not in _HASHES:
+        fatal(f'Invalid hash algorithm "{name}"')
+    return name.lower()
+
+
+def _lifetime(text: str) -> int:
+    try:
+        return seconds(text)
+    except ValueError:
+        fail("Invalid lifetime")
+
+
+def _custody(name: str) -> str:
+    if name not in CUSTODIES:
+        fail(f'Invalid custody "{name}": it is one of {", ".join(CUSTODIES)}')
+    return name

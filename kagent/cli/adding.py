@@ -1,0 +1,193 @@
+"""Keys from files into the agent, with their certificates and under constraints (ssh-add.c)."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import TYPE_CHECKING
+
+from ..log import printable
+from ..protocol.constraints import (
+    Confirm,
+    ConfirmForwarded,
+    Constraint,
+    Lifetime,
+    PermittedHop,
+    RequireCustody,
+    RestrictDestination,
+    SkProvider,
+)
+from ..protocol.messages import AddIdConstrained, AddIdentity
+from ..protocol.publickey import Certificate
+from . import keyfiles
+from .add_options import Options
+from .client import AgentError, Client
+from .times import timeframe
+
+if TYPE_CHECKING:
+    from ..protocol.privatekey import NamedPrivateKey
+
+_FOREVER = 2**64 - 1
+_LONGEST_LIFETIME = 2**31 - 1  # seconds
+_GRACE = 5 * 60  # seconds for which an expired certificate stays, as clocks differ
+
+
+class Adder:
+    """Adds keys as the options say.  Methods return whether it went well."""
+
+    def __init__(self, client: Client, options: Options, hops: tuple[PermittedHop, ...]) -> None:
+        self._client = client
+        self._options = options
+        self._hops = hops
+        self._report = options.report
+        self._passphrase: bytes | None = None  # the last that was right: others may have it too
+
+    def add_file(self, name: str) -> bool:
+        """Add the key in a file and the certificate beside it; "-" is standard input."""
+        data = self._read(name)
+        if data is None:
+            return False
+        name = "(stdin)" if name == "-" else name
+        found = self._decrypt(data, name)
+        if found is None:
+            self._passphrase = None
+            return False
+        key, comment = found[0], found[1] or name
+        options = self._options
+        added = False
+        if not options.certificates_only:
+            added = self._add_key(key, comment, name)
+        if not options.keys_only:
+            certified = self._add_certificate(key, comment, name)
+            # ssh-add -C ends with 1 even then; its manual says 0 on success.
+            added = added or (certified and options.certificates_only)
+        return added
+
+    def _read(self, name: str) -> bytes | None:
+        try:
+            return keyfiles.private_bytes(name)
+        except keyfiles.TooOpen as error:
+            sys.stderr.write(str(error))
+        except OSError as error:
+            self._report.tell(f"{name}: {error.strerror}")
+        except keyfiles.Unreadable as error:
+            self._report.tell(f'Error loading key "{name}": {error}')
+        return None
+
+    def _decrypt(self, data: bytes, name: str) -> tuple[NamedPrivateKey, str] | None:
+        from ..keyfile import KeyFileError, WrongPassphrase, parse
+        from . import prompt
+
+        attempts = [b""] if self._passphrase is None else [b"", self._passphrase]
+        will_confirm = " (will confirm each use)" if self._options.confirm else ""
+        question = "Enter passphrase for"
+        try:
+            while True:
+                for attempt in attempts:
+                    try:
+                        found = parse(data, attempt)
+                    except WrongPassphrase:
+                        continue
+                    self._passphrase = attempt or self._passphrase
+                    return found
+                answer = prompt.passphrase(f"{question} {name}{will_confirm}: ", self._report)
+                if not answer:
+                    return None
+                attempts = [answer]
+                question = "Bad passphrase, try again for"
+        except KeyFileError as error:
+            self._report.tell(f'Error loading key "{name}": {error}')
+            return None
+
+    def _add_key(self, key: NamedPrivateKey, comment: str, name: str) -> bool:
+        lifetime = self._options.lifetime
+        try:
+            self._send(key, comment, lifetime)
+        except AgentError as error:
+            self._report.tell(f'Could not add identity "{name}": {error}')
+            self._explain()
+            return False
+        self._report.done(f"Identity added: {name} ({comment})")
+        self._tell_constraints(lifetime)
+        return True
+
+    def _add_certificate(self, key: NamedPrivateKey, comment: str, name: str) -> bool:
+        path = f"{name}-cert.pub"
+        try:
+            public, _ = keyfiles.public_key(path)
+        except keyfiles.Unreadable:
+            return False
+        if public.plain_blob != key.public_blob:
+            self._report.error(f"Certificate {path} does not match private key {name}")
+            return False
+        certificate = public.certificate
+        if certificate is None:
+            self._report.error(f"Certificate {path} is a plain key")
+            return False
+        lifetime = self._options.lifetime
+        if self._options.until_expiry:
+            left = _lifetime(certificate, lifetime)
+            if left is None:
+                self._report.error(f"Certificate {path} has already expired; ignored")
+                return False
+            lifetime = left
+        told = f"{path} ({certificate.key_id})"
+        try:
+            self._send(key.certified(public), comment, lifetime)
+        except AgentError as error:
+            self._report.error(f"Certificate {told} add failed: {error}")
+            self._explain()
+            return False
+        self._report.done(f"Certificate added: {told}")
+        self._tell_constraints(lifetime)
+        return True
+
+    def _send(self, key: NamedPrivateKey, comment: str, lifetime: int) -> None:
+        constraints = self._constraints(key, lifetime)
+        if constraints:
+            self._client.do(AddIdConstrained(key, comment, constraints))
+        else:
+            self._client.do(AddIdentity(key, comment))
+
+    def _constraints(self, key: NamedPrivateKey, lifetime: int) -> tuple[Constraint, ...]:
+        """In ssh-add's order, and kagent's own behind them."""
+        options = self._options
+        constraints: list[Constraint] = []
+        if lifetime:
+            constraints.append(Lifetime(lifetime))
+        if options.confirm:
+            constraints.append(Confirm())
+        if key.type.startswith("sk-"):
+            constraints.append(SkProvider(options.provider))
+        if self._hops:
+            constraints.append(RestrictDestination(self._hops))
+        if options.custody is not None:
+            constraints.append(RequireCustody(options.custody))
+        if options.confirm_forwarded:
+            constraints.append(ConfirmForwarded())
+        return tuple(constraints)
+
+    def _tell_constraints(self, lifetime: int) -> None:
+        if lifetime:
+            self._report.done(f"Lifetime set to {timeframe(lifetime)}")
+        if self._options.confirm:
+            self._report.done("The user must confirm each use of the key")
+        elif self._options.confirm_forwarded:
+            self._report.done("The user must confirm each use of the key from another machine")
+        if self._report.verbosity:
+            explanation = self._client.explanation()
+            if explanation:
+                self._report.debug(1, explanation)
+
+    def _explain(self) -> None:
+        explanation = self._client.explanation()
+        if explanation:
+            self._report.tell(f"kagent: {printable(explanation)}")
+
+
+def _lifetime(certificate: Certificate, asked: int) -> int | None:
+    """How long the agent shall hold a certificate, in seconds; 0 is for ever, None not at all."""
+    if certificate.valid_before == _FOREVER:
+        return asked
+    left = certificate.valid_before + _GRACE - int(time.time())
+    return min(left, asked or _LONGEST_LIFETIME) if left > 0 else None

@@ -1,0 +1,58 @@
+"""What an agent has: its keys, and the extensions that it knows (ssh-add.c)."""
+
+from __future__ import annotations
+
+from ..protocol.messages import Extension, ExtensionResponse, IdentitiesAnswer, RequestIdentities
+from ..protocol.publickey import PublicKey, UnknownKeyType
+from ..protocol.wire import TEXT, ProtocolError, Reader, repeated
+from .client import AgentError, Client
+from .report import Report, fatal
+
+
+def list_identities(client: Client, report: Report, hash_name: str | None) -> bool:
+    """Print the keys: their fingerprints, or with no `hash_name` the keys themselves.
+
+    Gives whether there are any.
+    """
+    try:
+        answer = client.request(RequestIdentities(), IdentitiesAnswer)
+        keys = [_parsed(identity.blob) for identity in answer.identities]
+    except AgentError as error:
+        report.tell(f"error fetching identities: {error}")
+        return False
+    if not keys:
+        print("The agent has no identities.")
+        return False
+    for key, identity in zip(keys, answer.identities, strict=True):
+        if key is None:
+            continue
+        if hash_name is None:
+            print(f"{key.line()} {identity.comment}")
+        else:
+            print(f"{key.bits} {key.fingerprint(hash_name)} {identity.comment} ({key.kind})")
+    return True
+
+
+def _parsed(blob: bytes) -> PublicKey | None:
+    """None for a type that this version doesn't know.  Raises AgentError."""
+    try:
+        return PublicKey.parse(blob)
+    except UnknownKeyType:
+        return None
+    except ProtocolError as error:
+        raise AgentError("invalid format") from error
+
+
+def list_extensions(client: Client) -> None:
+    """Print the names of the extensions that the agent knows; ends the program if it won't say."""
+    try:
+        answer = client.request(Extension("query", b""), ExtensionResponse)
+        if answer.name != "query":
+            raise AgentError("invalid format")
+        names = repeated(TEXT).read(Reader(answer.contents))
+    except AgentError as error:
+        fatal(f"unable to query supported extensions: {error}")
+    except ProtocolError:
+        fatal("unable to query supported extensions: invalid format")
+    for name in names:
+        print(name)

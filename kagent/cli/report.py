@@ -1,0 +1,55 @@
+"""What kagent-add says on standard error, in the ways in which OpenSSH's programs do (log.c)."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from typing import NoReturn
+
+from .options import fail
+
+_FATAL = 255  # OpenSSH's exit code where a program can't go on
+
+
+@dataclass(frozen=True)
+class Report:
+    """Whom to tell what: -q, and how often -v."""
+
+    quiet: bool = False
+    verbosity: int = 0
+
+    def tell(self, text: str) -> None:
+        """A line that must be seen."""
+        sys.stderr.write(f"{text}\n")
+
+    def done(self, text: str) -> None:
+        """A line that -q leaves out."""
+        if not self.quiet:
+            self.tell(text)
+
+    def error(self, text: str) -> None:
+        """A line as log.c writes it."""
+        self.tell(_logged(text))
+
+    def debug(self, level: int, text: str) -> None:
+        """A line for who gave -v at least `level` times."""
+        if self.verbosity >= level:
+            self.error(f"debug{level}: {text}")
+
+
+def fatal(text: str) -> NoReturn:
+    """Say why kagent-add can't go on, and exit."""
+    fail(_logged(text), _FATAL)
+
+
+def _logged(text: str) -> str:
+    """With a line end for a terminal in raw mode, and nothing else that could drive it: vis(3)."""
+    shown = []
+    for byte in text.encode("utf-8", "surrogateescape"):
+        if byte == ord("\\"):
+            shown.append("\\\\")
+        elif 0x20 <= byte < 0x7F or byte in b"\t\n\r\b\a":
+            shown.append(chr(byte))
+        else:
+            shown.append(f"\\{byte:03o}")
+    return "".join(shown) + "\r"
