@@ -136,7 +136,7 @@ class Ed25519CertifiedKey(_CertifiedKey):
 
 
 @dataclass(frozen=True, repr=False)
-class SkCertifiedKey(_CertifiedKey):
+class SkEcdsaCertifiedKey(_CertifiedKey):
     """A certificate of a FIDO key, and the key's handle."""
 
     certificate: bytes
@@ -145,10 +145,24 @@ class SkCertifiedKey(_CertifiedKey):
     handle: bytes
     reserved: bytes
     layout = (STRING, TEXT, BYTE, STRING, STRING)
-    types: ClassVar = (
-        "sk-ecdsa-sha2-nistp256-cert-v01@openssh.com",
-        "sk-ssh-ed25519-cert-v01@openssh.com",
-    )
+    types: ClassVar = ("sk-ecdsa-sha2-nistp256-cert-v01@openssh.com",)
+
+
+@dataclass(frozen=True, repr=False)
+class SkEd25519CertifiedKey(_CertifiedKey):
+    """A certificate of a FIDO key, and the key's handle.
+
+    OpenSSH puts the public key in between, which PROTOCOL.u2f doesn't tell.
+    """
+
+    certificate: bytes
+    point: bytes
+    application: str
+    flags: int
+    handle: bytes
+    reserved: bytes
+    layout = (STRING, STRING, TEXT, BYTE, STRING, STRING)
+    types: ClassVar = ("sk-ssh-ed25519-cert-v01@openssh.com",)
 
 
 PrivateKey: TypeAlias = (
@@ -160,7 +174,8 @@ PrivateKey: TypeAlias = (
     | RsaCertifiedKey
     | EcdsaCertifiedKey
     | Ed25519CertifiedKey
-    | SkCertifiedKey
+    | SkEcdsaCertifiedKey
+    | SkEd25519CertifiedKey
 )
 
 
