@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
+
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 
 from .protocol.publickey import PublicKey
-from .protocol.wire import MPINT, STRING, TEXT, ProtocolError, Reader
+from .protocol.wire import BYTE, MPINT, STRING, TEXT, UINT32, ProtocolError, Reader
 
 _RSA_HASHES: dict[str, type[hashes.SHA1 | hashes.SHA256 | hashes.SHA512]] = {
     "ssh-rsa": hashes.SHA1,
@@ -29,16 +31,19 @@ class BadSignature(ValueError):
 
 
 def verify(key: PublicKey, signature: bytes, data: bytes) -> str:
-    """Check a signature in ssh's form (RFC 4253 section 6.6); the algorithm it is made with.
+    """Check a signature in ssh's form (RFC 4253 section 6.6, for tokens PROTOCOL.u2f); the
+    algorithm it is made with.
 
     Raises BadSignature.
     """
     try:
         reader = Reader(signature)
         algorithm, made = TEXT.read(reader), STRING.read(reader)
-        reader.expect_end()
         if not _fits(key, algorithm):
             raise BadSignature(f"{algorithm[:64]!r} is no signature of a {key.plain_type} key")
+        if "application" in key.numbers:
+            data = _signed_by_token(key, reader, data)
+        reader.expect_end()
         _verify(key, algorithm, made, data)
     except (ProtocolError, InvalidSignature) as error:
         raise BadSignature("incorrect signature") from error
@@ -48,7 +53,19 @@ def verify(key: PublicKey, signature: bytes, data: bytes) -> str:
 def _fits(key: PublicKey, algorithm: str) -> bool:
     if key.plain_type == "ssh-rsa":
         return algorithm in _RSA_HASHES
-    return algorithm == key.plain_type and not algorithm.startswith("sk-")
+    return algorithm == key.plain_type
+
+
+def _signed_by_token(key: PublicKey, reader: Reader, data: bytes) -> bytes:
+    """What a token signs for `data`, by the flags and the counter that it has put in."""
+    application = TEXT.write(str(key.numbers["application"]))[4:]
+    flags, counter = BYTE.read(reader), UINT32.read(reader)
+    return (
+        hashlib.sha256(application).digest()
+        + BYTE.write(flags)
+        + UINT32.write(counter)
+        + hashlib.sha256(data).digest()
+    )
 
 
 def _verify(key: PublicKey, algorithm: str, made: bytes, data: bytes) -> None:
@@ -57,7 +74,7 @@ def _verify(key: PublicKey, algorithm: str, made: bytes, data: bytes) -> None:
         if key.plain_type == "ssh-rsa":
             public = rsa.RSAPublicNumbers(numbers["e"], numbers["n"]).public_key()  # type: ignore[arg-type]
             public.verify(made, data, padding.PKCS1v15(), _RSA_HASHES[algorithm]())
-        elif key.plain_type == "ssh-ed25519":
+        elif "curve" not in numbers:
             ed25519.Ed25519PublicKey.from_public_bytes(numbers["point"]).verify(made, data)  # type: ignore[arg-type]
         else:
             curve, hash_of_curve = _CURVES[str(numbers["curve"])]
