@@ -68,14 +68,15 @@ class Keeper:
             ready = _readable(wanted if command is None else [*wanted, command])
             if self._wakeup in ready:
                 os.read(self._wakeup, 512)
+            # Before the rest: one read may have taken the marks of several signals.
+            if ending := self._pending.intersection(ENDING):
+                log.info(f"exiting on signal {min(ending)}")
+                return 2
             if signal.SIGCHLD in self._pending:
                 self._pending.discard(signal.SIGCHLD)
                 self._reap()
                 if not self._front and not self._restart_front():
                     return 1
-            elif self._pending:
-                log.info(f"exiting on signal {min(self._pending)}")
-                return 2
             elif self._control.fileno() in ready:
                 self._take_job()
             elif command in ready:
