@@ -8,6 +8,7 @@ import signal
 import sys
 
 from .. import __version__, confine, log
+from ..custody.device import Providers, WebSafety
 from ..custody.identity import Custody
 from ..keeper.listener import ENDING, Listener, remove_stale
 from ..keyctl import KernelKeyError, session_keyring
@@ -25,7 +26,7 @@ usage: kagent [-c | -s] [-DdTU] [-a bind_address] [-E fingerprint_hash]
        kagent -u
        kagent -V
 """
-_NOT_YET = {"-O", "-P"}
+_FATAL = 255  # OpenSSH's exit code for a command line that makes no sense
 _HASHES = ("md5", "sha1", "sha256", "sha384", "sha512")
 
 
@@ -61,12 +62,11 @@ class _Options:
         self.custody = _custody(values.get("--custody"))
         self.fingerprint_hash = values.get("-E", "sha256").lower()
         if self.fingerprint_hash not in _HASHES:
-            fail(f'Invalid hash algorithm "{values["-E"]}"', 255)
+            fail(f'Invalid hash algorithm "{values["-E"]}"', _FATAL)
         self.lifetime = _lifetime(values.get("-t"))
         letters = [letter for letter, _ in given]
-        for letter in letters:
-            if letter in _NOT_YET:
-                fail(f"kagent: {letter} is not supported yet; nothing was started")
+        self.providers = _providers(given)
+        self.web_safety = _web_safety(given)
         self.address = values.get("-a")
         self.csh = "-c" in letters
         self.debug = "-d" in letters
@@ -89,6 +89,27 @@ def _custody(name: str | None) -> Custody | None:
         return Custody(name) if name is not None else None
     except ValueError:
         fail(f"kagent: --custody takes {' or '.join(Custody)}, not {name!r}")
+
+
+def _providers(given: list[tuple[str, str]]) -> Providers:
+    lists = [value for letter, value in given if letter == "-P"]
+    if len(lists) > 1:
+        fail("-P option already specified", _FATAL)
+    remote = ("-O", "allow-remote-pkcs11") in given
+    return Providers(lists[0], remote) if lists else Providers(remote=remote)
+
+
+def _web_safety(given: list[tuple[str, str]]) -> WebSafety:
+    allowed = []
+    for option in (value for letter, value in given if letter == "-O"):
+        if option.startswith("websafe-allow="):
+            allowed.append(option.removeprefix("websafe-allow="))
+        elif option not in ("no-restrict-websafe", "allow-remote-pkcs11"):
+            fail("Unknown -O option", _FATAL)
+    if len(allowed) > 1:
+        fail("websafe-allow already set", _FATAL)
+    restricted = ("-O", "no-restrict-websafe") not in given
+    return WebSafety(restricted, allowed[0]) if allowed else WebSafety(restricted)
 
 
 def _lifetime(text: str | None) -> int:
@@ -182,22 +203,19 @@ def _enter_background() -> None:
 
 
 def _keep(listener: Listener, options: _Options, command: int | None = None) -> int:
+    from ..agent.settings import Settings
     from ..custody.rings import KeeperRings
     from ..keeper.keeper import Keeper
     from ..keeper.policy import Policy
 
     confine.forbid_inspection()
     confine.set_name("kagent-keeper")
-    front_options = [options.fingerprint_hash]
-    if options.foreground:
-        front_options.append("stderr")
-    if options.debug:
-        front_options.append("debug")
+    policy = Policy(options.custody, options.lifetime, options.providers)
+    settings = Settings(
+        options.fingerprint_hash, options.web_safety, options.foreground, options.debug
+    )
     try:
-        rings = KeeperRings.enter()
-        keeper = Keeper(
-            listener.socket, rings, Policy(options.custody, options.lifetime), front_options
-        )
+        keeper = Keeper(listener.socket, KeeperRings.enter(), policy, settings.words())
         return keeper.run(ignore_interrupt=not options.foreground, command=command)
     except KernelKeyError as error:
         log.error(f"no keyrings for the agent: {error}")

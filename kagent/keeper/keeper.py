@@ -91,17 +91,18 @@ class Keeper:
             ready = _readable(wanted if command is None else [*wanted, command])
             if self._wakeup in ready:
                 os.read(self._wakeup, 512)
+            # Before the rest: one read may have taken the marks of several signals.
+            if ending := self._pending.intersection(ENDING):
+                log.info(f"exiting on signal {min(ending)}")
+                return 2
+            if signal.SIGUSR1 in self._pending:
+                self._pending.discard(signal.SIGUSR1)
+                self._remove_all()
             if signal.SIGCHLD in self._pending:
                 self._pending.discard(signal.SIGCHLD)
                 self._reap()
                 if not self._front and not self._restart_front():
                     return 1
-            elif signal.SIGUSR1 in self._pending:
-                self._pending.discard(signal.SIGUSR1)
-                self._remove_all()
-            elif self._pending:
-                log.info(f"exiting on signal {min(self._pending)}")
-                return 2
             elif self._control.fileno() in ready:
                 self._take_job()
             elif command in ready:
@@ -158,11 +159,11 @@ class Keeper:
         else:
             self._send_out(job, *descriptors)
 
-    def _send_out(self, job: Job, request: int, client: int, answer: int) -> None:
+    def _send_out(self, job: Job, *descriptors: int) -> None:
         from . import errands
 
-        work = partial(errands.run, job, request, client, answer, self._rings)
-        self._jobs[_fork(work, [request, client, answer])] = lambda: None
+        work = partial(errands.run, job, descriptors, self._rings)
+        self._jobs[_fork(work, descriptors)] = lambda: None
 
     def _load(self, job: Job, client: int, answer: int) -> None:
         from . import loader
