@@ -55,7 +55,7 @@ class Signing:
 
         Raises Refusal, NotPermitted, ProtocolError, KernelKeyError.
         """
-        entry = Entry(request.blob, forwarded=peer.sessions.forwarded)
+        entry = Entry(forwarded=peer.sessions.forwarded)
         finished = trio.Event()
         self._nursery.start_soon(self._log, peer, entry, finished)
         try:

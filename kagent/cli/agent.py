@@ -6,10 +6,9 @@ import os
 import re
 import signal
 import sys
+from typing import Any
 
 from .. import __version__, confine, log
-from ..custody.device import Providers, WebSafety
-from ..custody.identity import Custody
 from ..keeper.listener import ENDING, Listener, remove_stale
 from ..keyctl import KernelKeyError, session_keyring
 from .options import fail, parse
@@ -27,6 +26,7 @@ usage: kagent [-c | -s] [-DdTU] [-a bind_address] [-E fingerprint_hash]
        kagent -V
 """
 _FATAL = 255  # OpenSSH's exit code for a command line that makes no sense
+_CUSTODIES = ("kernel", "sealed")
 _HASHES = ("md5", "sha1", "sha256", "sha384", "sha512")
 
 
@@ -84,32 +84,33 @@ class _Options:
             self.csh = self.csh or os.environ.get("SHELL", "").endswith("csh")
 
 
-def _custody(name: str | None) -> Custody | None:
-    try:
-        return Custody(name) if name is not None else None
-    except ValueError:
-        fail(f"kagent: --custody takes {' or '.join(Custody)}, not {name!r}")
+def _custody(name: str | None) -> str | None:
+    if name not in (None, *_CUSTODIES):
+        fail(f"kagent: --custody takes {' or '.join(_CUSTODIES)}, not {name!r}")
+    return name
 
 
-def _providers(given: list[tuple[str, str]]) -> Providers:
+def _providers(given: list[tuple[str, str]]) -> dict[str, Any]:
+    """The arguments of device.Providers."""
     lists = [value for letter, value in given if letter == "-P"]
     if len(lists) > 1:
         fail("-P option already specified", _FATAL)
-    remote = ("-O", "allow-remote-pkcs11") in given
-    return Providers(lists[0], remote) if lists else Providers(remote=remote)
+    allowed = {"allowed": lists[0]} if lists else {}
+    return {**allowed, "remote": ("-O", "allow-remote-pkcs11") in given}
 
 
-def _web_safety(given: list[tuple[str, str]]) -> WebSafety:
-    allowed = []
+def _web_safety(given: list[tuple[str, str]]) -> dict[str, Any]:
+    """The arguments of device.WebSafety."""
+    lists = []
     for option in (value for letter, value in given if letter == "-O"):
         if option.startswith("websafe-allow="):
-            allowed.append(option.removeprefix("websafe-allow="))
+            lists.append(option.removeprefix("websafe-allow="))
         elif option not in ("no-restrict-websafe", "allow-remote-pkcs11"):
             fail("Unknown -O option", _FATAL)
-    if len(allowed) > 1:
+    if len(lists) > 1:
         fail("websafe-allow already set", _FATAL)
-    restricted = ("-O", "no-restrict-websafe") not in given
-    return WebSafety(restricted, allowed[0]) if allowed else WebSafety(restricted)
+    allowed = {"allowed": lists[0]} if lists else {}
+    return {**allowed, "restricted": ("-O", "no-restrict-websafe") not in given}
 
 
 def _lifetime(text: str | None) -> int:
@@ -203,16 +204,26 @@ def _enter_background() -> None:
 
 
 def _keep(listener: Listener, options: _Options, command: int | None = None) -> int:
+    # Late, as all of this is: what only prints or starts a command should be quick.
     from ..agent.settings import Settings
+    from ..custody.device import Providers, WebSafety
+    from ..custody.identity import Custody
     from ..custody.rings import KeeperRings
     from ..keeper.keeper import Keeper
     from ..keeper.policy import Policy
 
     confine.forbid_inspection()
     confine.set_name("kagent-keeper")
-    policy = Policy(options.custody, options.lifetime, options.providers)
+    policy = Policy(
+        Custody(options.custody) if options.custody else None,
+        options.lifetime,
+        Providers(**options.providers),
+    )
     settings = Settings(
-        options.fingerprint_hash, options.web_safety, options.foreground, options.debug
+        options.fingerprint_hash,
+        WebSafety(**options.web_safety),
+        options.foreground,
+        options.debug,
     )
     try:
         keeper = Keeper(listener.socket, KeeperRings.enter(), policy, settings.words())

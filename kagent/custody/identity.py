@@ -33,7 +33,6 @@ class Custody(StrEnum):
     DEVICE = "device"  # by a FIDO token; what is kept only names it to the token
 
 
-@lru_cache
 def description_of(blob: bytes) -> str:
     """The description of an identity's keys: for a plain key, its fingerprint as ssh shows it.
 
