@@ -106,6 +106,7 @@ def test_what_is_told_of_it(kagent: Agent) -> None:
     assert "custody sealed" in kagent.logged()
 
 
+@pytest.mark.native
 def test_the_largest_key(kagent: Agent) -> None:
     """RSA of 16384 bits, which takes ssh-keygen minutes to make."""
     path = kagent.person.file("key", Path(__file__).with_name("rsa16384"))
@@ -197,6 +198,7 @@ def test_a_worker_that_is_killed_fails_its_client_only(kagent: Agent) -> None:
     kagent.run("ssh-add", "-T", f"{path}.pub")
 
 
+@pytest.mark.native
 def test_a_worker_that_dies_in_the_middle(kagent: Agent) -> None:
     """Killed while it signs: FAILURE for that client, and nothing else."""
     path = kagent.person.file("key", Path(__file__).with_name("rsa16384"))
@@ -221,6 +223,7 @@ def busy(pid: int) -> bool:
         return False
 
 
+@pytest.mark.native
 def test_ten_thousand_signatures_leave_nothing_behind(kagent: Agent) -> None:
     path = key(kagent.person, "ed25519")
     kagent.run("ssh-add", path)
