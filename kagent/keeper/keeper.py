@@ -145,6 +145,8 @@ class Keeper:
             self._carry_out(Job.unpack(header), *descriptors)
         except (ValueError, TypeError) as error:
             log.error(f"the front sent no job: {error}")
+        except OSError as error:
+            log.error(f"a job can't be done: {error}")
         finally:
             for descriptor in descriptors:
                 os.close(descriptor)
@@ -210,8 +212,11 @@ class Keeper:
     def _fill_pool(self) -> None:
         from . import signer
 
-        while not self._rings.sealed.empty and len(self._pool) < _POOL_SIZE:
-            self._pool.add(signer.fork(self._signing, self._rings.sealed))
+        try:
+            while not self._rings.sealed.empty and len(self._pool) < _POOL_SIZE:
+                self._pool.add(signer.fork(self._signing, self._rings.sealed))
+        except OSError as error:  # no more processes, say; the next event tries again
+            log.error(f"no worker can be started: {error}")
 
     def _drop_pool(self) -> None:
         for child in self._pool:
