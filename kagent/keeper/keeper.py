@@ -177,7 +177,11 @@ class Keeper:
             _answer(answer, Refused(f"no keyring for the key: {error}"))
             return
         work = partial(loader.run, job, client, answer, self._rings, inbox, self._policy)
-        child = _fork(work, [client, answer])
+        try:
+            child = _fork(work, [client, answer])
+        except OSError:
+            self._rings.session.unlink(inbox)
+            raise
         # The front waits for the end of this pipe, and so for what the keeper has to do after the
         # worker's end.
         self._jobs[child] = partial(self._finish_load, inbox, os.dup(answer))
