@@ -96,3 +96,31 @@ def test_a_constrained_key_signs_nothing_but_logins(
     told = kagent.run("ssh-keygen", "-Y", "sign", "-f", "key.pub", "-n", "x", check=False)
     assert told.returncode != 0
     assert "ssh has named none" in kagent.logged()
+
+
+def test_asking_only_what_comes_from_afar(person: Person, servers: tuple[Sshd, Sshd]) -> None:
+    """kagent-add --confirm-forwarded; the question names the hosts as the user knows them."""
+    one, two = servers
+    script = '#!/bin/sh\nprintf "%s\\n" "$1" >>asked\nexit $(cat answer)\n'
+    env = {
+        "SSH_ASKPASS": str(person.file("askpass", script, mode=0o700)),
+        "SSH_ASKPASS_REQUIRE": "force",
+    }
+    asked, answer = person.file("asked", ""), person.file("answer", "0")
+    (person.home / ".ssh").mkdir(mode=0o700)
+    person.file(".ssh/known_hosts", person.home / "known_hosts")
+    with agent(person, env=env) as running:
+        running.run("kagent-add", "--confirm-forwarded", "key")
+        assert running.run(*two.ssh(person), "true").returncode == 0
+        assert asked.read_text() == ""
+        through = [*one.ssh(person, "-A"), shlex.join([*two.ssh(person), "true"])]
+        assert running.run(*through).returncode == 0
+        told = asked.read_text()
+        assert told.startswith("Allow use of key ")
+        assert f'Login as "{person.name}" on {name(two)}.' in told
+        assert f"FORWARDED: the request comes from {name(one)}." in told
+        assert "Brought by ssh ← " in told
+        answer.write_text("1")
+        assert running.run(*through, check=False).returncode == 255
+        assert "forwarded=yes" in running.logged()
+        assert f"{name(one)} → {name(two)}" in running.logged()
