@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import time
+
 from .. import log
 from ..custody.identity import Custody, description_of
 from ..custody.store import Store
 from ..keeper.jobs import Done, Kind, Loaded, Refused
-from ..keeper.questions import CheckBind
 from ..keyctl import KernelKeyError
 from ..protocol import messages
 from ..protocol.messages import (
@@ -32,6 +33,7 @@ from ..protocol.messages import (
 )
 from ..protocol.publickey import PublicKey
 from ..protocol.wire import TEXT, ProtocolError
+from .destinations import check_visible
 from .lock import Lock
 from .peer import Peer
 from .sessions import NotPermitted
@@ -130,10 +132,11 @@ class Requests:
                 raise Refusal("the agent is locked")
 
     def _list(self, peer: Peer) -> Message:
+        now = time.time()
         listed = []
         for identity in self._store.identities():
             try:
-                peer.sessions.check_visible(identity)
+                check_visible(identity, peer.sessions, now)
             except NotPermitted as reason:
                 log.debug(f"not listed: {reason}")
                 continue
@@ -144,7 +147,7 @@ class Requests:
         held = self._store.find(blob)
         if held is None:
             raise Refusal("no such key")
-        peer.sessions.check_visible(held.identity)
+        check_visible(held.identity, peer.sessions, time.time())
         self._store.remove(blob)
         await self._workers.forget(description_of(blob))
         log.info("a key was removed")
@@ -168,16 +171,14 @@ class Requests:
                 raise Refusal(f"unknown extension {name[:64]!r}")
 
     async def _bind(self, peer: Peer, contents: bytes) -> Message:
-        # Whatever comes of it, this is no plain local connection any more.
-        peer.sessions.attempted = True
         try:
-            bind = SessionBind.parse(contents)
-            check = CheckBind(bind.host_key, bind.session_id, bind.signature)
-            answer = await self._workers.send_out(Kind.CHECK_BIND, check)
-            if not isinstance(answer, Done):
-                raise NotPermitted(answer.reason if isinstance(answer, Refused) else "not checked")
-            peer.sessions.bind(bind)
+            await peer.sessions.bind(contents, self._verify_bind)
         except (NotPermitted, ProtocolError) as error:
             peer.refuse(f"the session is not bound: {error}")
             return ExtensionFailure()
         return Success()
+
+    async def _verify_bind(self, bind: SessionBind) -> None:
+        answer = await self._workers.send_out(Kind.CHECK_BIND, bind)
+        if not isinstance(answer, Done):
+            raise NotPermitted(answer.reason if isinstance(answer, Refused) else "not checked")
