@@ -111,7 +111,15 @@ class Agent:
         """A connection of the tests' own."""
         stream = socket.socket(socket.AF_UNIX)
         stream.settimeout(SECONDS)
-        stream.connect(str(self.socket))
+
+        def connected() -> bool:
+            try:
+                stream.connect(str(self.socket))
+            except ConnectionRefusedError:
+                return False  # ssh-agent's socket is there a moment before it listens
+            return True
+
+        wait_until(connected)
         return stream
 
     @property
