@@ -100,6 +100,7 @@ def test_login(kagent: Agent, folder: Path) -> None:
             assert accepted[-1] == print_
 
 
+@pytest.mark.native
 def test_what_is_told_of_it(kagent: Agent) -> None:
     told = kagent.run("kagent-add", "-v", key(kagent.person, "nistp384")).stderr
     assert "custody sealed (ecdsa-sha2-nistp384: the kernel can't sign" in told
@@ -116,6 +117,7 @@ def test_the_largest_key(kagent: Agent) -> None:
     kagent.run("ssh-add", "-T", public)
 
 
+@pytest.mark.native
 def test_keys_that_ssh_refuses(kagent: Agent) -> None:
     """As OpenSSH 10: no DSA, and no RSA below 1024 bits."""
     home = kagent.person.home
@@ -124,6 +126,7 @@ def test_keys_that_ssh_refuses(kagent: Agent) -> None:
     assert "'ssh-dss' is not supported" in kagent.logged()
 
 
+@pytest.mark.native
 def test_kernel_custody_alone(person: Person) -> None:
     """kagent --custody kernel refuses what the kernel can't sign with, and says what it can."""
     with agent(person, "kagent", "--custody=kernel") as kagent:
@@ -134,12 +137,14 @@ def test_kernel_custody_alone(person: Person) -> None:
         assert kagent.run("ssh-add", "-l", check=False).returncode == 1
 
 
+@pytest.mark.native
 def test_a_custody_that_is_none(person: Person) -> None:
     told = person.run("kagent", "--custody", "paper", check=False)
     assert told.returncode == 1
     assert "--custody takes" in told.stderr
 
 
+@pytest.mark.native
 def test_replaced_and_removed(kagent: Agent) -> None:
     """A key is held once, keeps its place, and of a removed one nothing is left."""
     paths = [key(kagent.person, name) for name in ("ed25519", "nistp256")]
@@ -171,6 +176,7 @@ def test_gone_with_the_keeper(person: Person, number: int) -> None:
         wait_until(lambda: keys_of(person) <= before)
 
 
+@pytest.mark.native
 def test_the_next_front_serves_them(kagent: Agent) -> None:
     path = key(kagent.person, "ed25519")
     kagent.run("ssh-add", path)
@@ -180,6 +186,7 @@ def test_the_next_front_serves_them(kagent: Agent) -> None:
     assert kagent.front != first
 
 
+@pytest.mark.native
 def test_a_worker_that_is_killed_fails_its_client_only(kagent: Agent) -> None:
     path = key(kagent.person, "ed25519")
     kagent.run("ssh-add", path)
@@ -290,6 +297,7 @@ def test_no_private_key_in_keeper_and_front(kagent: Agent) -> None:
             assert memory.find(pid, needles) == []
 
 
+@pytest.mark.native
 @pytest.mark.skipif(os.getuid() != 0, reason="only root may look")
 def test_the_search_finds_what_is_there(person: Person) -> None:
     """The control: a process that holds the same keys."""
