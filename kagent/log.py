@@ -27,15 +27,24 @@ def configure(*, to_stderr: bool, verbose: bool) -> None:
     _to_stderr = to_stderr
     _threshold = syslog.LOG_DEBUG if verbose else syslog.LOG_INFO
     if not to_stderr:
-        # Connected now: a confined process can't do so later.
-        syslog.openlog("kagent", syslog.LOG_PID | syslog.LOG_NDELAY, syslog.LOG_AUTH)
+        _connect()
+
+
+def _connect() -> None:
+    # At once: a confined process can't do so later.
+    syslog.openlog("kagent", syslog.LOG_PID | syslog.LOG_NDELAY, syslog.LOG_AUTH)
 
 
 def reconnect() -> None:
     """To be called where a fork's descriptors were closed, and with them the system log's."""
     if not _to_stderr:
         syslog.closelog()
-        configure(to_stderr=False, verbose=_threshold == syslog.LOG_DEBUG)
+        _connect()
+
+
+def settings() -> tuple[bool, bool]:
+    """What `configure` was told, for a program that logs to the same place."""
+    return _to_stderr, _threshold == syslog.LOG_DEBUG
 
 
 def printable(text: str) -> str:
