@@ -125,10 +125,7 @@ class Agent:
     @property
     def children(self) -> list[int]:
         """The processes that the agent's first process has."""
-        pid = self.process.pid
-        return [
-            int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-        ]
+        return children_of(self.process.pid)
 
     @property
     def front(self) -> int:
@@ -143,6 +140,11 @@ class Agent:
     def logged(self) -> str:
         """What the agent has said."""
         return self.log.read_text()
+
+
+def children_of(pid: int) -> list[int]:
+    """The children of a process without threads."""
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 def _name(pid: int) -> str:

@@ -12,10 +12,12 @@ import os
 import signal
 import socket
 import struct
+from collections.abc import Sequence
 from functools import cache
 from typing import NoReturn
 
 from .. import confine
+from ..confine.memory import Area
 from ..custody import sealed as custody
 from ..custody.rings import SealedRing
 from ..keyctl import KernelKeyError
@@ -27,7 +29,13 @@ _SECONDS = 20  # a 16384-bit RSA signature takes one or two
 _libc = ffi.dlopen(None)
 _DESCRIPTOR = struct.Struct("=i")
 _END_OF_DESCRIPTORS = os.sysconf("SC_OPEN_MAX")
-_warm_up = cache(custody.warm_up)
+
+
+@cache
+def _prepare() -> Sequence[Area]:
+    """Do once what every fork would do anew; what of a fork's memory is to be locked."""
+    custody.warm_up()
+    return confine.memory_areas(python_objects=False)
 
 
 def fork(channel: socket.socket, sealed: SealedRing) -> int:
@@ -36,25 +44,25 @@ def fork(channel: socket.socket, sealed: SealedRing) -> int:
     libc's fork, since os.fork's preparations in the child (a new seed for `random`, …) would be a
     third of what a signature costs; the keeper has no other thread that they would be for.
     """
-    _warm_up()
+    memory = _prepare()
     child: int = _libc.fork()
     if child < 0:
         raise OSError(ffi.errno, os.strerror(ffi.errno))
     if child:
         return child
     try:
-        _run(channel, sealed)
+        _run(channel, sealed, memory)
     finally:
         os._exit(1)
 
 
-def _run(channel: socket.socket, sealed: SealedRing) -> NoReturn:
+def _run(channel: socket.socket, sealed: SealedRing, memory: Sequence[Area]) -> NoReturn:
     # When the keeper ends, so does the front, and with it this worker's wait.
     signal.set_wakeup_fd(-1)
     os.closerange(3, channel.fileno())
     os.closerange(channel.fileno() + 1, _END_OF_DESCRIPTORS)
     confine.forbid_new_privileges()
-    confine.lock_memory()
+    confine.lock_memory(memory)
     packet, ancillary, _, _ = channel.recvmsg(
         SIGN_HEADER_LENGTH + MAX_PAYLOAD, socket.CMSG_LEN(_DESCRIPTOR.size)
     )
