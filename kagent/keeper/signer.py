@@ -17,6 +17,7 @@ from functools import cache
 from typing import NoReturn
 
 from .. import confine
+from ..confine import profiles
 from ..confine.memory import Area
 from ..custody import sealed as custody
 from ..custody.rings import SealedRing
@@ -24,6 +25,9 @@ from ..keyctl import KernelKeyError
 from ..keyctl._libc import ffi
 from ..protocol.messages import MAX_PAYLOAD
 from .jobs import SIGN_HEADER_LENGTH, Answer, Refused, Signed, SignJob, pack_answer
+
+# Compiled by the keeper, for all its forks.
+_FILTER = profiles.sign_worker()
 
 _SECONDS = 20  # a 16384-bit RSA signature takes one or two
 _libc = ffi.dlopen(None)
@@ -61,8 +65,8 @@ def _run(channel: socket.socket, sealed: SealedRing, memory: Sequence[Area]) -> 
     signal.set_wakeup_fd(-1)
     os.closerange(3, channel.fileno())
     os.closerange(channel.fileno() + 1, _END_OF_DESCRIPTORS)
-    confine.forbid_new_privileges()
     confine.lock_memory(memory)
+    _FILTER.install()
     packet, ancillary, _, _ = channel.recvmsg(
         SIGN_HEADER_LENGTH + MAX_PAYLOAD, socket.CMSG_LEN(_DESCRIPTOR.size)
     )
