@@ -5,6 +5,7 @@ Needs no special kernel; the kernel lane runs it too, where some of the keys are
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import signal
@@ -16,10 +17,13 @@ from pathlib import Path
 
 import pytest
 
+from kagent.keyctl.syscalls import _KEYCTL as KEYCTL
+from kagent.keyctl.syscalls import Operation
 from kagent.keyfile import parse
 from kagent.protocol.messages import SignRequest, encode
 from tests import memory
 from tests.host.test_server import FAILURE, ask, explained
+from tests.injection import calls_in
 from tests.programs import SECONDS, Agent, Person, agent, sshd, wait_until
 
 TYPES = {
@@ -36,6 +40,8 @@ CONTROL = """
 import sys
 from kagent.custody.private import library_key
 from kagent.custody.sealed import sign, der
+from kagent.keyctl.syscalls import _KEYCTL as KEYCTL
+from kagent.keyctl.syscalls import Operation
 from kagent.keyfile import parse
 held = []
 for name in sys.argv[1:]:
@@ -274,6 +280,47 @@ def test_ten_thousand_signatures_leave_nothing_behind(kagent: Agent) -> None:
     wait_until(lambda: used() == before)
     grown = [memory_of(pid) for pid in (kagent.process.pid, kagent.front)]
     assert all(now < then + 1024 for then, now in zip(size, grown, strict=True)), (size, grown)
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root may attach")
+def test_the_front_can_do_nothing_with_a_sealed_key(kagent: Agent) -> None:
+    """Asked in its own process, by serial; the control is the keeper, which can."""
+    path = key(kagent.person, "ed25519")
+    kagent.run("ssh-add", path)
+    fingerprint = kagent.person.run("ssh-keygen", "-l", "-f", path).stdout.split()[1]
+    [session] = calls_in(kagent.process.pid, _keyctl(Operation.GET_KEYRING_ID, "-3", "0"))
+    [ring] = calls_in(
+        kagent.process.pid,
+        _keyctl(Operation.SEARCH, str(session), '"keyring"', '"kagent:sealed"', "0"),
+    )
+    name = f'"kagent:sealed:{fingerprint}"'
+    kinds = calls_in(
+        kagent.process.pid,
+        *(
+            _keyctl(Operation.SEARCH, str(ring), f'"{kind}"', name, "0")
+            for kind in ("user", "big_key")
+        ),
+    )
+    [serial] = [found for found in kinds if found > 0]
+    attempts = [
+        _keyctl(Operation.READ, str(serial), "0", "0"),
+        _keyctl(Operation.DESCRIBE, str(serial), "0", "0"),
+        _keyctl(Operation.LINK, str(serial), "-3"),
+        _keyctl(Operation.SETPERM, str(serial), "0x3f3f3f3f"),
+        _keyctl(Operation.SET_TIMEOUT, str(serial), "1"),
+        _keyctl(Operation.REVOKE, str(serial)),
+        _keyctl(Operation.INVALIDATE, str(serial)),
+        _keyctl(Operation.UNLINK, str(serial), str(ring)),
+        _keyctl(Operation.SEARCH, str(ring), '"user"', name, "0"),
+    ]
+    assert calls_in(kagent.front, *attempts) == [-errno.EACCES] * len(attempts)
+    assert calls_in(kagent.process.pid, *attempts[:2])[0] > 0
+    kagent.run("ssh-add", "-T", f"{path}.pub")
+
+
+def _keyctl(operation: Operation, *arguments: str) -> str:
+    """The call as C."""
+    return f"(long)syscall({', '.join([str(KEYCTL), str(int(operation)), *arguments])})"
 
 
 def test_who_is_the_same_user_may_not_look_into_its_processes(kagent: Agent) -> None:
