@@ -24,7 +24,7 @@ from ..custody.rings import SealedRing
 from ..keyctl import KernelKeyError
 from ..keyctl._libc import ffi
 from ..protocol.messages import MAX_PAYLOAD
-from .jobs import SIGN_HEADER_LENGTH, Answer, Refused, Signed, SignJob, pack_answer
+from .jobs import SIGN_HEADER_LENGTH, Refused, SignJob, pack_answer, pack_signature
 
 # Compiled by the keeper, for all its forks.
 _FILTER = profiles.sign_worker()
@@ -75,16 +75,18 @@ def _run(channel: socket.socket, sealed: SealedRing, memory: Sequence[Area]) -> 
     signal.alarm(_SECONDS)
     [(_, _, descriptor)] = ancillary
     [answer] = _DESCRIPTOR.unpack(descriptor)
-    os.write(answer, pack_answer(_sign(packet, sealed)))
+    os.write(answer, _sign(packet, sealed))
     os._exit(0)
 
 
-def _sign(packet: bytes, sealed: SealedRing) -> Answer:
+def _sign(packet: bytes, sealed: SealedRing) -> bytes:
+    """The packed answer."""
     try:
         job = SignJob.unpack(packet)
-        return Signed(custody.sign(sealed.read(job.description), job.algorithm, job.data))
+        payload = sealed.read(job.description)
+        return pack_signature(custody.sign(payload, job.algorithm, job.data))
     except KernelKeyError as error:
-        return Refused(f"the sealed key can't be read: {error}")
+        return pack_answer(Refused(f"the sealed key can't be read: {error}"))
     except Exception as error:
         # Not its text: it could show values of the key.
-        return Refused(f"the sealed key can't sign: {type(error).__name__}")
+        return pack_answer(Refused(f"the sealed key can't sign: {type(error).__name__}"))
