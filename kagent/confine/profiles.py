@@ -1,7 +1,7 @@
 """The system calls that each process of kagent keeps, once it has started.
 
 None of them opens, starts, connects or makes executable anything: what a process needs, it has by
-then.  What Python and the C library try and do without may be missing here.
+then.  What Python and the C library try and do without is not here.
 """
 
 from __future__ import annotations
@@ -103,6 +103,8 @@ def load_worker() -> Filter:
     rules: Rules = {
         **_PYTHON,
         **_OPEN,
+        # A FIDO key comes with the name of a library, which is followed to where it leads.
+        **_calls("getcwd", "lstat", "newfstatat", "readlink", "readlinkat", "statx"),
         **_calls("add_key"),
         **_keyctl(
             Operation.GET_KEYRING_ID,
