@@ -28,6 +28,11 @@ def configure(*, to_stderr: bool, verbose: bool) -> None:
         syslog.openlog("kagent", syslog.LOG_PID, syslog.LOG_AUTH)
 
 
+def settings() -> tuple[bool, bool]:
+    """What `configure` was told, for a program that logs to the same place."""
+    return _to_stderr, _threshold == syslog.LOG_DEBUG
+
+
 def printable(text: str) -> str:
     """What others have sent, so that it can't forge a line or drive a terminal."""
     line = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

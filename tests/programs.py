@@ -167,7 +167,11 @@ def agent(
             yield running
         finally:
             process.send_signal(signal.SIGTERM)
-            process.wait(SECONDS)
+            try:
+                process.wait(SECONDS)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                raise
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,8 @@
 """The front's start, by the keeper.
 
-python -m kagent.agent LISTENER CONTROL SIGNING LOGIN PRIVATE HASH [debug] [stderr]: the first three
-are sockets, the next two keyrings, and then the kind of fingerprint that the user is shown.
+python -m kagent.agent LISTENER CONTROL SIGNING LOGIN PRIVATE SETTING…
+
+The first three are sockets, the next two keyrings, the rest is as Settings has it.
 """
 
 import signal
@@ -26,14 +27,15 @@ def _main() -> None:
     from ..custody.rings import Rings
     from ..keyctl import Keyring
     from .server import serve
+    from .settings import Settings
 
     descriptors, serials = sys.argv[1:4], sys.argv[4:6]
-    fingerprint_hash, *words = sys.argv[6:]
-    log.configure(to_stderr="stderr" in words, verbose="debug" in words)
+    settings = Settings.of(sys.argv[6:])
+    log.configure(to_stderr=settings.to_stderr, verbose=settings.verbose)
     rings = Rings(*(Keyring(int(serial)) for serial in serials))
     rings.enter()
     listener, control, signing = (socket.socket(fileno=int(number)) for number in descriptors)
-    trio.run(serve, rings, listener, control, signing, fingerprint_hash)
+    trio.run(serve, rings, listener, control, signing, settings)
 
 
 _main()

@@ -39,6 +39,9 @@ class Connection:
             except (Disconnected, OSError) as error:
                 if str(error):
                     log.debug(f"connection ended: {error}")
+            except Exception as error:
+                # A fault of ours costs the client that met it its connection, and no other.
+                log.error(f"connection ended by a fault: {type(error).__name__}: {error}")
 
     async def _serve_one(self) -> None:
         # Waiting even where data is there already gives other clients their turn.

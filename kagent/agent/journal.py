@@ -8,19 +8,18 @@ from __future__ import annotations
 import json
 import time
 from dataclasses import dataclass
+from functools import lru_cache
 
 from .. import log
 from ..custody.identity import Identity
 from ..keeper.questions import Origin
 from ..protocol.publickey import PublicKey
-from ..protocol.wire import ProtocolError
 
 
 @dataclass
 class Entry:
     """A request for a signature, filled in as it becomes known."""
 
-    blob: bytes
     identity: Identity | None = None
     algorithm: str = ""
     user: str = ""
@@ -33,7 +32,7 @@ class Entry:
             "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
             "result": "refused" if self.refusal else "signed",
             "reason": self.refusal,
-            "key": _fingerprint(self.blob),
+            "key": _fingerprint(self.identity.blob) if self.identity else "unknown",
             "comment": self.identity.comment if self.identity else "",
             "algorithm": self.algorithm,
             "custody": str(self.identity.custody) if self.identity else "",
@@ -46,11 +45,9 @@ class Entry:
         (log.warning if self.refusal else log.info)(line)
 
 
+@lru_cache
 def _fingerprint(blob: bytes) -> str:
-    try:
-        return PublicKey.parse(blob).fingerprint()
-    except ProtocolError:
-        return "unknown"
+    return PublicKey.parse(blob).fingerprint()
 
 
 def _quoted(value: str) -> str:

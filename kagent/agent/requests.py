@@ -173,7 +173,7 @@ class Requests:
         try:
             bind = SessionBind.parse(contents)
             check = CheckBind(bind.host_key, bind.session_id, bind.signature)
-            answer = await self._workers.send_out(Kind.CHECK_BIND, check, peer.client)
+            answer = await self._workers.send_out(Kind.CHECK_BIND, check)
             if not isinstance(answer, Done):
                 raise NotPermitted(answer.reason if isinstance(answer, Refused) else "not checked")
             peer.sessions.bind(bind)

@@ -15,6 +15,7 @@ from .connection import Connection
 from .lock import Lock
 from .peer import Peer
 from .requests import Requests
+from .settings import Settings
 from .signers import Signers
 from .signing import Signing
 from .workers import Workers
@@ -25,18 +26,17 @@ async def serve(
     listener: socket.socket,
     control: socket.socket,
     signing: socket.socket,
-    fingerprint_hash: str,
+    settings: Settings,
 ) -> None:
     """Serve on `listener` until the keeper, at the other end of `control`, is gone.
 
-    Sign workers wait at the other end of `signing`.  `fingerprint_hash` is for what is shown to
-    the user.
+    Sign workers wait at the other end of `signing`.
     """
     for own in (listener, control, signing):
         own.setblocking(False)
     store, workers = Store(rings), Workers(control, signing)
     async with trio.open_nursery() as nursery:
-        signatures = Signing(store, workers, Signers(), nursery, fingerprint_hash)
+        signatures = Signing(store, workers, Signers(), nursery, settings)
         requests = Requests(store, workers, signatures, Lock(store))
         nursery.start_soon(_accept, listener, requests, nursery)
         await trio.lowlevel.wait_readable(control)  # the keeper never writes: this is its end

@@ -6,11 +6,13 @@ from functools import lru_cache, partial
 
 import trio
 
+from .. import log
 from ..custody import kernel
 from ..custody.anchor import Held
+from ..custody.identity import Custody
 from ..custody.store import Store
 from ..keeper.jobs import Answer, Done, Kind, Refused, Signed, SignJob
-from ..keeper.questions import Binding, Origin, Purpose, Question, Who
+from ..keeper.questions import Binding, DeviceSignature, Origin, Purpose, Question, Who
 from ..keyctl import AsymmetricKey, KernelKeyError, KeyNotFound, PermissionDenied
 from ..protocol.constraints import Confirm, ConfirmForwarded
 from ..protocol.messages import SignFlags, SignRequest, SignResponse, encode
@@ -20,6 +22,7 @@ from ..protocol.wire import ProtocolError
 from .journal import Entry
 from .peer import Peer
 from .sessions import NotPermitted
+from .settings import Settings
 from .signers import Signers
 from .workers import Workers
 
@@ -37,13 +40,14 @@ class Signing:
         workers: Workers,
         signers: Signers,
         nursery: trio.Nursery,
-        fingerprint_hash: str,
+        settings: Settings,
     ) -> None:
         self._store = store
         self._workers = workers
         self._signers = signers
         self._nursery = nursery  # of what goes on when the client has its answer
-        self._fingerprint_hash = fingerprint_hash
+        self._fingerprint_hash = settings.fingerprint_hash
+        self._web_safety = settings.web_safety
         self._asking = trio.Lock()  # two windows at once would take the keyboard from each other
 
     async def answer(self, peer: Peer, request: SignRequest) -> bytes:
@@ -51,7 +55,7 @@ class Signing:
 
         Raises Refusal, NotPermitted, ProtocolError, KernelKeyError.
         """
-        entry = Entry(request.blob, forwarded=peer.sessions.forwarded)
+        entry = Entry(forwarded=peer.sessions.forwarded)
         finished = trio.Event()
         self._nursery.start_soon(self._log, peer, entry, finished)
         try:
@@ -74,6 +78,8 @@ class Signing:
             await self._confirm(held, peer, signed)
             # The user may have taken a while.
             held = self._held_still(held)
+        if held.identity.custody is Custody.DEVICE:
+            return await self._sign_with_device(held, peer, request, signed)
         if held.key is not None:
             return await self._signers.answer(
                 peer.client, partial(self._sign_in_kernel, held, held.key, algorithm, request.data)
@@ -108,6 +114,18 @@ class Signing:
             signature = kernel.sign(again, algorithm, data)
         return encode(SignResponse(signature))
 
+    async def _sign_with_device(
+        self, held: Held, peer: Peer, request: SignRequest, signed: ToBeSigned | None
+    ) -> bytes:
+        if signed is None and self._web_safety.demands_ssh(PublicKey.parse(request.blob)):
+            raise Refusal("web-origin key attempting to sign non-SSH message")
+        question = self._question(held, peer, signed)
+        async with self._asking:
+            answer = await self._workers.ask_user(
+                Kind.DEVICE, DeviceSignature(request.blob, request.data, question), peer.client
+            )
+        return encode(SignResponse(_signature(answer)))
+
     def _must_ask(self, held: Held, peer: Peer) -> bool:
         for constraint in held.identity.constraints:
             if isinstance(constraint, Confirm):
@@ -119,7 +137,7 @@ class Signing:
 
     async def _confirm(self, held: Held, peer: Peer, signed: ToBeSigned | None) -> None:
         async with self._asking:
-            answer = await self._workers.send_out(
+            answer = await self._workers.ask_user(
                 Kind.CONFIRM, self._question(held, peer, signed), peer.client
             )
         if not isinstance(answer, Done):
@@ -145,14 +163,21 @@ class Signing:
         )
 
     async def _log(self, peer: Peer, entry: Entry, finished: trio.Event) -> None:
+        try:
+            # At once: the client may end as soon as it has what it wants.
+            origin = await self._origin(peer)
+            await finished.wait()
+            entry.write(origin)
+        except Exception as error:
+            # A fault here costs a line of the log, not the agent.
+            log.error(f"a signature can't be told of: {type(error).__name__}: {error}")
+
+    async def _origin(self, peer: Peer) -> Origin | None:
         hosts = tuple(session.host.blob for session in peer.sessions.bound)
         if peer.origin is None or len(peer.origin.hosts) != len(hosts):
-            # At once: the client may end as soon as it has what it wants.
-            who = Who(peer.process, hosts)
-            answer = await self._workers.send_out(Kind.WHO, who, peer.client)
+            answer = await self._workers.send_out(Kind.WHO, Who(peer.process, hosts))
             peer.origin = answer if isinstance(answer, Origin) else None
-        await finished.wait()
-        entry.write(peer.origin)
+        return peer.origin
 
 
 def _signature(answer: Answer | None) -> bytes:

@@ -7,7 +7,7 @@ import socket
 
 import trio
 
-from ..keeper.jobs import ASKING, Answer, Job, Kind, SignJob, unpack_answer
+from ..keeper.jobs import Answer, Job, Kind, SignJob, unpack_answer
 from ..protocol.messages import MAX_PAYLOAD
 from ..protocol.wire import Record
 
@@ -49,18 +49,27 @@ class Workers:
         """Have the keeper destroy all sealed keys."""
         return await _ask(self._control, Job(Kind.FORGET_ALL).pack(), [])
 
-    async def send_out(self, kind: Kind, request: Record, client: socket.socket) -> Answer | None:
-        """Have a worker do an errand for `client`; None if it died."""
+    async def send_out(self, kind: Kind, request: Record) -> Answer | None:
+        """Have a worker do an errand; None if it died."""
+        return await self._errand(kind, request, [], _SECONDS)
+
+    async def ask_user(self, kind: Kind, request: Record, client: socket.socket) -> Answer | None:
+        """Have a worker do what needs the user, as long as `client` is there; None if it died."""
+        return await self._errand(kind, request, [client.fileno()], _SECONDS_WITH_USER)
+
+    async def _errand(
+        self, kind: Kind, request: Record, descriptors: list[int], seconds: float
+    ) -> Answer | None:
         body = request.write()
         ours, theirs = socket.socketpair()
         with ours, theirs:
-            # Room for it is sure: an errand's record is smaller than a message.
-            ours.send(body)
+            # As much as a message can have must fit in, since nobody reads yet.
+            ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2 * MAX_PAYLOAD)
+            ours.setblocking(False)
+            if ours.send(body) < len(body):
+                raise OSError("an errand's request doesn't fit into a socket")
             job = Job(kind, body_length=len(body))
-            seconds = _SECONDS_WITH_USER if kind in ASKING else _SECONDS
-            return await _ask(
-                self._control, job.pack(), [theirs.fileno(), client.fileno()], seconds
-            )
+            return await _ask(self._control, job.pack(), [theirs.fileno(), *descriptors], seconds)
 
     async def sign(self, job: SignJob) -> Answer | None:
         """Have a worker sign; None if it died."""

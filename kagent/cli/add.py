@@ -92,7 +92,8 @@ def _run(client: Client, options: Options) -> bool:
             return _each(options.files, Remover(client, options).remove_file)
     from .adding import Adder
 
-    return _each(options.files, Adder(client, options, hops).add_file)
+    adder = Adder(client, options, hops)
+    return adder.add_resident() if options.action == "K" else _each(options.files, adder.add_file)
 
 
 def _each(names: list[str], do: Callable[[str], bool]) -> bool:

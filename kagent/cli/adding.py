@@ -1,12 +1,13 @@
-"""Keys from files into the agent, with their certificates and under constraints (ssh-add.c)."""
+"""Keys from files and tokens into the agent, with certificates and constraints (ssh-add.c)."""
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from typing import TYPE_CHECKING
 
-from ..log import printable
+from .. import log
 from ..protocol.constraints import (
     Confirm,
     ConfirmForwarded,
@@ -18,7 +19,7 @@ from ..protocol.constraints import (
     SkProvider,
 )
 from ..protocol.messages import AddIdConstrained, AddIdentity
-from ..protocol.publickey import Certificate
+from ..protocol.publickey import Certificate, PublicKey
 from . import keyfiles
 from .add_options import Options
 from .client import AgentError, Client
@@ -62,6 +63,34 @@ class Adder:
             # ssh-add -C ends with 1 even then; its manual says 0 on success.
             added = added or (certified and options.certificates_only)
         return added
+
+    def add_resident(self) -> bool:
+        """Add the keys that a FIDO token has itself."""
+        from ..skhelper import HelperError, load_resident
+        from . import prompt
+
+        pin = prompt.passphrase("Enter PIN for authenticator: ", self._report)
+        log.configure(to_stderr=True, verbose=self._report.verbosity > 0)
+        try:
+            keys = load_resident(self._options.provider, os.fsdecode(pin))
+        except HelperError as error:
+            self._report.error(f"Unable to load resident keys: {error}")
+            return False
+        return bool(keys) and all([self._add_resident(key) for key in keys])
+
+    def _add_resident(self, key: NamedPrivateKey) -> bool:
+        public = PublicKey.parse(key.public_blob)
+        told = f"{public.kind} {public.fingerprint(self._options.hash_name)}"
+        lifetime = self._options.lifetime
+        try:
+            self._send(key, str(public.numbers.get("application", "")), lifetime)
+        except AgentError:
+            self._report.error(f"Unable to add key {told}")
+            self._explain()
+            return False
+        self._report.done(f"Resident identity added: {told}")
+        self._tell_constraints(lifetime)
+        return True
 
     def _read(self, name: str) -> bytes | None:
         try:
@@ -182,7 +211,7 @@ class Adder:
     def _explain(self) -> None:
         explanation = self._client.explanation()
         if explanation:
-            self._report.tell(f"kagent: {printable(explanation)}")
+            self._report.tell(f"kagent: {log.printable(explanation)}")
 
 
 def _lifetime(certificate: Certificate, asked: int) -> int | None:

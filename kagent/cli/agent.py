@@ -6,9 +6,9 @@ import os
 import re
 import signal
 import sys
+from typing import Any
 
 from .. import __version__, confine, log
-from ..custody.identity import Custody
 from ..keeper.listener import ENDING, Listener, remove_stale
 from ..keyctl import KernelKeyError, session_keyring
 from .options import fail, parse
@@ -25,7 +25,8 @@ usage: kagent [-c | -s] [-DdTU] [-a bind_address] [-E fingerprint_hash]
        kagent -u
        kagent -V
 """
-_NOT_YET = {"-O", "-P"}
+_FATAL = 255  # OpenSSH's exit code for a command line that makes no sense
+_CUSTODIES = ("kernel", "sealed")
 _HASHES = ("md5", "sha1", "sha256", "sha384", "sha512")
 
 
@@ -61,12 +62,11 @@ class _Options:
         self.custody = _custody(values.get("--custody"))
         self.fingerprint_hash = values.get("-E", "sha256").lower()
         if self.fingerprint_hash not in _HASHES:
-            fail(f'Invalid hash algorithm "{values["-E"]}"', 255)
+            fail(f'Invalid hash algorithm "{values["-E"]}"', _FATAL)
         self.lifetime = _lifetime(values.get("-t"))
         letters = [letter for letter, _ in given]
-        for letter in letters:
-            if letter in _NOT_YET:
-                fail(f"kagent: {letter} is not supported yet; nothing was started")
+        self.providers = _providers(given)
+        self.web_safety = _web_safety(given)
         self.address = values.get("-a")
         self.csh = "-c" in letters
         self.debug = "-d" in letters
@@ -84,11 +84,33 @@ class _Options:
             self.csh = self.csh or os.environ.get("SHELL", "").endswith("csh")
 
 
-def _custody(name: str | None) -> Custody | None:
-    try:
-        return Custody(name) if name is not None else None
-    except ValueError:
-        fail(f"kagent: --custody takes {' or '.join(Custody)}, not {name!r}")
+def _custody(name: str | None) -> str | None:
+    if name not in (None, *_CUSTODIES):
+        fail(f"kagent: --custody takes {' or '.join(_CUSTODIES)}, not {name!r}")
+    return name
+
+
+def _providers(given: list[tuple[str, str]]) -> dict[str, Any]:
+    """The arguments of device.Providers."""
+    lists = [value for letter, value in given if letter == "-P"]
+    if len(lists) > 1:
+        fail("-P option already specified", _FATAL)
+    allowed = {"allowed": lists[0]} if lists else {}
+    return {**allowed, "remote": ("-O", "allow-remote-pkcs11") in given}
+
+
+def _web_safety(given: list[tuple[str, str]]) -> dict[str, Any]:
+    """The arguments of device.WebSafety."""
+    lists = []
+    for option in (value for letter, value in given if letter == "-O"):
+        if option.startswith("websafe-allow="):
+            lists.append(option.removeprefix("websafe-allow="))
+        elif option not in ("no-restrict-websafe", "allow-remote-pkcs11"):
+            fail("Unknown -O option", _FATAL)
+    if len(lists) > 1:
+        fail("websafe-allow already set", _FATAL)
+    allowed = {"allowed": lists[0]} if lists else {}
+    return {**allowed, "restricted": ("-O", "no-restrict-websafe") not in given}
 
 
 def _lifetime(text: str | None) -> int:
@@ -182,22 +204,29 @@ def _enter_background() -> None:
 
 
 def _keep(listener: Listener, options: _Options, command: int | None = None) -> int:
+    # Late, as all of this is: what only prints or starts a command should be quick.
+    from ..agent.settings import Settings
+    from ..custody.device import Providers, WebSafety
+    from ..custody.identity import Custody
     from ..custody.rings import KeeperRings
     from ..keeper.keeper import Keeper
     from ..keeper.policy import Policy
 
     confine.forbid_inspection()
     confine.set_name("kagent-keeper")
-    front_options = [options.fingerprint_hash]
-    if options.foreground:
-        front_options.append("stderr")
-    if options.debug:
-        front_options.append("debug")
+    policy = Policy(
+        Custody(options.custody) if options.custody else None,
+        options.lifetime,
+        Providers(**options.providers),
+    )
+    settings = Settings(
+        options.fingerprint_hash,
+        WebSafety(**options.web_safety),
+        options.foreground,
+        options.debug,
+    )
     try:
-        rings = KeeperRings.enter()
-        keeper = Keeper(
-            listener.socket, rings, Policy(options.custody, options.lifetime), front_options
-        )
+        keeper = Keeper(listener.socket, KeeperRings.enter(), policy, settings.words())
         return keeper.run(ignore_interrupt=not options.foreground, command=command)
     except KernelKeyError as error:
         log.error(f"no keyrings for the agent: {error}")

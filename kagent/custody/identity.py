@@ -30,9 +30,9 @@ class Custody(StrEnum):
 
     KERNEL = "kernel"  # as an asymmetric key; the kernel signs
     SEALED = "sealed"  # as bytes that only the keeper possesses; a one-shot process signs
+    DEVICE = "device"  # by a FIDO token; what is kept only names it to the token
 
 
-@lru_cache
 def description_of(blob: bytes) -> str:
     """The description of an identity's keys: for a plain key, its fingerprint as ssh shows it.
 

@@ -7,49 +7,67 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Sequence
 from typing import NoReturn
 
-from .. import log
+from .. import log, skhelper
+from ..custody import token
+from ..custody.device import SignWithDevice
+from ..custody.identity import description_of
 from ..custody.rings import KeeperRings
-from ..keyctl import enter_private_session
+from ..keyctl import KernelKeyError, join_session_keyring
 from ..protocol.publickey import PublicKey
 from ..protocol.wire import ProtocolError, Reader
 from ..verify import BadSignature, verify, verify_certificate
 from . import confirm
-from .jobs import ASKING, Answer, Done, Job, Kind, Refused, pack_answer
+from .jobs import ASKING, Answer, Done, Job, Kind, Refused, Signed, pack_answer
 from .loader import receive
-from .questions import CheckBind, Question, Who
+from .questions import CheckBind, DeviceSignature, Question, Who
 
 _SECONDS = 10
 _SECONDS_WITH_USER = 150  # of which the user has 120
 
 
-def run(job: Job, request: int, client: int, answer: int, rings: KeeperRings) -> NoReturn:
-    """The life of such a worker, from after the fork to its end.
-
-    The job's Record comes from `request`; when the peer of `client` goes, nobody waits any more.
-    """
+def run(job: Job, descriptors: Sequence[int], rings: KeeperRings) -> NoReturn:
+    """The life of such a worker, from after the fork to its end.  `descriptors` as in Kind."""
+    request, *client, answer = descriptors
     try:
         signal.alarm(_SECONDS_WITH_USER if job.kind in ASKING else _SECONDS)
-        enter_private_session(rings.shared.login)
         body = receive(request, job.body_length)
         if body is not None:
-            os.write(answer, pack_answer(_carry_out(job.kind, Reader(body), client)))
+            os.write(answer, pack_answer(_carry_out(job.kind, Reader(body), rings, *client)))
     except Exception as error:
         log.error(f"{job.kind.name} failed: {type(error).__name__}: {error}")
     finally:
         os._exit(0)
 
 
-def _carry_out(kind: Kind, record: Reader, client: int) -> Answer:
+def _carry_out(kind: Kind, record: Reader, rings: KeeperRings, gone: int = -1) -> Answer:
+    # When the peer of `gone` has gone, nobody waits for the user's answer any more.
+    if kind is Kind.DEVICE:
+        return _sign_with_device(DeviceSignature.read(record), rings)
+    join_session_keyring(None)
     match kind:
         case Kind.CONFIRM:
-            return confirm.confirm(Question.read(record), client)
+            return confirm.confirm(Question.read(record), gone)
         case Kind.WHO:
             return confirm.origin(Who.read(record))
         case Kind.CHECK_BIND:
             return _check_bind(CheckBind.read(record))
     raise ValueError(f"no errand: {kind.name}")
+
+
+def _sign_with_device(request: DeviceSignature, rings: KeeperRings) -> Answer:
+    try:
+        held = rings.sealed.read(description_of(request.blob))
+        # The library that talks to the token must not find the agent's keyrings.
+        join_session_keyring(None)
+        details = "\n".join(confirm.details(request.question))
+        return Signed(token.sign(SignWithDevice(request.blob, request.data, details), held))
+    except KernelKeyError as error:
+        return Refused(f"the key's handle can't be read: {error}")
+    except (skhelper.HelperError, ProtocolError) as error:
+        return Refused(str(error))
 
 
 def _check_bind(bind: CheckBind) -> Answer:

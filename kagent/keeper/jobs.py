@@ -24,13 +24,14 @@ class Kind(IntEnum):
     LOAD = 1  # client's socket, answer
     FORGET = 2  # answer
     FORGET_ALL = 3  # answer
-    CONFIRM = 4  # request, client's socket, answer; so do all that follow
-    WHO = 5
-    CHECK_BIND = 6
+    WHO = 4  # request, answer
+    CHECK_BIND = 5  # request, answer
+    CONFIRM = 6  # request, client's socket, answer
+    DEVICE = 7  # request, client's socket, answer
 
 
-# The jobs that last as long as the user takes.
-ASKING = (Kind.CONFIRM,)
+# The jobs that last as long as the user takes, or until the client goes.
+ASKING = (Kind.CONFIRM, Kind.DEVICE)
 
 _DESCRIPTION = "57s"  # kagent:SHA256: and 43 characters, as every identity's
 _HEADER = struct.Struct(f"=BB??I{_DESCRIPTION}")

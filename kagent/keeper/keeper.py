@@ -91,17 +91,18 @@ class Keeper:
             ready = _readable(wanted if command is None else [*wanted, command])
             if self._wakeup in ready:
                 os.read(self._wakeup, 512)
+            # Before the rest: one read may have taken the marks of several signals.
+            if ending := self._pending.intersection(ENDING):
+                log.info(f"exiting on signal {min(ending)}")
+                return 2
+            if signal.SIGUSR1 in self._pending:
+                self._pending.discard(signal.SIGUSR1)
+                self._remove_all()
             if signal.SIGCHLD in self._pending:
                 self._pending.discard(signal.SIGCHLD)
                 self._reap()
                 if not self._front and not self._restart_front():
                     return 1
-            elif signal.SIGUSR1 in self._pending:
-                self._pending.discard(signal.SIGUSR1)
-                self._remove_all()
-            elif self._pending:
-                log.info(f"exiting on signal {min(self._pending)}")
-                return 2
             elif self._control.fileno() in ready:
                 self._take_job()
             elif command in ready:
@@ -144,6 +145,8 @@ class Keeper:
             self._carry_out(Job.unpack(header), *descriptors)
         except (ValueError, TypeError) as error:
             log.error(f"the front sent no job: {error}")
+        except OSError as error:
+            log.error(f"a job can't be done: {error}")
         finally:
             for descriptor in descriptors:
                 os.close(descriptor)
@@ -158,11 +161,11 @@ class Keeper:
         else:
             self._send_out(job, *descriptors)
 
-    def _send_out(self, job: Job, request: int, client: int, answer: int) -> None:
+    def _send_out(self, job: Job, *descriptors: int) -> None:
         from . import errands
 
-        work = partial(errands.run, job, request, client, answer, self._rings)
-        self._jobs[_fork(work, [request, client, answer])] = lambda: None
+        work = partial(errands.run, job, descriptors, self._rings)
+        self._jobs[_fork(work, descriptors)] = lambda: None
 
     def _load(self, job: Job, client: int, answer: int) -> None:
         from . import loader
@@ -174,7 +177,11 @@ class Keeper:
             _answer(answer, Refused(f"no keyring for the key: {error}"))
             return
         work = partial(loader.run, job, client, answer, self._rings, inbox, self._policy)
-        child = _fork(work, [client, answer])
+        try:
+            child = _fork(work, [client, answer])
+        except OSError:
+            self._rings.session.unlink(inbox)
+            raise
         # The front waits for the end of this pipe, and so for what the keeper has to do after the
         # worker's end.
         self._jobs[child] = partial(self._finish_load, inbox, os.dup(answer))
@@ -209,8 +216,11 @@ class Keeper:
     def _fill_pool(self) -> None:
         from . import signer
 
-        while not self._rings.sealed.empty and len(self._pool) < _POOL_SIZE:
-            self._pool.add(signer.fork(self._signing, self._rings.sealed))
+        try:
+            while not self._rings.sealed.empty and len(self._pool) < _POOL_SIZE:
+                self._pool.add(signer.fork(self._signing, self._rings.sealed))
+        except OSError as error:  # no more processes, say; the next event tries again
+            log.error(f"no worker can be started: {error}")
 
     def _drop_pool(self) -> None:
         for child in self._pool:

@@ -11,6 +11,7 @@ from typing import NoReturn
 from .. import confine, log
 from ..custody import pkcs8
 from ..custody.anchor import Anchor
+from ..custody.device import NotTaken
 from ..custody.identity import Custody, Identity, description_of
 from ..custody.private import Refused as KeyRefused
 from ..custody.private import der, library_key, refuse
@@ -83,7 +84,7 @@ class _Load:
             return Loaded(self._hold(message))
         except ProtocolError as error:
             return Refused(f"malformed request: {error}")
-        except (KeyRefused, NotKept) as error:
+        except (KeyRefused, NotKept, NotTaken) as error:
             return Refused(str(error))
         except KernelKeyError as error:
             return Refused(f"the kernel doesn't hold the key: {error}")
@@ -94,6 +95,12 @@ class _Load:
         custody = self._policy.custody_for(asked)
         blob = message.key.public_blob
         self._check_visible(blob)
+        device = self._policy.providers.take(message.key, asked, from_remote=self._bound)
+        if device is not None:
+            if custody is not None:
+                refuse(f"a FIDO key can't be held in custody {custody}")
+            identity = Identity(blob, message.comment, Custody.DEVICE, "", constraints)
+            return self._seal(identity, device.write())
         key = library_key(message.key)
         description = description_of(blob)
         why = "asked for"

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from ..custody.device import Providers
 from ..custody.identity import Custody
 from ..protocol.constraints import (
     Confirm,
@@ -12,9 +13,11 @@ from ..protocol.constraints import (
     Lifetime,
     RequireCustody,
     RestrictDestination,
+    SkProvider,
 )
 
 # What is kept, by whom: lifetimes by the kernel, the others by the front at each request.
+# A token's provider is kept with its key.
 _KEPT = (Lifetime, Confirm, ConfirmForwarded, RestrictDestination)
 
 
@@ -28,11 +31,12 @@ class Policy:
 
     custody: Custody | None = None  # the only one that is allowed
     lifetime: int = 0  # seconds, for keys that come without one; 0: no end
+    providers: Providers = field(default_factory=Providers)
 
     def constraints(self, asked: tuple[Constraint, ...]) -> tuple[Constraint, ...]:
         """What a key is to be held under.  Raises NotKept."""
         for one in asked:
-            if not isinstance(one, (*_KEPT, RequireCustody)):
+            if not isinstance(one, (*_KEPT, RequireCustody, SkProvider)):
                 raise NotKept(f"{type(one).__name__} is not for this type of key")
             if isinstance(one, Lifetime) and one.seconds == 0:
                 raise NotKept("a lifetime of no seconds")  # for the kernel, 0 would mean no end

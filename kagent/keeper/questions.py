@@ -124,3 +124,13 @@ class Question(Record):
     purpose: Purpose
     name: str
     layout = (TEXT, TEXT, record(Client), counted(record(Binding)), _PURPOSE, TEXT)
+
+
+@dataclass(frozen=True)
+class DeviceSignature(Record):
+    """Have the token of the identity `blob` sign `data`, and tell the user what for."""
+
+    blob: bytes
+    data: bytes
+    question: Question
+    layout = (STRING, STRING, record(Question))

@@ -45,6 +45,20 @@ print("ready", flush=True)
 sys.stdin.read()
 """
 
+# What a debugger does first; for each process, whether it may.
+ATTACH = """
+import ctypes, sys
+ptrace = ctypes.CDLL(None, use_errno=True).ptrace
+for pid in map(int, sys.argv[1:]):
+    try:
+        open(f"/proc/{pid}/mem", "rb").close()
+        print("opened", end=" ")
+    except PermissionError:
+        print("refused", end=" ")
+    print("attached" if ptrace(16, pid, 0, 0) == 0 else "refused")
+    ptrace(17, pid, 0, 0)
+"""
+
 
 def key(person: Person, name: str) -> Path:
     """A key pair of that type, the person's own."""
@@ -92,6 +106,7 @@ def test_what_is_told_of_it(kagent: Agent) -> None:
     assert "custody sealed" in kagent.logged()
 
 
+@pytest.mark.native
 def test_the_largest_key(kagent: Agent) -> None:
     """RSA of 16384 bits, which takes ssh-keygen minutes to make."""
     path = kagent.person.file("key", Path(__file__).with_name("rsa16384"))
@@ -183,6 +198,7 @@ def test_a_worker_that_is_killed_fails_its_client_only(kagent: Agent) -> None:
     kagent.run("ssh-add", "-T", f"{path}.pub")
 
 
+@pytest.mark.native
 def test_a_worker_that_dies_in_the_middle(kagent: Agent) -> None:
     """Killed while it signs: FAILURE for that client, and nothing else."""
     path = kagent.person.file("key", Path(__file__).with_name("rsa16384"))
@@ -207,6 +223,7 @@ def busy(pid: int) -> bool:
         return False
 
 
+@pytest.mark.native
 def test_ten_thousand_signatures_leave_nothing_behind(kagent: Agent) -> None:
     path = key(kagent.person, "ed25519")
     kagent.run("ssh-add", path)
@@ -241,6 +258,21 @@ def test_ten_thousand_signatures_leave_nothing_behind(kagent: Agent) -> None:
     wait_until(lambda: used() == before)
     grown = [memory_of(pid) for pid in (kagent.process.pid, kagent.front)]
     assert all(now < then + 1024 for then, now in zip(size, grown, strict=True)), (size, grown)
+
+
+def test_who_is_the_same_user_may_not_look_into_its_processes(kagent: Agent) -> None:
+    """Nor attach to them; to another process of that user they may."""
+    person = kagent.person
+    if person.uid == 0:
+        pytest.skip("root may look into everything")
+    kagent.run("ssh-add", key(person, "ed25519"))
+    wait_until(lambda: len(pool(kagent)) > 1)
+    pids = [kagent.process.pid, kagent.front, *pool(kagent)]
+    told = person.run(sys.executable, "-c", ATTACH, *map(str, pids)).stdout
+    assert set(told.splitlines()) == {"refused refused"}
+    control = 'sleep 60 & "$0" -c "$1" $!; kill $!'
+    told = person.run("sh", "-c", control, sys.executable, ATTACH).stdout
+    assert told.startswith("opened")
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root may look")

@@ -31,6 +31,7 @@ from tests.programs import SECONDS, Agent, agent, wait_until
 FAILURE = encode(Failure())
 LISTING = encode(RequestIdentities())
 NOTHING = encode(IdentitiesAnswer(()))
+A_TYPE = b"\0\0\0\7ssh-rsa"
 A_KEY = encode(AddIdentity(NamedPrivateKey("ssh-rsa", RsaPrivateKey(35, 3, 3, 3, 5, 7)), "small"))
 
 
@@ -80,9 +81,11 @@ def test_unknown_messages_are_refused(kagent: Agent, number: int) -> None:
         assert ask(stream, LISTING) == NOTHING
 
 
-@pytest.mark.parametrize("body", [b"", b"\0\0\0\7ssh-rsa", b"\xff\xff\xff\xff", bytes(9)])
+@pytest.mark.parametrize("body", [b"", A_TYPE, b"\xff\xff\xff\xff", bytes(9)])
 @pytest.mark.parametrize("number", [13, 17, 18, 20, 21, 22, 23, 25, 26, 27])
 def test_damaged_messages_are_refused(kagent: Agent, number: int, body: bytes) -> None:
+    if number == 22 and body == A_TYPE:
+        pytest.skip("well-formed: that locks with this passphrase")
     with kagent.connect() as stream:
         frame = struct.pack(">IB", 1 + len(body), number) + body
         assert ask(stream, frame) == FAILURE
@@ -166,7 +169,7 @@ def test_too_many_loads_are_refused(kagent: Agent) -> None:
     stalled = [kagent.connect() for _ in range(80)]
     for stream in stalled:
         stream.sendall(A_KEY[:-3])
-    wait_until(lambda: "too many keys" in kagent.logged())
+    wait_until(lambda: "too much is asked for" in kagent.logged())
     assert len(kagent.children) <= 65
     for stream in stalled:
         stream.close()

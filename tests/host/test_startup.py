@@ -145,6 +145,18 @@ def test_foreground_ends_on_a_signal(person: Person, number: int) -> None:
     assert codes[0] == codes[1] == 2
 
 
+def test_a_signal_beside_the_end_of_a_child(person: Person) -> None:
+    """Neither hides the other."""
+    with agent(person) as kagent:
+        front = kagent.front
+        kagent.process.send_signal(signal.SIGSTOP)
+        os.kill(front, signal.SIGKILL)
+        wait_until(lambda: not running(front))
+        kagent.process.send_signal(signal.SIGTERM)
+        kagent.process.send_signal(signal.SIGCONT)
+        assert kagent.process.wait(10) == 2
+
+
 def test_foreground_says_where_it_is(person: Person) -> None:
     told = []
     for program in BOTH:

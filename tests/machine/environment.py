@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -47,16 +48,38 @@ def install(packages: dict[str, str]) -> None:
         _apt_install(missing)
 
 
+def sk_dummy() -> Path:
+    """OpenSSH's provider library for tests, a token that is always there and touched.
+
+    Its package would bring fourteen others along, so it is unpacked and not installed.  Raises
+    SetUpError.
+    """
+    home = cache_directory() / "packages/openssh-tests"
+    if not home.exists():
+        print(f"making {home} (once)", flush=True)
+        home.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=home.parent) as folder:
+            _apt_get("download", home.name, cwd=folder)
+            [archive] = Path(folder).glob("*.deb")
+            _run(["dpkg", "--extract", archive, f"{folder}/tree"])
+            os.rename(f"{folder}/tree", home)
+    return home / "usr/lib/openssh/regress/misc/sk-dummy/sk-dummy.so"
+
+
 def _apt_install(packages: list[str]) -> None:
-    command = ["apt-get", "install", "-y", "--no-install-recommends", *packages]
+    command = ["install", "-y", "--no-install-recommends", *packages]
     if os.getuid() != 0 or not shutil.which("apt-get"):
-        raise SetUpError(f"this is missing, and I can't install it: {' '.join(command)}")
+        raise SetUpError(f"this is missing, and I can't install it: apt-get {' '.join(command)}")
     print(f"installing {' '.join(packages)}", flush=True)
+    _apt_get(*command)
+
+
+def _apt_get(*words: str, cwd: str | None = None) -> None:
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    for step in (["apt-get", "update"], command):
-        told = subprocess.run(step, env=environment, capture_output=True, text=True)
+    for step in (["apt-get", "update"], ["apt-get", *words]):
+        told = subprocess.run(step, env=environment, cwd=cwd, capture_output=True, text=True)
     if told.returncode:
-        raise SetUpError(f"{' '.join(command)} failed:\n{told.stderr}")
+        raise SetUpError(f"apt-get {' '.join(words)} failed:\n{told.stderr}")
 
 
 def python_with(name: str, *requirements: str) -> Path:
