@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import trio
+
 from .. import log
 from ..custody.identity import Custody, description_of
 from ..custody.store import Store
@@ -73,6 +75,9 @@ class Requests:
                 return peer.refuse("the key could not be sealed")
             if identity.custody is Custody.KERNEL:
                 await self._workers.forget(identity.description)
+            if identity.constraints:
+                # Else it could be used around them, and without them when its lifetime ends.
+                await trio.to_thread.run_sync(self._store.adopted.remove, identity.blob)
         except (KernelKeyError, ProtocolError) as error:
             return peer.refuse(f"the key is not held as it should be: {error}")
         fingerprint = PublicKey.parse(identity.blob).fingerprint()
@@ -98,7 +103,7 @@ class Requests:
             return await self._carry_out_locked(peer, message)
         match message:
             case RequestIdentities():
-                return self._list(peer)
+                return await self._list(peer)
             case RemoveIdentity(blob):
                 return await self._remove(peer, blob)
             case RemoveAllIdentities() | RemoveAllRsaIdentities():
@@ -129,9 +134,9 @@ class Requests:
             case _:
                 raise Refusal("the agent is locked")
 
-    def _list(self, peer: Peer) -> Message:
+    async def _list(self, peer: Peer) -> Message:
         listed = []
-        for identity in self._store.identities():
+        for identity in await trio.to_thread.run_sync(self._store.all):
             try:
                 peer.sessions.check_visible(identity)
             except NotPermitted as reason:
@@ -143,15 +148,17 @@ class Requests:
     async def _remove(self, peer: Peer, blob: bytes) -> Message:
         held = self._store.find(blob)
         if held is None:
+            held = await trio.to_thread.run_sync(self._store.find_adopted, blob)
+        if held is None:
             raise Refusal("no such key")
         peer.sessions.check_visible(held.identity)
-        self._store.remove(blob)
+        await trio.to_thread.run_sync(self._store.remove, blob)
         await self._workers.forget(description_of(blob))
         log.info("a key was removed")
         return Success()
 
     async def _remove_all(self) -> Message:
-        self._store.remove_all()
+        await trio.to_thread.run_sync(self._store.remove_all)
         await self._workers.forget_all()
         log.info("all keys were removed")
         return Success()
