@@ -6,6 +6,7 @@ import trio
 
 from .. import log
 from ..custody.identity import Custody, description_of
+from ..custody.identity import Identity as HeldIdentity
 from ..custody.store import Store
 from ..keeper.jobs import Done, Kind, Loaded, Refused
 from ..keeper.questions import CheckBind
@@ -15,6 +16,7 @@ from ..protocol.messages import (
     EXPLAIN,
     QUERY,
     SESSION_BIND,
+    SHOW,
     Extension,
     ExtensionFailure,
     ExtensionResponse,
@@ -26,6 +28,7 @@ from ..protocol.messages import (
     RemoveIdentity,
     RequestIdentities,
     SessionBind,
+    Shown,
     SignRequest,
     Success,
     Unlock,
@@ -40,7 +43,7 @@ from .sessions import NotPermitted
 from .signing import Refusal, Signing
 from .workers import Workers
 
-_EXTENSIONS = (SESSION_BIND, EXPLAIN)
+_EXTENSIONS = (SESSION_BIND, EXPLAIN, SHOW)
 
 
 class Requests:
@@ -135,15 +138,27 @@ class Requests:
                 raise Refusal("the agent is locked")
 
     async def _list(self, peer: Peer) -> Message:
-        listed = []
+        return IdentitiesAnswer(
+            tuple(Identity(one.blob, one.comment) for one in await self._visible(peer))
+        )
+
+    async def _show(self, peer: Peer) -> Message:
+        shown = [
+            Shown(one.blob, one.comment, one.custody, one.why, one.constraints, one.expires)
+            for one in await self._visible(peer)
+        ]
+        return ExtensionResponse(SHOW, b"".join(one.write() for one in shown))
+
+    async def _visible(self, peer: Peer) -> list[HeldIdentity]:
+        visible = []
         for identity in await trio.to_thread.run_sync(self._store.all):
             try:
                 peer.sessions.check_visible(identity)
             except NotPermitted as reason:
                 log.debug(f"not listed: {reason}")
                 continue
-            listed.append(Identity(identity.blob, identity.comment))
-        return IdentitiesAnswer(tuple(listed))
+            visible.append(identity)
+        return visible
 
     async def _remove(self, peer: Peer, blob: bytes) -> Message:
         held = self._store.find(blob)
@@ -167,6 +182,8 @@ class Requests:
         match request.name:
             case "explain@kagent":
                 return ExtensionResponse(EXPLAIN, TEXT.write(peer.explanation))
+            case "show@kagent":
+                return await self._show(peer)
             case "query":
                 return ExtensionResponse(QUERY, b"".join(map(TEXT.write, _EXTENSIONS)))
             case "session-bind@openssh.com":

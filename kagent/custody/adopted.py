@@ -53,13 +53,21 @@ class Adopted:
         self._turn = Lock()
         # By serial and what the key makes of the challenge: a serial may be given to another key.
         self._known: dict[tuple[int, bytes], RsaPublicKey | None] = {}
+        self._seen: set[tuple[int, bytes]] = set()
         self._refused: set[int] = set()
 
     def all(self) -> list[Found]:
         """What can be offered now."""
         with self._turn:
-            before, self._known = self._known, {}
-            return [found for place in self._places() for found in self._in(*place, before)]
+            self._seen = set()
+            everything = [found for place in self._places() for found in self._in(*place)]
+            self._known = {mark: self._known[mark] for mark in self._seen}
+            return everything
+
+    def within(self, keyring: Keyring) -> list[Found]:
+        """What that keyring has of ours."""
+        with self._turn:
+            return list(self._in(keyring, None))
 
     def find(self, blob: bytes) -> Found | None:
         """The one with that public key."""
@@ -94,12 +102,7 @@ class Adopted:
             if giver is None:
                 waiting += _keyrings_in(keyring)
 
-    def _in(
-        self,
-        keyring: Keyring,
-        giver: Giver | None,
-        before: dict[tuple[int, bytes], RsaPublicKey | None],
-    ) -> Iterator[Found]:
+    def _in(self, keyring: Keyring, giver: Giver | None) -> Iterator[Found]:
         owners = {giver.uid} if giver else {os.getuid(), _ROOT}
         ours = keyring == self._rings.anchor
         content = [(key, about) for key, about in _content(keyring) if about.uid in owners]
@@ -110,26 +113,25 @@ class Adopted:
             held, record = AsymmetricKey(key.serial), records.get(about.description)
             try:
                 recorded = _recorded(about, record)
-                public = None if ours else self._public(held, before)
+                public = None if ours else self._public(held)
                 if public:
                     identity = _identity(about, recorded, public, giver)
                     yield Found(identity, held, about.uid, keyring, record, giver)
             except (KernelKeyError, ProtocolError) as error:
                 self._refuse(key, about, error)
 
-    def _public(
-        self, key: AsymmetricKey, before: dict[tuple[int, bytes], RsaPublicKey | None]
-    ) -> RsaPublicKey | None:
+    def _public(self, key: AsymmetricKey) -> RsaPublicKey | None:
         """None for what can't sign: public keys, certificates, what has expired."""
         try:
             mark = key.serial, key.encrypt_raw(_CHALLENGE)
-            public = before[mark] if mark in before else recover(key)
+            if mark not in self._known:
+                self._known[mark] = recover(key)
         except NotRecovered:
-            public = None
+            self._known[mark] = None
         except KernelKeyError:
             return None
-        self._known[mark] = public
-        return public
+        self._seen.add(mark)
+        return self._known[mark]
 
     def _refuse(self, key: Key, about: Description, error: Exception) -> None:
         if key.serial not in self._refused:

@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from ..keyctl import Permission, mask
 from .identity import PREFIX
 
-# Signing needs search.  The owner by uid keeps what it takes to give the key to another, and to
-# take it back; so do other processes of the owner that don't possess the key.
+# Signing needs search, which also allows KEYCTL_INVALIDATE: the receiver can destroy the key.  The
+# owner by uid keeps what it takes to take it back, also at a later login.
 SHARED = mask(
     possessor=Permission.VIEW | Permission.SEARCH,
-    user=Permission.VIEW | Permission.LINK | Permission.SETATTR,
+    user=Permission.VIEW | Permission.SEARCH | Permission.LINK | Permission.SETATTR,
 )
 # What add_key gives an asymmetric key, which can be neither read nor written.
 UNSHARED = mask(

@@ -76,7 +76,8 @@ class Store:
         except ProtocolError:
             held = None  # a damaged record, which is about to be replaced
         order = held.identity.order if held else time.clock_gettime_ns(time.CLOCK_BOOTTIME)
-        return replace(identity, order=order)
+        expires = int(time.time()) + identity.lifetime if identity.lifetime else 0
+        return replace(identity, order=order, expires=expires)
 
     def settle(self, identity: Identity) -> bool:
         """After a load: whether it is held as told; what was held of it otherwise goes."""
