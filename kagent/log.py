@@ -5,6 +5,7 @@ Not the logging package: its import would be a quarter of the time in which kage
 
 from __future__ import annotations
 
+import codecs
 import os
 import sys
 import syslog
@@ -17,6 +18,7 @@ _LABELS = {
 }
 _to_stderr = True
 _threshold = syslog.LOG_INFO
+codecs.lookup("unicode_escape")  # loads it while this process may still open files
 
 
 def configure(*, to_stderr: bool, verbose: bool) -> None:
@@ -25,7 +27,19 @@ def configure(*, to_stderr: bool, verbose: bool) -> None:
     _to_stderr = to_stderr
     _threshold = syslog.LOG_DEBUG if verbose else syslog.LOG_INFO
     if not to_stderr:
-        syslog.openlog("kagent", syslog.LOG_PID, syslog.LOG_AUTH)
+        _connect()
+
+
+def _connect() -> None:
+    # At once: a confined process can't do so later.
+    syslog.openlog("kagent", syslog.LOG_PID | syslog.LOG_NDELAY, syslog.LOG_AUTH)
+
+
+def reconnect() -> None:
+    """To be called where a fork's descriptors were closed, and with them the system log's."""
+    if not _to_stderr:
+        syslog.closelog()
+        _connect()
 
 
 def settings() -> tuple[bool, bool]:

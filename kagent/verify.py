@@ -9,6 +9,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 
+from .protocol.messages import SessionBind
 from .protocol.publickey import PublicKey
 from .protocol.wire import BYTE, MPINT, STRING, TEXT, UINT32, ProtocolError, Reader
 
@@ -24,6 +25,9 @@ _CURVES: dict[
     "nistp384": (ec.SECP384R1, hashes.SHA384),
     "nistp521": (ec.SECP521R1, hashes.SHA512),
 }
+
+_MIN_RSA_BITS = 1024  # OpenSSH: SSH_RSA_MINIMUM_MODULUS_SIZE
+_UNCOMPRESSED = b"\4"  # the only form of a point that OpenSSH takes, RFC 5656 section 3.1
 
 
 class BadSignature(ValueError):
@@ -50,20 +54,24 @@ def verify(key: PublicKey, signature: bytes, data: bytes) -> str:
     return algorithm
 
 
-def verify_certificate(key: PublicKey) -> None:
-    """Check the authority's signature on a certificate; nothing for a plain key.
+def check_bind(bind: SessionBind) -> None:
+    """Check that the host of an ssh session has proved itself with its key.
 
-    Raises BadSignature, also for an authority that is no plain key or that signs with SHA-1, and
-    ProtocolError.
+    With a certificate it is the certified key that signs, and the authority has to have signed the
+    certificate; whether it is one to be trusted is another question.  Raises BadSignature.
     """
-    if key.certificate is None:
-        return
-    authority, signature = PublicKey.parse(key.certificate.authority), key.certificate.signature
-    if authority.certificate is not None:
-        raise BadSignature("a certificate is signed by a certificate")
-    signed = key.blob[: -len(STRING.write(signature))]
-    if verify(authority, signature, signed) == "ssh-rsa":
-        raise BadSignature("a certificate is signed with SHA-1")
+    try:
+        host = PublicKey.parse(bind.host_key)
+        certificate = host.certificate
+        if certificate is not None:
+            authority = PublicKey.parse(certificate.authority)
+            if authority.certificate is not None:
+                raise BadSignature("a certificate is signed by a certificate")
+            certified = host.blob[: -len(STRING.write(certificate.signature))]
+            verify(authority, certificate.signature, certified)
+    except ProtocolError as error:
+        raise BadSignature(f"not a usable host key: {error}") from error
+    verify(host, bind.signature, bind.session_id)
 
 
 def _fits(key: PublicKey, algorithm: str) -> bool:
@@ -88,18 +96,24 @@ def _verify(key: PublicKey, algorithm: str, made: bytes, data: bytes) -> None:
     numbers = key.numbers
     try:
         if key.plain_type == "ssh-rsa":
+            if key.bits < _MIN_RSA_BITS:
+                raise BadSignature(f"an RSA key of {key.bits} bits is too short")
             public = rsa.RSAPublicNumbers(numbers["e"], numbers["n"]).public_key()  # type: ignore[arg-type]
+            # Some leave out zeros in front.
+            made = made.rjust((key.bits + 7) // 8, b"\0")
             public.verify(made, data, padding.PKCS1v15(), _RSA_HASHES[algorithm]())
         elif "curve" not in numbers:
             ed25519.Ed25519PublicKey.from_public_bytes(numbers["point"]).verify(made, data)  # type: ignore[arg-type]
         else:
+            if bytes(numbers["point"])[:1] != _UNCOMPRESSED:  # type: ignore[arg-type]
+                raise BadSignature("not a usable public key: its point is compressed")
             curve, hash_of_curve = _CURVES[str(numbers["curve"])]
             point = ec.EllipticCurvePublicKey.from_encoded_point(curve(), numbers["point"])  # type: ignore[arg-type]
             reader = Reader(made)
             r, s = MPINT.read(reader), MPINT.read(reader)
             reader.expect_end()
             point.verify(encode_dss_signature(r, s), data, ec.ECDSA(hash_of_curve()))
-    except ProtocolError:
+    except (ProtocolError, BadSignature):
         raise
     except ValueError as error:
         raise BadSignature(f"not a usable public key: {error}") from error

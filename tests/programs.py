@@ -111,16 +111,21 @@ class Agent:
         """A connection of the tests' own."""
         stream = socket.socket(socket.AF_UNIX)
         stream.settimeout(SECONDS)
-        stream.connect(str(self.socket))
+
+        def connected() -> bool:
+            try:
+                stream.connect(str(self.socket))
+            except ConnectionRefusedError:
+                return False  # ssh-agent's socket is there a moment before it listens
+            return True
+
+        wait_until(connected)
         return stream
 
     @property
     def children(self) -> list[int]:
         """The processes that the agent's first process has."""
-        pid = self.process.pid
-        return [
-            int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-        ]
+        return children_of(self.process.pid)
 
     @property
     def front(self) -> int:
@@ -135,6 +140,11 @@ class Agent:
     def logged(self) -> str:
         """What the agent has said."""
         return self.log.read_text()
+
+
+def children_of(pid: int) -> list[int]:
+    """The children of a process without threads."""
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 def _name(pid: int) -> str:

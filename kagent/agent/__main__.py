@@ -24,6 +24,8 @@ def _main() -> None:
     import trio
 
     from .. import log
+    from ..confine import profiles
+    from ..confine.seccomp import CannotConfine
     from ..custody.rings import Rings
     from .server import serve
     from .settings import Settings
@@ -33,7 +35,17 @@ def _main() -> None:
     log.configure(to_stderr=settings.to_stderr, verbose=settings.verbose)
     rings.enter()
     listener, control, signing = (socket.socket(fileno=int(number)) for number in descriptors)
-    trio.run(serve, rings, listener, control, signing, settings)
+
+    async def serve_confined() -> None:
+        # From here, since what trio needs for its loop is open now, and no thread runs yet.
+        profiles.front(control.fileno(), signing.fileno()).install()
+        await serve(rings, listener, control, signing, settings)
+
+    try:
+        trio.run(serve_confined)
+    except CannotConfine as error:
+        log.error(f"the front can't be confined: {error}")
+        sys.exit(1)
 
 
 _main()

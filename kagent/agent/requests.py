@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import trio
 
 from .. import log
@@ -9,7 +11,6 @@ from ..custody.identity import Custody, description_of
 from ..custody.identity import Identity as HeldIdentity
 from ..custody.store import Store
 from ..keeper.jobs import Done, Kind, Loaded, Refused
-from ..keeper.questions import CheckBind
 from ..keyctl import KernelKeyError
 from ..protocol import messages
 from ..protocol.messages import (
@@ -37,6 +38,7 @@ from ..protocol.messages import (
 )
 from ..protocol.publickey import PublicKey
 from ..protocol.wire import TEXT, ProtocolError
+from .destinations import check_visible
 from .lock import Lock
 from .peer import Peer
 from .sessions import NotPermitted
@@ -151,9 +153,10 @@ class Requests:
 
     async def _visible(self, peer: Peer) -> list[HeldIdentity]:
         visible = []
+        now = time.time()
         for identity in await trio.to_thread.run_sync(self._store.all):
             try:
-                peer.sessions.check_visible(identity)
+                check_visible(identity, peer.sessions, now)
             except NotPermitted as reason:
                 log.debug(f"not listed: {reason}")
                 continue
@@ -166,7 +169,7 @@ class Requests:
             held = await trio.to_thread.run_sync(self._store.find_adopted, blob)
         if held is None:
             raise Refusal("no such key")
-        peer.sessions.check_visible(held.identity)
+        check_visible(held.identity, peer.sessions, time.time())
         await trio.to_thread.run_sync(self._store.remove, blob)
         await self._workers.forget(description_of(blob))
         log.info("a key was removed")
@@ -192,16 +195,14 @@ class Requests:
                 raise Refusal(f"unknown extension {name[:64]!r}")
 
     async def _bind(self, peer: Peer, contents: bytes) -> Message:
-        # Whatever comes of it, this is no plain local connection any more.
-        peer.sessions.attempted = True
         try:
-            bind = SessionBind.parse(contents)
-            check = CheckBind(bind.host_key, bind.session_id, bind.signature)
-            answer = await self._workers.send_out(Kind.CHECK_BIND, check)
-            if not isinstance(answer, Done):
-                raise NotPermitted(answer.reason if isinstance(answer, Refused) else "not checked")
-            peer.sessions.bind(bind)
+            await peer.sessions.bind(contents, self._verify_bind)
         except (NotPermitted, ProtocolError) as error:
             peer.refuse(f"the session is not bound: {error}")
             return ExtensionFailure()
         return Success()
+
+    async def _verify_bind(self, bind: SessionBind) -> None:
+        answer = await self._workers.send_out(Kind.CHECK_BIND, bind)
+        if not isinstance(answer, Done):
+            raise NotPermitted(answer.reason if isinstance(answer, Refused) else "not checked")

@@ -1,33 +1,33 @@
-"""Which hosts a connection leads to, and whether a key may be used there.
+"""The ssh sessions that a connection is bound to: session-bind@openssh.com, PROTOCOL.agent.
 
-ssh tells with session-bind@openssh.com which host it has connected to; where the agent is
-forwarded, each ssh on the way adds its own.  A destination constraint lists the hops that a key may
-take.  The rules are ssh-agent's (PROTOCOL.agent, ssh-agent.c).
+ssh binds each of its connections to the session that it logs in for, or that it forwards the agent
+for.  Through a forwarded agent, each ssh on the way adds its own: so the sessions are the way that
+requests take from this machine, and the last of them is where they come from or lead to.
 """
 
 from __future__ import annotations
 
-import time
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from hmac import compare_digest
 
-from ..custody.identity import Identity
-from ..protocol.constraints import Hop, RestrictDestination
 from ..protocol.messages import SessionBind
-from ..protocol.patterns import matches
-from ..protocol.publickey import HOST, PublicKey
+from ..protocol.publickey import PublicKey
 from ..protocol.userauth import Login, ToBeSigned
 
+# OpenSSH: AGENT_MAX_SESSION_IDS, AGENT_MAX_SID_LEN.
 _MOST_SESSIONS = 16
 _LONGEST_SESSION_ID = 128  # bytes
 
 
 class NotPermitted(Exception):
-    """A key may not be used on this connection, or a session not be bound to it; says why."""
+    """A session can't be bound to this connection, or a key not be used on it; says why."""
 
 
 @dataclass(frozen=True)
-class _Session:
+class Session:
+    """An ssh session with `host`, which may use the connection itself if it is `forwarded`."""
+
     host: PublicKey
     session_id: bytes
     forwarded: bool
@@ -35,124 +35,83 @@ class _Session:
 
 @dataclass
 class Sessions:
-    """The sessions that a connection is bound to, in order: all but the last are forwarded."""
+    """The sessions of a connection, in order.  Each host in it has proved itself."""
 
-    bound: list[_Session] = field(default_factory=list)
-    attempted: bool = False  # also by a bind that failed: then it is no local connection
+    # All but the last are forwarded.
+    bound: list[Session] = field(default_factory=list)
+    # Once true, always true: no local connection any more, even if nothing came of it.
+    attempted: bool = False
+    # Whether a host didn't prove itself.  ssh has let it use the connection all the same, so
+    # whatever is bound after it is not where it seems to be.  ssh-agent forgets about it when
+    # another session is bound; but it verifies as ssh does, with the same code, so that there a
+    # host that ssh believes can't fail.
+    broken: bool = False
 
     @property
     def forwarded(self) -> bool:
-        """Whether requests come from another host."""
-        return any(session.forwarded for session in self.bound)
+        """Whether requests come from another host, or may do so."""
+        return self.broken or any(session.forwarded for session in self.bound)
 
-    def bind(self, bind: SessionBind) -> None:
-        """Record a session whose signature is good.  Raises NotPermitted, ProtocolError."""
-        host = PublicKey.parse(bind.host_key)
-        if len(bind.session_id) > _LONGEST_SESSION_ID:
-            raise NotPermitted("the session id is too long")
+    async def bind(self, contents: bytes, verify: Callable[[SessionBind], Awaitable[None]]) -> None:
+        """Take in a session, by the contents of the extension.
+
+        `verify` checks the host's signature, and raises if it is not good.  Raises that,
+        NotPermitted or ProtocolError.
+        """
+        self.attempted = True
+        with self._broken_by_failure():
+            bind = SessionBind.parse(contents)
+            session = Session(PublicKey.parse(bind.host_key), bind.session_id, bind.is_forwarding)
+            if len(session.session_id) > _LONGEST_SESSION_ID:
+                raise NotPermitted("the session id is too long")
+        known = self._knows(session)
+        with self._broken_by_failure():
+            await verify(bind)
+        if not known:
+            self.bound.append(session)
+
+    @contextmanager
+    def _broken_by_failure(self) -> Iterator[None]:
+        try:
+            yield
+        except BaseException:
+            self.broken = True
+            raise
+
+    def _knows(self, new: Session) -> bool:
+        """Whether the session is bound already.  Raises NotPermitted where it can't be."""
         for session in self.bound:
             if not session.forwarded:
                 raise NotPermitted("the connection is bound to a login already")
-            if compare_digest(session.session_id, bind.session_id):
-                if session.host.blob == host.blob:
-                    return
+            if session.session_id == new.session_id:
+                if session.host.is_same(new.host):
+                    return True
                 raise NotPermitted("the session is bound already, with another host key")
         if len(self.bound) >= _MOST_SESSIONS:
             raise NotPermitted("the connection is bound to too many sessions")
-        self.bound.append(_Session(host, bind.session_id, bind.is_forwarding))
+        return False
 
-    def check_visible(self, identity: Identity) -> None:
-        """Whether a key may be listed, removed or changed here.  Raises NotPermitted."""
-        constraint = _destinations(identity)
-        if constraint is not None and self.attempted:
-            self._walk(constraint, None)
-            last = self.bound[-1]
-            # Not what may be used to log in to the last host, but what may be used from there.
-            if last.forwarded and not _permits(constraint, last.host, None, None):
-                raise NotPermitted("the key may be used to get to this host, but not from it")
-
-    def check_signature(self, identity: Identity, signed: ToBeSigned | None) -> None:
-        """Whether a key may sign this here.  Raises NotPermitted."""
-        constraint = _destinations(identity)
-        if constraint is None:
-            return
-        if not self.attempted:
-            raise NotPermitted("the key is for some hosts only, and ssh has named none")
-        if not isinstance(signed, Login):
-            raise NotPermitted("the key is for logins to some hosts only, and this is no login")
-        self._walk(constraint, signed.user)
-        if not self._leads_to(signed):
+    def check_login(self, login: Login) -> None:
+        """Check that a login goes where the connection leads.  Raises NotPermitted."""
+        if not self.bound or login.session_id != self.bound[-1].session_id:
             raise NotPermitted("the login is for another session than the connection is bound to")
-        if len(self.bound) > 1 and signed.host_key is None:
-            raise NotPermitted("a login from another host must name the host that it goes to")
+        if login.host_key is None:
+            # A host can sign the id of any session, also of one with another host.  Here ssh sees
+            # to it that it is its own; on other hosts the server has to, by the key in the login.
+            if len(self.bound) > 1 or self.broken:
+                raise NotPermitted("a login from another host must name the host that it goes to")
+        elif not PublicKey.parse(login.host_key).is_same(self.bound[-1].host):
+            raise NotPermitted("the login is to another host than the connection is bound to")
 
-    def destination(self, signed: ToBeSigned | None) -> list[_Session]:
-        """The hosts that the request comes through and, if proved to be that of the login, the
-        one that it goes to."""
-        last = self.bound[-1] if self.bound else None
-        if last is None or last.forwarded:
+    def way(self, signed: ToBeSigned | None) -> list[Session]:
+        """The sessions that a request comes through, and the one that it is for if that is sure:
+        only then is the last not forwarded."""
+        if not self.bound or self.bound[-1].forwarded:
             return self.bound
-        leads_there = isinstance(signed, Login) and self._leads_to(signed)
-        return self.bound if leads_there else self.bound[:-1]
-
-    def _leads_to(self, login: Login) -> bool:
-        last = self.bound[-1]
-        return compare_digest(login.session_id, last.session_id) and (
-            login.host_key in (None, last.host.blob)
-        )
-
-    def _walk(self, constraint: RestrictDestination, user: str | None) -> None:
-        """Every hop must be permitted; the user is known where something is to be signed."""
-        if not self.bound:
-            raise NotPermitted("an earlier attempt to bind this connection to a host failed")
-        if user is not None and self.bound[-1].forwarded:
-            raise NotPermitted("the connection is bound to a forwarding, not to a login")
-        if not all(session.forwarded for session in self.bound[:-1]):
-            raise NotPermitted("the connection was bound to a login before it was forwarded")
-        origin = None
-        for session in self.bound:
-            last = session is self.bound[-1]
-            if not _permits(constraint, origin, session.host, user if last else None):
-                raise NotPermitted("the key is not for this host, or not for this way to it")
-            origin = session.host
-
-
-def _destinations(identity: Identity) -> RestrictDestination | None:
-    return next((one for one in identity.constraints if isinstance(one, RestrictDestination)), None)
-
-
-def _permits(
-    constraint: RestrictDestination,
-    origin: PublicKey | None,
-    target: PublicKey | None,
-    user: str | None,
-) -> bool:
-    """`origin` is None for this machine, `target` for any host, `user` for any user."""
-    for hop in constraint.hops:
-        if origin is None:
-            from_there = not hop.origin.hostname and not hop.origin.keys
-        else:
-            from_there = _is_host(origin, hop.origin)
-        to_there = target is None or _is_host(target, hop.target)
-        as_user = user is None or not hop.target.user or matches(user, hop.target.user)
-        if from_there and to_there and as_user:
-            return True
-    return False
-
-
-def _is_host(key: PublicKey, hop: Hop) -> bool:
-    certificate = key.certificate
-    for known in hop.keys:
-        if certificate is None:
-            if not known.is_authority and known.blob == key.blob:
-                return True
-        elif known.is_authority and known.blob == certificate.authority:
-            now = time.time()
-            if (
-                certificate.role == HOST
-                and certificate.valid_after <= now < certificate.valid_before
-                and hop.hostname in certificate.principals
-                and not certificate.critical_options
-            ):
-                return True
-    return False
+        try:
+            if isinstance(signed, Login):
+                self.check_login(signed)
+                return self.bound
+        except NotPermitted:
+            pass
+        return self.bound[:-1]

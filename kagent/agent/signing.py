@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from functools import lru_cache, partial
 
 import trio
@@ -19,6 +20,7 @@ from ..protocol.messages import SignFlags, SignRequest, SignResponse, encode
 from ..protocol.publickey import PublicKey
 from ..protocol.userauth import Login, SignedMessage, ToBeSigned, recognise
 from ..protocol.wire import ProtocolError
+from .destinations import check_signature
 from .journal import Entry
 from .peer import Peer
 from .sessions import NotPermitted
@@ -75,7 +77,7 @@ class Signing:
         signed = recognise(request.data, request.blob)
         if isinstance(signed, Login):
             entry.user = signed.user
-        peer.sessions.check_signature(held.identity, signed)
+        check_signature(held.identity, peer.sessions, signed, time.time())
         if self._must_ask(held, peer):
             await self._confirm(held, peer, signed)
             # The user may have taken a while.
@@ -132,9 +134,8 @@ class Signing:
         for constraint in held.identity.constraints:
             if isinstance(constraint, Confirm):
                 return True
-            if isinstance(constraint, ConfirmForwarded) and peer.sessions.attempted:
-                # Bound to what failed to be proved: where it comes from isn't known.
-                return peer.sessions.forwarded or not peer.sessions.bound
+            if isinstance(constraint, ConfirmForwarded) and peer.sessions.forwarded:
+                return True
         return False
 
     async def _confirm(self, held: Held, peer: Peer, signed: ToBeSigned | None) -> None:
@@ -158,7 +159,7 @@ class Signing:
             peer.process,
             tuple(
                 Binding(session.host.blob, session.forwarded)
-                for session in peer.sessions.destination(signed)
+                for session in peer.sessions.way(signed)
             ),
             purpose,
             name,

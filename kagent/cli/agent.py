@@ -9,6 +9,7 @@ import sys
 from typing import Any
 
 from .. import __version__, confine, log
+from ..confine import seccomp
 from ..keeper.listener import ENDING, Listener, remove_stale
 from ..keyctl import KernelKeyError, session_keyring
 from .options import fail, parse
@@ -162,6 +163,7 @@ def _listen(options: _Options) -> Listener:
     try:
         # Asked before anything is started, so that the user is told here and not in a log.
         session_keyring()
+        seccomp.library()
         if options.address is not None:
             return Listener(options.address)
         if options.in_tmp:
@@ -169,7 +171,7 @@ def _listen(options: _Options) -> Listener:
         if not options.keep_stale:
             remove_stale(of_all_hosts=False)
         return Listener.in_home()
-    except KernelKeyError as error:
+    except (KernelKeyError, seccomp.CannotConfine) as error:
         fail(f"kagent: {error}")
     except OSError as error:
         place = options.address or "the agent's socket"

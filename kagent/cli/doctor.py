@@ -13,6 +13,8 @@ from dataclasses import asdict, dataclass
 from enum import StrEnum
 from pathlib import Path
 
+from ..confine import profiles
+from ..confine.seccomp import CannotConfine
 from ..keyctl import (
     PROCESS_KEYRING,
     KernelKeyError,
@@ -210,6 +212,23 @@ def _seccomp() -> Finding:
     return _ok("a filter is on, and lets the key syscalls through")
 
 
+def _confinement() -> Finding:
+    try:
+        confinement = profiles.sign_worker()
+    except CannotConfine as error:
+        return _failure(error.told, error.mend)
+    child = os.fork()
+    if child == 0:
+        try:
+            confinement.install()
+            os._exit(0)
+        finally:
+            os._exit(1)
+    if os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]):
+        return _failure("the kernel takes no system call filters", _OTHER_KERNEL)
+    return _ok("a process could be confined to a few system calls")
+
+
 def _agent() -> Finding:
     path = os.environ.get("SSH_AUTH_SOCK")
     start = 'eval "$(kagent -s)"'
@@ -245,6 +264,7 @@ _CHECKS: dict[str, Callable[[], Finding]] = {
     "quota": _quota,
     "session keyring": _session,
     "seccomp": _seccomp,
+    "confinement": _confinement,
     "SSH_AUTH_SOCK": _agent,
     "OpenSSH": _openssh,
 }

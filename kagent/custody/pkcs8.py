@@ -68,7 +68,7 @@ def probe(keyring: Keyring) -> None:
 
     Raises CannotSign, KernelKeyError.
     """
-    key = rsa.generate_private_key(65537, 2048)
+    key = rsa.generate_private_key(65537, 1024)  # noqa: S505, made quickly and used for nothing
     keyring.unlink(load(key, "ssh-rsa", "kagent:throwaway", keyring))
 
 

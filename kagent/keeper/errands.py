@@ -16,13 +16,13 @@ from ..custody.device import SignWithDevice
 from ..custody.identity import description_of
 from ..custody.rings import KeeperRings
 from ..keyctl import KernelKeyError, join_session_keyring
-from ..protocol.publickey import PublicKey
+from ..protocol.messages import SessionBind
 from ..protocol.wire import ProtocolError, Reader
-from ..verify import BadSignature, verify, verify_certificate
+from ..verify import BadSignature, check_bind
 from . import confirm
 from .jobs import ASKING, Answer, Done, Job, Kind, Refused, Signed, pack_answer
 from .loader import receive
-from .questions import CheckBind, DeviceSignature, Question, Who
+from .questions import DeviceSignature, Question, Who
 
 _SECONDS = 10
 _SECONDS_WITH_USER = 150  # of which the user has 120
@@ -53,7 +53,7 @@ def _carry_out(kind: Kind, record: Reader, rings: KeeperRings, gone: int = -1) -
         case Kind.WHO:
             return confirm.origin(Who.read(record))
         case Kind.CHECK_BIND:
-            return _check_bind(CheckBind.read(record))
+            return _check_bind(SessionBind.read(record))
     raise ValueError(f"no errand: {kind.name}")
 
 
@@ -70,11 +70,9 @@ def _sign_with_device(request: DeviceSignature, rings: KeeperRings) -> Answer:
         return Refused(str(error))
 
 
-def _check_bind(bind: CheckBind) -> Answer:
+def _check_bind(bind: SessionBind) -> Answer:
     try:
-        key = PublicKey.parse(bind.host_key)
-        verify_certificate(key)
-        verify(key, bind.signature, bind.session_id)
-    except (ProtocolError, BadSignature) as error:
-        return Refused(f"session-bind: {error}")
+        check_bind(bind)
+    except BadSignature as error:
+        return Refused(str(error))
     return Done()

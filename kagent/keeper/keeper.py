@@ -281,6 +281,7 @@ def _fork(work: Callable[[], NoReturn], kept: Sequence[int]) -> int:
             for number in _SIGNALS:
                 signal.signal(number, signal.SIG_DFL)
             _close_all_but(kept)
+            log.reconnect()
             work()
     finally:
         os._exit(1)

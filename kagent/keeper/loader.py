@@ -9,6 +9,7 @@ import socket
 from typing import NoReturn
 
 from .. import confine, log
+from ..confine import profiles
 from ..custody import pkcs8
 from ..custody.anchor import Anchor
 from ..custody.device import NotTaken
@@ -28,6 +29,9 @@ from .policy import NotKept, Policy
 # the kernel ends the worker, whatever it hangs in.
 _SECONDS = 20
 
+# Compiled by the keeper, for all its forks.
+_FILTER = profiles.load_worker()
+
 
 def run(
     job: Job, client: int, answer: int, rings: KeeperRings, inbox: Keyring, policy: Policy
@@ -35,10 +39,10 @@ def run(
     """The life of a load worker, from after the fork to its end."""
     try:
         signal.alarm(_SECONDS)
-        confine.forbid_new_privileges()
         if not confine.lock_memory():
-            log.debug("RLIMIT_MEMLOCK is too small to keep the loader out of swap")
+            log.debug("RLIMIT_MEMLOCK is too small to keep all of the loader out of swap")
         rings.shared.enter(inbox)
+        _FILTER.install()
         body = receive(client, job.body_length)
         if body is not None and job.locked:
             os.write(answer, pack_answer(Refused("the agent is locked")))

@@ -40,8 +40,6 @@ class Policy:
                 raise NotKept(f"{type(one).__name__} is not for this type of key")
             if isinstance(one, Lifetime) and one.seconds == 0:
                 raise NotKept("a lifetime of no seconds")  # for the kernel, 0 would mean no end
-            if isinstance(one, RestrictDestination) and not one.hops:
-                raise NotKept("a destination constraint that names no destination")
         kept = tuple(one for one in asked if isinstance(one, _KEPT))
         if self.lifetime and not any(isinstance(one, Lifetime) for one in kept):
             return (Lifetime(self.lifetime), *kept)

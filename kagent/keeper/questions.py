@@ -98,16 +98,6 @@ class Binding(Record):
 
 
 @dataclass(frozen=True)
-class CheckBind(Record):
-    """Is `signature` by the host with that key, over that session id?"""
-
-    host_key: bytes
-    session_id: bytes
-    signature: bytes
-    layout = (STRING, STRING, STRING)
-
-
-@dataclass(frozen=True)
 class Question(Record):
     """May this client have this signature?
 

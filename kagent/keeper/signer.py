@@ -12,22 +12,34 @@ import os
 import signal
 import socket
 import struct
+from collections.abc import Sequence
 from functools import cache
 from typing import NoReturn
 
 from .. import confine
+from ..confine import profiles
+from ..confine.memory import Area
 from ..custody import sealed as custody
 from ..custody.rings import SealedRing
 from ..keyctl import KernelKeyError
 from ..keyctl._libc import ffi
 from ..protocol.messages import MAX_PAYLOAD
-from .jobs import SIGN_HEADER_LENGTH, Answer, Refused, Signed, SignJob, pack_answer
+from .jobs import SIGN_HEADER_LENGTH, Refused, SignJob, pack_answer, pack_signature
+
+# Compiled by the keeper, for all its forks.
+_FILTER = profiles.sign_worker()
 
 _SECONDS = 20  # a 16384-bit RSA signature takes one or two
 _libc = ffi.dlopen(None)
 _DESCRIPTOR = struct.Struct("=i")
 _END_OF_DESCRIPTORS = os.sysconf("SC_OPEN_MAX")
-_warm_up = cache(custody.warm_up)
+
+
+@cache
+def _prepare() -> Sequence[Area]:
+    """Do once what every fork would do anew; what of a fork's memory is to be locked."""
+    custody.warm_up()
+    return confine.memory_areas(python_objects=False)
 
 
 def fork(channel: socket.socket, sealed: SealedRing) -> int:
@@ -36,25 +48,25 @@ def fork(channel: socket.socket, sealed: SealedRing) -> int:
     libc's fork, since os.fork's preparations in the child (a new seed for `random`, …) would be a
     third of what a signature costs; the keeper has no other thread that they would be for.
     """
-    _warm_up()
+    memory = _prepare()
     child: int = _libc.fork()
     if child < 0:
         raise OSError(ffi.errno, os.strerror(ffi.errno))
     if child:
         return child
     try:
-        _run(channel, sealed)
+        _run(channel, sealed, memory)
     finally:
         os._exit(1)
 
 
-def _run(channel: socket.socket, sealed: SealedRing) -> NoReturn:
+def _run(channel: socket.socket, sealed: SealedRing, memory: Sequence[Area]) -> NoReturn:
     # When the keeper ends, so does the front, and with it this worker's wait.
     signal.set_wakeup_fd(-1)
     os.closerange(3, channel.fileno())
     os.closerange(channel.fileno() + 1, _END_OF_DESCRIPTORS)
-    confine.forbid_new_privileges()
-    confine.lock_memory()
+    confine.lock_memory(memory)
+    _FILTER.install()
     packet, ancillary, _, _ = channel.recvmsg(
         SIGN_HEADER_LENGTH + MAX_PAYLOAD, socket.CMSG_LEN(_DESCRIPTOR.size)
     )
@@ -63,16 +75,18 @@ def _run(channel: socket.socket, sealed: SealedRing) -> NoReturn:
     signal.alarm(_SECONDS)
     [(_, _, descriptor)] = ancillary
     [answer] = _DESCRIPTOR.unpack(descriptor)
-    os.write(answer, pack_answer(_sign(packet, sealed)))
+    os.write(answer, _sign(packet, sealed))
     os._exit(0)
 
 
-def _sign(packet: bytes, sealed: SealedRing) -> Answer:
+def _sign(packet: bytes, sealed: SealedRing) -> bytes:
+    """The packed answer."""
     try:
         job = SignJob.unpack(packet)
-        return Signed(custody.sign(sealed.read(job.description), job.algorithm, job.data))
+        payload = sealed.read(job.description)
+        return pack_signature(custody.sign(payload, job.algorithm, job.data))
     except KernelKeyError as error:
-        return Refused(f"the sealed key can't be read: {error}")
+        return pack_answer(Refused(f"the sealed key can't be read: {error}"))
     except Exception as error:
         # Not its text: it could show values of the key.
-        return Refused(f"the sealed key can't sign: {type(error).__name__}")
+        return pack_answer(Refused(f"the sealed key can't sign: {type(error).__name__}"))

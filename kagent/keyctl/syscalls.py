@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import struct
+from enum import IntEnum
 from typing import NamedTuple
 
 from ._libc import ffi
@@ -36,28 +37,33 @@ SESSION_KEYRING = -3
 USER_KEYRING = -4
 USER_SESSION_KEYRING = -5
 
-_GET_KEYRING_ID = 0
-_JOIN_SESSION_KEYRING = 1
-_UPDATE = 2
-_REVOKE = 3
-_CHOWN = 4
-_SETPERM = 5
-_DESCRIBE = 6
-_CLEAR = 7
-_LINK = 8
-_UNLINK = 9
-_SEARCH = 10
-_READ = 11
-_INSTANTIATE = 12
-_NEGATE = 13
-_SET_TIMEOUT = 15
-_ASSUME_AUTHORITY = 16
-_INVALIDATE = 21
-_GET_PERSISTENT = 22
-_PKEY_QUERY = 24
-_PKEY_ENCRYPT = 25
-_PKEY_SIGN = 27
-_MOVE = 30
+
+class Operation(IntEnum):
+    """keyctl(2)'s first argument, for what is here.  linux/keyctl.h."""
+
+    GET_KEYRING_ID = 0
+    JOIN_SESSION_KEYRING = 1
+    UPDATE = 2
+    REVOKE = 3
+    CHOWN = 4
+    SETPERM = 5
+    DESCRIBE = 6
+    CLEAR = 7
+    LINK = 8
+    UNLINK = 9
+    SEARCH = 10
+    READ = 11
+    INSTANTIATE = 12
+    NEGATE = 13
+    SET_TIMEOUT = 15
+    ASSUME_AUTHORITY = 16
+    INVALIDATE = 21
+    GET_PERSISTENT = 22
+    PKEY_QUERY = 24
+    PKEY_ENCRYPT = 25
+    PKEY_SIGN = 27
+    MOVE = 30
+
 
 _MOVE_EXCL = 1
 
@@ -84,8 +90,8 @@ def _call(
     return result
 
 
-def _keyctl(operation: str, code: int, a: int = 0, b: int = 0, c: int = 0, d: int = 0) -> int:
-    return _call(operation, _KEYCTL, code, a, b, c, d)
+def _keyctl(operation: Operation, a: int = 0, b: int = 0, c: int = 0, d: int = 0) -> int:
+    return _call(operation.name.lower(), _KEYCTL, operation, a, b, c, d)
 
 
 def add_key(
@@ -118,42 +124,40 @@ def request_key(type: str, description: str, callout: str | None, keyring: int) 
 
 def get_keyring_id(keyring: int, create: bool) -> int:
     """The serial behind a special keyring.  KEYCTL_GET_KEYRING_ID(2const)."""
-    return _keyctl("get_keyring_id", _GET_KEYRING_ID, keyring, int(create))
+    return _keyctl(Operation.GET_KEYRING_ID, keyring, int(create))
 
 
 def join_session_keyring(name: str | None) -> int:
     """Replace this process's session keyring.  KEYCTL_JOIN_SESSION_KEYRING(2const)."""
     text = _text(name) if name is not None else None
-    return _keyctl(
-        "join_session_keyring", _JOIN_SESSION_KEYRING, _address(text) if text is not None else 0
-    )
+    return _keyctl(Operation.JOIN_SESSION_KEYRING, _address(text) if text is not None else 0)
 
 
 def update(serial: int, payload: bytes) -> None:
     """Replace a key's payload.  KEYCTL_UPDATE(2const)."""
-    _keyctl("update", _UPDATE, serial, _address(payload), len(payload))
+    _keyctl(Operation.UPDATE, serial, _address(payload), len(payload))
 
 
 def revoke(serial: int) -> None:
     """Every later use gives KeyRevoked.  KEYCTL_REVOKE(2const)."""
-    _keyctl("revoke", _REVOKE, serial)
+    _keyctl(Operation.REVOKE, serial)
 
 
 def chown(serial: int, uid: int, gid: int) -> None:
     """Change a key's owner and group, -1 for unchanged.  KEYCTL_CHOWN(2const)."""
-    _keyctl("chown", _CHOWN, serial, uid & 0xFFFFFFFF, gid & 0xFFFFFFFF)
+    _keyctl(Operation.CHOWN, serial, uid & 0xFFFFFFFF, gid & 0xFFFFFFFF)
 
 
 def setperm(serial: int, permissions: int) -> None:
     """Set the permission mask, 0xPPUUGGOO.  KEYCTL_SETPERM(2const)."""
-    _keyctl("setperm", _SETPERM, serial, permissions)
+    _keyctl(Operation.SETPERM, serial, permissions)
 
 
-def _fetch(operation: str, code: int, serial: int, guess: int) -> bytes:
+def _fetch(operation: Operation, serial: int, guess: int) -> bytes:
     """Describe or read: the kernel tells the length it needs, which may grow between two calls."""
     while True:
         buffer = bytearray(guess)
-        length = _keyctl(operation, code, serial, _address(buffer), guess)
+        length = _keyctl(operation, serial, _address(buffer), guess)
         if length <= guess:
             return bytes(memoryview(buffer)[:length])
         guess = length
@@ -161,27 +165,27 @@ def _fetch(operation: str, code: int, serial: int, guess: int) -> bytes:
 
 def describe(serial: int) -> str:
     """'type;uid;gid;permissions;description'.  KEYCTL_DESCRIBE(2const)."""
-    return _fetch("describe", _DESCRIBE, serial, 256).rstrip(b"\0").decode(errors="replace")
+    return _fetch(Operation.DESCRIBE, serial, 256).rstrip(b"\0").decode(errors="replace")
 
 
 def read(serial: int) -> bytes:
     """A key's payload, or a keyring's serials.  KEYCTL_READ(2const)."""
-    return _fetch("read", _READ, serial, 1024)
+    return _fetch(Operation.READ, serial, 1024)
 
 
 def clear(keyring: int) -> None:
     """Unlink all that a keyring holds.  KEYCTL_CLEAR(2const)."""
-    _keyctl("clear", _CLEAR, keyring)
+    _keyctl(Operation.CLEAR, keyring)
 
 
 def link(serial: int, keyring: int) -> None:
     """KEYCTL_LINK(2const)."""
-    _keyctl("link", _LINK, serial, keyring)
+    _keyctl(Operation.LINK, serial, keyring)
 
 
 def unlink(serial: int, keyring: int) -> None:
     """KEYCTL_UNLINK(2const).  A key with no link left is destroyed."""
-    _keyctl("unlink", _UNLINK, serial, keyring)
+    _keyctl(Operation.UNLINK, serial, keyring)
 
 
 def move(serial: int, source: int, target: int, *, exclusive: bool = False) -> None:
@@ -189,28 +193,28 @@ def move(serial: int, source: int, target: int, *, exclusive: bool = False) -> N
 
     A key of that type and description in `target` is displaced, or with `exclusive` an error.
     """
-    _call("move", _KEYCTL, _MOVE, serial, source, target, _MOVE_EXCL if exclusive else 0)
+    _keyctl(Operation.MOVE, serial, source, target, _MOVE_EXCL if exclusive else 0)
 
 
 def search(keyring: int, type: str, description: str) -> int:
     """The serial of a key in the tree under `keyring`.  KEYCTL_SEARCH(2const)."""
     kind, name = _text(type), _text(description)
-    return _keyctl("search", _SEARCH, keyring, _address(kind), _address(name))
+    return _keyctl(Operation.SEARCH, keyring, _address(kind), _address(name))
 
 
 def instantiate(serial: int, payload: bytes | bytearray, keyring: int) -> None:
     """Give a key under construction its payload.  KEYCTL_INSTANTIATE(2const)."""
-    _keyctl("instantiate", _INSTANTIATE, serial, _address(payload), len(payload), keyring)
+    _keyctl(Operation.INSTANTIATE, serial, _address(payload), len(payload), keyring)
 
 
 def negate(serial: int, seconds: int, keyring: int) -> None:
     """Answer a key under construction with 'no such key' for a while.  KEYCTL_NEGATE(2const)."""
-    _keyctl("negate", _NEGATE, serial, seconds, keyring)
+    _keyctl(Operation.NEGATE, serial, seconds, keyring)
 
 
 def assume_authority(serial: int) -> None:
     """Act for the requester of a key under construction.  KEYCTL_ASSUME_AUTHORITY(2const)."""
-    _keyctl("assume_authority", _ASSUME_AUTHORITY, serial)
+    _keyctl(Operation.ASSUME_AUTHORITY, serial)
 
 
 def set_timeout(serial: int, seconds: int) -> None:
@@ -218,12 +222,12 @@ def set_timeout(serial: int, seconds: int) -> None:
 
     KEYCTL_SET_TIMEOUT(2const).
     """
-    _keyctl("set_timeout", _SET_TIMEOUT, serial, seconds)
+    _keyctl(Operation.SET_TIMEOUT, serial, seconds)
 
 
 def invalidate(serial: int) -> None:
     """Destroy a key at once, whoever links to it.  KEYCTL_INVALIDATE(2const)."""
-    _keyctl("invalidate", _INVALIDATE, serial)
+    _keyctl(Operation.INVALIDATE, serial)
 
 
 def get_persistent(uid: int, keyring: int) -> int:
@@ -231,7 +235,7 @@ def get_persistent(uid: int, keyring: int) -> int:
 
     KEYCTL_GET_PERSISTENT(2const).
     """
-    return _keyctl("get_persistent", _GET_PERSISTENT, uid & 0xFFFFFFFF, keyring)
+    return _keyctl(Operation.GET_PERSISTENT, uid & 0xFFFFFFFF, keyring)
 
 
 class PkeyLimits(NamedTuple):
@@ -253,16 +257,14 @@ def pkey_query(serial: int, info: str) -> PkeyLimits:
     """What an asymmetric key can do.  KEYCTL_PKEY_QUERY(2const)."""
     answer = bytearray(_PKEY_LIMITS.size)
     text = _text(info)
-    _keyctl("pkey_query", _PKEY_QUERY, serial, 0, _address(text), _address(answer))
+    _keyctl(Operation.PKEY_QUERY, serial, 0, _address(text), _address(answer))
     return PkeyLimits(*_PKEY_LIMITS.unpack(answer))
 
 
-def _pkey(operation: str, code: int, serial: int, info: bytes, data: bytes, size: int) -> bytes:
+def _pkey(operation: Operation, serial: int, info: bytes, data: bytes, size: int) -> bytes:
     result = bytearray(size)
     params = _PKEY_PARAMS.pack(serial, len(data), size)
-    length = _keyctl(
-        operation, code, _address(params), _address(info), _address(data), _address(result)
-    )
+    length = _keyctl(operation, _address(params), _address(info), _address(data), _address(result))
     return bytes(memoryview(result)[:length])
 
 
@@ -272,9 +274,9 @@ def pkey_sign(serial: int, info: str, digest: bytes, max_sig_size: int) -> bytes
     The kernel writes the whole signature whatever size it is told, so `max_sig_size` must come
     from pkey_query: a smaller buffer would be overrun.
     """
-    return _pkey("pkey_sign", _PKEY_SIGN, serial, _text(info), digest, max_sig_size)
+    return _pkey(Operation.PKEY_SIGN, serial, _text(info), digest, max_sig_size)
 
 
 def pkey_encrypt(serial: int, info: str, data: bytes, max_enc_size: int) -> bytes:
     """Encrypt with the public half.  KEYCTL_PKEY_ENCRYPT(2const); size as for pkey_sign."""
-    return _pkey("pkey_encrypt", _PKEY_ENCRYPT, serial, _text(info), data, max_enc_size)
+    return _pkey(Operation.PKEY_ENCRYPT, serial, _text(info), data, max_enc_size)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, TypeAlias
 
+from .publickey import PublicKey
 from .wire import (
     BOOLEAN,
     BYTE,
@@ -27,6 +28,10 @@ from .wire import (
 _LIFETIME = 1
 _CONFIRM = 2
 _EXTENSION = 255
+
+# OpenSSH: AGENT_MAX_DEST_CONSTRAINTS, AGENT_USER_CONSTRAINT_MAX_LEN.
+_MAX_HOPS = 1024
+_MAX_USER = 256  # bytes
 
 
 class UnknownConstraint(ProtocolError):
@@ -86,12 +91,37 @@ class PermittedHop(Record):
     layout = (nested(record(Hop)), nested(record(Hop)), _RESERVED)
 
 
+_HOPS = repeated(nested(record(PermittedHop)))
+
+
+def _read_hops(reader: Reader) -> tuple[PermittedHop, ...]:
+    hops = _HOPS.read(reader)
+    # ssh-agent takes a list without hops for no restriction at all.
+    if not 1 <= len(hops) <= _MAX_HOPS:
+        raise ProtocolError(f"a destination constraint of {len(hops)} hops")
+    for hop in hops:
+        _check(hop)
+    return hops
+
+
+def _check(hop: PermittedHop) -> None:
+    origin, target = hop.origin, hop.target
+    if origin.user or bool(origin.hostname) != bool(origin.keys):
+        raise ProtocolError("a destination constraint with an inconsistent origin")
+    if not target.hostname or not target.keys:
+        raise ProtocolError("a destination constraint with an incomplete target")
+    if len(target.user.encode("utf-8", "surrogateescape")) > _MAX_USER:
+        raise ProtocolError("a destination constraint with too long a pattern for users")
+    for key in origin.keys + target.keys:
+        PublicKey.parse(key.blob)
+
+
 @dataclass(frozen=True)
 class RestrictDestination(Record):
-    """restrict-destination-v00@openssh.com."""
+    """restrict-destination-v00@openssh.com; refused like ssh-agent where it makes no sense."""
 
     hops: tuple[PermittedHop, ...]
-    layout = (nested(repeated(nested(record(PermittedHop)))),)
+    layout = (nested(Field(_read_hops, _HOPS.write)),)
     extension: ClassVar = "restrict-destination-v00@openssh.com"
 
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 
 def matches(text: str, pattern: str) -> bool:
-    """Whether the whole of `text` fits: `*` is anything, `?` one character."""
+    """Whether the whole of `text` fits: `*` is anything, `?` one byte of its UTF-8."""
+    text, pattern = _bytewise(text), _bytewise(pattern)
     at = wanted = 0
     star = taken = -1  # the last star met, and where what it doesn't take begins
     while at < len(text):
@@ -25,6 +26,10 @@ def matches(text: str, pattern: str) -> bool:
         else:
             return False
     return not pattern[wanted:].strip("*")
+
+
+def _bytewise(text: str) -> str:
+    return text.encode("utf-8", "surrogateescape").decode("latin-1")
 
 
 def matches_list(text: str, patterns: str) -> bool:

@@ -43,6 +43,15 @@ _KINDS: dict[str, tuple[str, dict[str, Field]]] = {  # type: ignore[type-arg]
 }
 _BITS = {"nistp256": 256, "nistp384": 384, "nistp521": 521}
 
+# Algorithms of signatures that don't have the name of their key's type (RFC 8332, PROTOCOL.u2f).
+_TYPES_OF_ALGORITHMS = {
+    "rsa-sha2-256": "ssh-rsa",
+    "rsa-sha2-512": "ssh-rsa",
+    "webauthn-sk-ecdsa-sha2-nistp256@openssh.com": "sk-ecdsa-sha2-nistp256@openssh.com",
+}
+
+_MAX_PRINCIPALS = 256  # OpenSSH: SSHKEY_CERT_MAX_PRINCIPALS
+
 
 class UnknownKeyType(ProtocolError):
     """A well-formed key of a type that kagent doesn't know."""
@@ -54,6 +63,14 @@ def certificate_type(plain: str) -> str:
 
 
 _PLAIN_OF_CERTIFICATE = {certificate_type(plain): plain for plain in _KINDS}
+_TYPES_OF_ALGORITHMS |= {
+    certificate_type(name): certificate_type(plain) for name, plain in _TYPES_OF_ALGORITHMS.items()
+}
+
+
+def key_type_of(algorithm: str) -> str:
+    """The type of the keys or certificates that an algorithm for signatures is for."""
+    return _TYPES_OF_ALGORITHMS.get(algorithm, algorithm)
 
 
 @dataclass(frozen=True)
@@ -109,6 +126,15 @@ class PublicKey:
             codec.write(self.numbers[field]) for field, codec in fields.items()
         )
 
+    def is_same(self, other: PublicKey) -> bool:
+        """Whether it is the same key, even if one has its numbers with zeros in front.
+
+        A certificate is the same to the last byte only, and never the same as its key.
+        """
+        if self.certificate is not None:
+            return self.blob == other.blob
+        return self.type == other.type and self.numbers == other.numbers
+
     @property
     def kind(self) -> str:
         """As ssh-add -l shows it: RSA, ED25519, ECDSA-CERT, …"""
@@ -149,6 +175,10 @@ def _read_certificate(reader: Reader) -> Certificate:
     STRING.read(reader)  # extensions
     STRING.read(reader)  # reserved
     authority, signature = STRING.read(reader), STRING.read(reader)
+    if role not in (USER, HOST):
+        raise ProtocolError(f"a certificate for neither users nor hosts, but {role}")
+    if len(principals) > _MAX_PRINCIPALS:
+        raise ProtocolError(f"a certificate for {len(principals)} principals")
     return Certificate(
         serial,
         role,

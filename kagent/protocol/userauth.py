@@ -1,7 +1,9 @@
-# What a client wants to have signed, as far as the data itself shows: a login (RFC 4252 section 7,
-# and PROTOCOL for publickey-hostbound-v00@openssh.com), or a signed message (PROTOCOL.sshsig).
+# What OpenSSH's programs ask an agent to sign, besides certificates, as far as the data itself
+# shows: a login (RFC 4252 section 7; OpenSSH's PROTOCOL section 3.1 for the host-bound form), or a
+# signed message (PROTOCOL.sshsig).
 #
-# A signature that is meant for one may not serve as the other, so only the exact form counts.
+# A signature that is meant for one must not serve as the other, so only the exact form counts, to
+# the last byte; and only with the key that signs it.
 """Logins and signed messages, recognised in what is to be signed."""
 
 from __future__ import annotations
@@ -9,21 +11,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from .publickey import PublicKey
+from .publickey import PublicKey, key_type_of
 from .wire import BYTE, STRING, TEXT, ProtocolError, Reader
 
 _USERAUTH_REQUEST = 50  # RFC 4252 section 6
 _SERVICE = "ssh-connection"
 _PLAIN = "publickey"
-_HOSTBOUND = "publickey-hostbound-v00@openssh.com"
+_HOST_BOUND = "publickey-hostbound-v00@openssh.com"
+_WITH_SIGNATURE = 1
 _SSHSIG = b"SSHSIG"
-_CERTIFIED_RSA = ("rsa-sha2-256-cert-v01@openssh.com", "rsa-sha2-512-cert-v01@openssh.com")
-# Signature algorithm -> the type of key that makes it, where the names differ (RFC 8332).
-_KEY_TYPES = {
-    "rsa-sha2-256": "ssh-rsa",
-    "rsa-sha2-512": "ssh-rsa",
-    **dict.fromkeys(_CERTIFIED_RSA, "ssh-rsa-cert-v01@openssh.com"),
-}
 
 
 @dataclass(frozen=True)
@@ -47,37 +43,41 @@ ToBeSigned: TypeAlias = Login | SignedMessage
 
 def recognise(data: bytes, blob: bytes) -> ToBeSigned | None:
     """What `data` is, to be signed with the key or certificate `blob`; None for anything else."""
-    for read in (_read_signed_message, _read_login):
-        try:
-            reader = Reader(data)
-            found = read(reader, blob)
-            reader.expect_end()
-        except ProtocolError:
-            continue
-        return found
-    return None
+    reader = Reader(data)
+    try:
+        if data.startswith(_SSHSIG):
+            found: ToBeSigned = _read_signed_message(reader)
+        else:
+            found = _read_login(reader, PublicKey.parse(blob))
+        reader.expect_end()
+    except ProtocolError:
+        return None
+    return found
 
 
-def _read_login(reader: Reader, blob: bytes) -> Login:
+def _read_login(reader: Reader, signer: PublicKey) -> Login:
     session_id = STRING.read(reader)
     number = BYTE.read(reader)
     user, service, method = (TEXT.read(reader) for _ in range(3))
-    signed, algorithm, key = BYTE.read(reader), TEXT.read(reader), STRING.read(reader)
-    fits = _KEY_TYPES.get(algorithm, algorithm) == PublicKey.parse(blob).type and key == blob
-    if not session_id or number != _USERAUTH_REQUEST or service != _SERVICE or signed != 1:
-        raise ProtocolError("no login")
-    if not fits or method not in (_PLAIN, _HOSTBOUND):
-        raise ProtocolError("no login with this key")
-    host_key = STRING.read(reader) if method == _HOSTBOUND else None
+    signature = BYTE.read(reader)
+    algorithm, key = TEXT.read(reader), PublicKey.parse(STRING.read(reader))
+    host_key = STRING.read(reader) if method == _HOST_BOUND else None
     if host_key is not None:
         PublicKey.parse(host_key)
+    form = (number, service, signature)
+    if form != (_USERAUTH_REQUEST, _SERVICE, _WITH_SIGNATURE) or not session_id:
+        raise ProtocolError("no login")
+    if method not in (_PLAIN, _HOST_BOUND):
+        raise ProtocolError("no login with a key")
+    if not key.is_same(signer) or key_type_of(algorithm) != signer.type:
+        raise ProtocolError("no login with this key")
     return Login(session_id, user, host_key)
 
 
-def _read_signed_message(reader: Reader, blob: bytes) -> SignedMessage:
-    if reader.take(len(_SSHSIG)) != _SSHSIG:
-        raise ProtocolError("no signed message")
+def _read_signed_message(reader: Reader) -> SignedMessage:
+    reader.take(len(_SSHSIG))
     namespace = TEXT.read(reader)
-    for _ in ("reserved", "hash algorithm", "hash"):
-        STRING.read(reader)
+    STRING.read(reader)  # reserved
+    TEXT.read(reader)  # hash algorithm
+    STRING.read(reader)  # the message's hash
     return SignedMessage(namespace)

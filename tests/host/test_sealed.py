@@ -5,6 +5,7 @@ Needs no special kernel; the kernel lane runs it too, where some of the keys are
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import signal
@@ -16,10 +17,13 @@ from pathlib import Path
 
 import pytest
 
+from kagent.keyctl.syscalls import _KEYCTL as KEYCTL
+from kagent.keyctl.syscalls import Operation
 from kagent.keyfile import parse
 from kagent.protocol.messages import SignRequest, encode
 from tests import memory
 from tests.host.test_server import FAILURE, ask, explained
+from tests.injection import calls_in
 from tests.programs import SECONDS, Agent, Person, agent, sshd, wait_until
 
 TYPES = {
@@ -36,6 +40,8 @@ CONTROL = """
 import sys
 from kagent.custody.private import library_key
 from kagent.custody.sealed import sign, der
+from kagent.keyctl.syscalls import _KEYCTL as KEYCTL
+from kagent.keyctl.syscalls import Operation
 from kagent.keyfile import parse
 held = []
 for name in sys.argv[1:]:
@@ -83,6 +89,15 @@ def keys_of(person: Person) -> int:
     return int(count)
 
 
+def keys_at_rest(person: Person) -> int:
+    """The same, when the kernel has collected what earlier tests left."""
+    last = -1
+    while last != (now := keys_of(person)):
+        last = now
+        time.sleep(0.5)
+    return now
+
+
 def test_login(kagent: Agent, folder: Path) -> None:
     """With each type of key, through OpenSSH's server."""
     person = kagent.person
@@ -100,6 +115,7 @@ def test_login(kagent: Agent, folder: Path) -> None:
             assert accepted[-1] == print_
 
 
+@pytest.mark.native
 def test_what_is_told_of_it(kagent: Agent) -> None:
     told = kagent.run("kagent-add", "-v", key(kagent.person, "nistp384")).stderr
     assert "custody sealed (ecdsa-sha2-nistp384: the kernel can't sign" in told
@@ -116,6 +132,7 @@ def test_the_largest_key(kagent: Agent) -> None:
     kagent.run("ssh-add", "-T", public)
 
 
+@pytest.mark.native
 def test_keys_that_ssh_refuses(kagent: Agent) -> None:
     """As OpenSSH 10: no DSA, and no RSA below 1024 bits."""
     home = kagent.person.home
@@ -124,6 +141,7 @@ def test_keys_that_ssh_refuses(kagent: Agent) -> None:
     assert "'ssh-dss' is not supported" in kagent.logged()
 
 
+@pytest.mark.native
 def test_kernel_custody_alone(person: Person) -> None:
     """kagent --custody kernel refuses what the kernel can't sign with, and says what it can."""
     with agent(person, "kagent", "--custody=kernel") as kagent:
@@ -134,18 +152,20 @@ def test_kernel_custody_alone(person: Person) -> None:
         assert kagent.run("ssh-add", "-l", check=False).returncode == 1
 
 
+@pytest.mark.native
 def test_a_custody_that_is_none(person: Person) -> None:
     told = person.run("kagent", "--custody", "paper", check=False)
     assert told.returncode == 1
     assert "--custody takes" in told.stderr
 
 
+@pytest.mark.native
 def test_replaced_and_removed(kagent: Agent) -> None:
     """A key is held once, keeps its place, and of a removed one nothing is left."""
     paths = [key(kagent.person, name) for name in ("ed25519", "nistp256")]
     with kagent.connect() as stream:
         ask(stream, encode(SignRequest(b"", b"", 0)))  # whatever is made at the first request
-    before = keys_of(kagent.person)
+    before = keys_at_rest(kagent.person)
     for path in (*paths, paths[0]):
         kagent.run("ssh-add", path)
     listed = kagent.run("ssh-add", "-l").stdout.splitlines()
@@ -162,7 +182,7 @@ def test_replaced_and_removed(kagent: Agent) -> None:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_gone_with_the_keeper(person: Person, number: int) -> None:
     """However it ends: the kernel destroys what only the keeper possessed."""
-    before = keys_of(person)
+    before = keys_at_rest(person)
     with agent(person) as kagent:
         kagent.run("ssh-add", *(key(person, name) for name in TYPES))
         assert keys_of(person) >= before + 2 * len(TYPES)
@@ -171,6 +191,7 @@ def test_gone_with_the_keeper(person: Person, number: int) -> None:
         wait_until(lambda: keys_of(person) <= before)
 
 
+@pytest.mark.native
 def test_the_next_front_serves_them(kagent: Agent) -> None:
     path = key(kagent.person, "ed25519")
     kagent.run("ssh-add", path)
@@ -180,6 +201,7 @@ def test_the_next_front_serves_them(kagent: Agent) -> None:
     assert kagent.front != first
 
 
+@pytest.mark.native
 def test_a_worker_that_is_killed_fails_its_client_only(kagent: Agent) -> None:
     path = key(kagent.person, "ed25519")
     kagent.run("ssh-add", path)
@@ -260,6 +282,47 @@ def test_ten_thousand_signatures_leave_nothing_behind(kagent: Agent) -> None:
     assert all(now < then + 1024 for then, now in zip(size, grown, strict=True)), (size, grown)
 
 
+@pytest.mark.skipif(os.getuid() != 0, reason="only root may attach")
+def test_the_front_can_do_nothing_with_a_sealed_key(kagent: Agent) -> None:
+    """Asked in its own process, by serial; the control is the keeper, which can."""
+    path = key(kagent.person, "ed25519")
+    kagent.run("ssh-add", path)
+    fingerprint = kagent.person.run("ssh-keygen", "-l", "-f", path).stdout.split()[1]
+    [session] = calls_in(kagent.process.pid, _keyctl(Operation.GET_KEYRING_ID, "-3", "0"))
+    [ring] = calls_in(
+        kagent.process.pid,
+        _keyctl(Operation.SEARCH, str(session), '"keyring"', '"kagent:sealed"', "0"),
+    )
+    name = f'"kagent:sealed:{fingerprint}"'
+    kinds = calls_in(
+        kagent.process.pid,
+        *(
+            _keyctl(Operation.SEARCH, str(ring), f'"{kind}"', name, "0")
+            for kind in ("user", "big_key")
+        ),
+    )
+    [serial] = [found for found in kinds if found > 0]
+    attempts = [
+        _keyctl(Operation.READ, str(serial), "0", "0"),
+        _keyctl(Operation.DESCRIBE, str(serial), "0", "0"),
+        _keyctl(Operation.LINK, str(serial), "-3"),
+        _keyctl(Operation.SETPERM, str(serial), "0x3f3f3f3f"),
+        _keyctl(Operation.SET_TIMEOUT, str(serial), "1"),
+        _keyctl(Operation.REVOKE, str(serial)),
+        _keyctl(Operation.INVALIDATE, str(serial)),
+        _keyctl(Operation.UNLINK, str(serial), str(ring)),
+        _keyctl(Operation.SEARCH, str(ring), '"user"', name, "0"),
+    ]
+    assert calls_in(kagent.front, *attempts) == [-errno.EACCES] * len(attempts)
+    assert calls_in(kagent.process.pid, *attempts[:2])[0] > 0
+    kagent.run("ssh-add", "-T", f"{path}.pub")
+
+
+def _keyctl(operation: Operation, *arguments: str) -> str:
+    """The call as C."""
+    return f"(long)syscall({', '.join([str(KEYCTL), str(int(operation)), *arguments])})"
+
+
 def test_who_is_the_same_user_may_not_look_into_its_processes(kagent: Agent) -> None:
     """Nor attach to them; to another process of that user they may."""
     person = kagent.person
@@ -290,6 +353,7 @@ def test_no_private_key_in_keeper_and_front(kagent: Agent) -> None:
             assert memory.find(pid, needles) == []
 
 
+@pytest.mark.native
 @pytest.mark.skipif(os.getuid() != 0, reason="only root may look")
 def test_the_search_finds_what_is_there(person: Person) -> None:
     """The control: a process that holds the same keys."""

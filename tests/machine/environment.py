@@ -15,6 +15,7 @@ CHECKOUT = Path(__file__).parent.parent.parent
 
 # Command -> the Debian package that has it.
 PACKAGES = {
+    "gdb": "gdb",
     "git": "git",
     "keyctl": "keyutils",
     "openssl": "openssl",

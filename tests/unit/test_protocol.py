@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from kagent.protocol import constraints, messages, privatekey
 from kagent.protocol.messages import Message, decode, encode
-from kagent.protocol.wire import ProtocolError
+from kagent.protocol.wire import STRING, TEXT, ProtocolError
 
 BLOBS = st.binary(max_size=100)
 TEXTS = st.binary(max_size=60).map(
@@ -62,8 +62,24 @@ def private_keys(draw: st.DrawFn) -> privatekey.NamedPrivateKey:
     return privatekey.NamedPrivateKey(name, key)
 
 
-HOPS = built(constraints.Hop, keys=st.lists(built(constraints.HostKey), max_size=3).map(tuple))
-PERMITTED = st.lists(built(constraints.PermittedHop, origin=HOPS, target=HOPS), max_size=3)
+HOST_KEYS = st.lists(
+    st.builds(
+        constraints.HostKey,
+        st.binary(min_size=32, max_size=32).map(
+            lambda point: TEXT.write("ssh-ed25519") + STRING.write(point)
+        ),
+        st.booleans(),
+    ),
+    min_size=1,
+    max_size=3,
+).map(tuple)
+HOSTS = TEXTS.filter(bool)
+HERE = st.just(constraints.Hop("", ""))
+ORIGINS = st.builds(constraints.Hop, st.just(""), HOSTS, keys=HOST_KEYS)
+TARGETS = st.builds(constraints.Hop, TEXTS, HOSTS, keys=HOST_KEYS)
+PERMITTED = st.lists(
+    st.builds(constraints.PermittedHop, HERE | ORIGINS, TARGETS), min_size=1, max_size=3
+)
 CONSTRAINTS = st.lists(
     st.one_of(
         built(constraints.Lifetime),
@@ -92,6 +108,14 @@ def test_what_is_encoded_decodes_to_the_same(message: Message) -> None:
 
 def test_every_message_number_of_openssh_has_its_class() -> None:
     assert {cls.type for cls in Message.__subclasses__()} == set(messages.Type)
+
+
+@given(built(messages.SessionBind))
+def test_what_is_bound_is_read_as_it_was_written(bind: messages.SessionBind) -> None:
+    assert messages.SessionBind.parse(bind.write()) == bind
+    for damaged in (bind.write()[:-1], bind.write() + b"\0"):
+        with pytest.raises(ProtocolError):
+            messages.SessionBind.parse(damaged)
 
 
 @given(st.binary(max_size=300))

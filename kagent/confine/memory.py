@@ -1,0 +1,79 @@
+"""Memory kept out of swap, as far as RLIMIT_MEMLOCK goes.  mlock(2).
+
+An ordinary user may lock 8 MiB, less than a Python process has, and no fork inherits what is
+locked.  So this locks first what secrets are most likely to lie in, and only what is written to.
+"""
+
+from __future__ import annotations
+
+import resource
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from ..keyctl._libc import ffi
+
+_libc = ffi.dlopen(None)
+
+_MLOCK_ONFAULT = 1  # lock what is touched, instead of touching everything first
+_MCL_FUTURE = 2
+_MCL_ONFAULT = 4
+
+# Bytes left for what is allocated later, and for the stack to grow.  That is locked as it comes,
+# and without room in the limit it would fail.
+_ROOM = 2 << 20
+
+
+class Area(NamedTuple):
+    """Addresses, in bytes."""
+
+    start: int
+    length: int
+
+
+def memory_areas(*, python_objects: bool = True) -> Sequence[Area]:
+    """Where this process and its forks keep what they work on, the likeliest first.
+
+    That is the stack, the heap (of C code, and of Python objects of more than 512 bytes), and
+    with `python_objects` where Python has its small ones, which is most of all.  Reading it takes
+    300 µs, so who forks often does it once.  proc_pid_maps(5).
+    """
+    found: dict[str, list[Area]] = {"[stack]": [], "[heap]": [], "": []}
+    for line in Path("/proc/self/maps").read_text().splitlines():
+        addresses, access, _, _, _, *name = line.split(maxsplit=5)
+        areas = found.get("".join(name))
+        if areas is not None and access == "rw-p":
+            start, end = (int(address, 16) for address in addresses.split("-"))
+            areas.append(Area(start, end - start))
+    # The newest mappings have the lowest addresses, and the most that is still free.
+    return found["[stack]"] + found["[heap]"] + (found[""] if python_objects else [])
+
+
+def lock_memory(areas: Sequence[Area] | None = None) -> bool:
+    """Keep `areas`, and what is allocated from now on, out of swap.
+
+    By default all that `memory_areas` finds.  False if the limit is too small for all of it.
+    Takes 0.2 µs for each page in use: 0.2 ms without Python's small objects, 0.6 ms with them.
+    """
+    limit = _raise_limit()
+    left = float("inf") if limit == resource.RLIM_INFINITY else limit - _ROOM
+    if left < 0:
+        return False
+    complete = True
+    for area in memory_areas() if areas is None else areas:
+        if area.length <= left and _libc.mlock2(*area, _MLOCK_ONFAULT) == 0:
+            left -= area.length
+        else:
+            complete = False
+    return bool(_libc.mlockall(_MCL_FUTURE | _MCL_ONFAULT) == 0) and complete
+
+
+def _raise_limit() -> int:
+    """Raise RLIMIT_MEMLOCK as far as this user may; what it is, in bytes or RLIM_INFINITY."""
+    _, most = resource.getrlimit(resource.RLIMIT_MEMLOCK)
+    try:
+        resource.setrlimit(resource.RLIMIT_MEMLOCK, (resource.RLIM_INFINITY,) * 2)
+    except ValueError:
+        resource.setrlimit(resource.RLIMIT_MEMLOCK, (most, most))
+        return most
+    return resource.RLIM_INFINITY

@@ -1,0 +1,48 @@
+"""Core dumps, debuggers and new privileges given up.  prctl(2)."""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+
+from ..keyctl._libc import ffi
+
+_libc = ffi.dlopen(None)
+
+# linux/prctl.h
+_PR_SET_PDEATHSIG = 1
+_PR_SET_DUMPABLE = 4
+_PR_SET_NAME = 15
+_PR_SET_NO_NEW_PRIVS = 38
+
+
+def prctl(option: int, value: int, more: int = 0) -> None:
+    """prctl(2).  Raises OSError."""
+    if _libc.prctl(option, value, more, 0, 0) != 0:
+        raise OSError(ffi.errno, f"prctl({option}): {os.strerror(ffi.errno)}")
+
+
+def forbid_inspection() -> None:
+    """No core dump, no ptrace and no /proc/PID/mem by the same user; children inherit it.
+
+    An exec by an ordinary user undoes the second half, so each program calls this first.
+    """
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    prctl(_PR_SET_DUMPABLE, 0)
+
+
+def forbid_new_privileges() -> None:
+    """No set-uid program started from here gets its privileges, for good."""
+    prctl(_PR_SET_NO_NEW_PRIVS, 1)
+
+
+def die_with_parent() -> None:
+    """Be killed by the kernel when the parent ends, however it ends."""
+    prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def set_name(name: str) -> None:
+    """The name that ps -o comm shows, at most 15 bytes."""
+    text = ffi.new("char[]", name.encode())
+    prctl(_PR_SET_NAME, int(ffi.cast("uintptr_t", text)))

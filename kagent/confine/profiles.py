@@ -1,0 +1,140 @@
+"""The system calls that each process of kagent keeps, once it has started.
+
+None of them opens, starts, connects or makes executable anything: what a process needs, it has by
+then.  What Python and the C library try and do without is not here.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import termios
+
+from ..keyctl.syscalls import Operation
+from .seccomp import ANYHOW, KILL_PROCESS, WHOLE, Check, Filter, Rules, refusal
+
+_PROT_EXEC = 4
+_SOCK_TYPE_MASK = 0xF
+_F_GETFD, _F_SETFD, _F_GETFL, _F_SETFL = range(1, 5)
+
+# linux/sched.h: a thread, and of no other namespace.
+_CLONE_THREAD = 0x00010000
+_CLONE_NAMESPACES = 0x7E020000
+# clone(2): "on s390 the order of the first two arguments is reversed"
+_CLONE_FLAGS = 1 if os.uname().machine == "s390x" else 0
+
+
+def _calls(*names: str) -> Rules:
+    return dict.fromkeys(names, ANYHOW)
+
+
+def _keyctl(*operations: Operation) -> Rules:
+    return {"keyctl": [[Check(0, operation)] for operation in operations]}
+
+
+# Python at work on what it has: memory, locks, clocks, and its end.
+_PYTHON: Rules = {
+    **_calls("brk", "madvise", "mremap", "munmap", "futex", "sched_yield", "sched_getaffinity"),
+    **_calls("clock_getres", "clock_gettime", "clock_nanosleep", "gettimeofday", "nanosleep"),
+    **_calls("time", "getpid", "gettid", "getrandom", "exit", "exit_group"),
+    **_calls("restart_syscall", "rt_sigaction", "rt_sigprocmask", "rt_sigreturn", "sigaltstack"),
+    "mmap": [[Check(2, 0, _PROT_EXEC)]],
+    "mprotect": [[Check(2, 0, _PROT_EXEC)]],
+}
+
+# What is open already.  A datagram socket, as the system log's is, could be made to send to others
+# than its peer.
+_OPEN: Rules = {
+    **_calls("read", "recvfrom", "recvmsg", "write", "close", "poll", "ppoll"),
+    **_calls("getsockname", "getsockopt"),
+    "ioctl": [[Check(1, termios.FIONBIO)]],
+    "sendto": [[Check(4, 0, WHOLE)]],
+}
+
+
+def front(*channels: int) -> Filter:
+    """For the front: serves clients, starts threads and passes descriptors on through `channels`.
+
+    Whatever else it tries fails with EPERM, and the front goes on: a file that can't be read for a
+    traceback is no reason to end every client's connection.  Raises CannotConfine.
+    """
+    rules: Rules = {
+        **_PYTHON,
+        **_OPEN,
+        **_calls("accept4", "shutdown", "pipe2"),
+        **_calls("epoll_create1", "epoll_ctl", "epoll_pwait", "epoll_wait", "eventfd2", "getuid"),
+        **_calls("rseq", "set_robust_list", "add_key", "request_key"),
+        **_keyctl(
+            Operation.GET_KEYRING_ID,
+            Operation.UPDATE,
+            Operation.REVOKE,
+            Operation.SETPERM,
+            Operation.DESCRIBE,
+            Operation.CLEAR,
+            Operation.LINK,
+            Operation.UNLINK,
+            Operation.SEARCH,
+            Operation.READ,
+            Operation.SET_TIMEOUT,
+            Operation.INVALIDATE,
+            Operation.PKEY_QUERY,
+            Operation.PKEY_ENCRYPT,
+            Operation.PKEY_SIGN,
+            Operation.MOVE,
+        ),
+        "clone": [[Check(_CLONE_FLAGS, _CLONE_THREAD, _CLONE_THREAD | _CLONE_NAMESPACES)]],
+        "fcntl": [[Check(1, command)] for command in (_F_GETFD, _F_SETFD, _F_GETFL, _F_SETFL)],
+        "sendmsg": [[Check(0, channel)] for channel in channels],
+        "setsockopt": [[Check(1, socket.SOL_SOCKET), Check(2, socket.SO_SNDBUF)]],
+        "socketpair": [[Check(0, socket.AF_UNIX), Check(1, socket.SOCK_STREAM, _SOCK_TYPE_MASK)]],
+    }
+    # The arguments of clone3 are in memory, where no filter sees them; without it the C library
+    # takes clone.
+    return Filter(rules, refusal(errno.EPERM), absent=["clone3"])
+
+
+def load_worker() -> Filter:
+    """For a load worker: reads a client's key and gives it to the kernel.
+
+    What is not foreseen fails with EPERM: it depends on what a client sends, and is to end in a
+    refusal with a reason.  Raises CannotConfine.
+    """
+    rules: Rules = {
+        **_PYTHON,
+        **_OPEN,
+        # A FIDO key comes with the name of a library, which is followed to where it leads.
+        **_calls("getcwd", "lstat", "newfstatat", "readlink", "readlinkat", "statx"),
+        **_calls("add_key"),
+        **_keyctl(
+            Operation.GET_KEYRING_ID,
+            Operation.REVOKE,
+            Operation.SETPERM,
+            Operation.DESCRIBE,
+            Operation.LINK,
+            Operation.UNLINK,
+            Operation.SEARCH,
+            Operation.READ,
+            Operation.SET_TIMEOUT,
+            Operation.INVALIDATE,
+            Operation.PKEY_QUERY,
+            Operation.PKEY_SIGN,
+        ),
+    }
+    return Filter(rules, refusal(errno.EPERM))
+
+
+def sign_worker() -> Filter:
+    """For a sign worker: reads a sealed key and signs with it.
+
+    It always does the same, so whatever else it tries is an attack or a fault, and the kernel ends
+    it, before it can answer and with a line in the kernel's log.  Raises CannotConfine.
+    """
+    rules: Rules = {
+        **_PYTHON,
+        **_OPEN,
+        # To be ended if it hangs; by alarm(2), or as that is called elsewhere.
+        **_calls("alarm", "setitimer"),
+        **_keyctl(Operation.DESCRIBE, Operation.SEARCH, Operation.READ),
+    }
+    return Filter(rules, KILL_PROCESS)

@@ -1,0 +1,253 @@
+"""What kagent's processes can't do, whoever has taken them over."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from kagent.confine import profiles
+from kagent.custody import sealed
+from kagent.custody.private import LibraryKey, der
+from kagent.custody.rings import SealedRing
+from kagent.keyctl import Keyring, session_keyring
+from kagent.protocol.messages import SignRequest, encode
+from kagent.protocol.publickey import parse_line
+from kagent.verify import verify
+from tests.host.test_server import A_KEY, FAILURE, LISTING, NOTHING, ask
+from tests.host.test_startup import background, variables
+from tests.injection import calls_in, python_in
+from tests.programs import SECONDS, Agent, Person, children_of, wait_until
+
+CHECKOUT = Path(__file__).parent.parent.parent
+as_root = pytest.mark.skipif(os.getuid() != 0, reason="only root may get into these processes")
+
+# A command line of kagent's on a machine without libseccomp.
+WITHOUT_LIBRARY = """
+import sys
+from kagent.confine import seccomp
+from kagent.cli import {module}
+seccomp._LIBRARY = "libnothing.so.2"
+sys.argv[0] = {module!r}
+sys.exit({module}.main())
+"""
+
+# Locks what a sign worker, then what a load worker locks, each in a fork as they do.
+LOCKED = """
+import os, re, resource
+from pathlib import Path
+from kagent.confine import lock_memory, memory_areas
+for areas in (memory_areas(python_objects=False), None):
+    if os.fork() == 0:
+        complete = lock_memory(areas)
+        new = bytearray(300_000)
+        status = Path("/proc/self/status").read_text()
+        kilobytes = int(re.search(r"VmLck:\\s+(\\d+)", status)[1])
+        maps = Path("/proc/self/smaps").read_text()
+        flags = re.findall(r"\\[(heap|stack)\\].*?VmFlags: ([^\\n]*)", maps, re.DOTALL)
+        locked = {name for name, given in flags if "lo" in given.split()}
+        print(complete, kilobytes, *sorted(locked), flush=True)
+        os._exit(0)
+    os.wait()
+"""
+
+
+def attempts(person: Person, profile: str) -> dict[str, str]:
+    """What becomes of an attacker's attempts under a profile."""
+    program = (sys.executable, "-m", "tests.host.attempts", profile)
+    told: dict[str, str] = json.loads(person.run(*program, PYTHONPATH=str(CHECKOUT)).stdout)
+    return told
+
+
+@pytest.mark.parametrize(
+    ("profile", "outcome", "done"),
+    [
+        ("nothing", "done", set()),  # the control
+        ("front", "EPERM", set()),
+        ("load_worker", "EPERM", {"stat"}),
+        ("sign_worker", "SIGSYS", set()),
+    ],
+)
+def test_what_is_refused(person: Person, profile: str, outcome: str, done: set[str]) -> None:
+    told = attempts(person, profile)
+    assert {told.pop(name) for name in done} <= {"done"}
+    assert {"open", "exec", "fork", "connect", "session to parent"} < told.keys()
+    assert set(told.values()) == {outcome}, told
+
+
+KEYS = {
+    "ssh-ed25519": ed25519.Ed25519PrivateKey.generate,
+    "ecdsa-sha2-nistp256": lambda: ec.generate_private_key(ec.SECP256R1()),
+    "ecdsa-sha2-nistp384": lambda: ec.generate_private_key(ec.SECP384R1()),
+    "ecdsa-sha2-nistp521": lambda: ec.generate_private_key(ec.SECP521R1()),
+    "rsa-sha2-512": lambda: rsa.generate_private_key(65537, 2048),
+}
+
+
+@pytest.mark.usefixtures("person")
+@pytest.mark.parametrize("algorithm", KEYS)
+def test_a_sign_worker_can_sign(algorithm: str) -> None:
+    key: LibraryKey = KEYS[algorithm]()
+    ring = SealedRing(Keyring.create("test", session_keyring()), "user")
+    ring.add("kagent:key", der(key), ring.keyring)
+    confinement = profiles.sign_worker()
+    sealed.warm_up()
+    answer, pipe = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            confinement.install()
+            os.write(pipe, sealed.sign(ring.read("kagent:key"), algorithm, b"data"))
+        finally:
+            os._exit(0)
+    os.close(pipe)
+    with os.fdopen(answer, "rb") as made:
+        signature = made.read()
+    assert os.waitpid(child, 0)[1] == 0
+    line = key.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode()
+    assert verify(parse_line(line)[0], signature, b"data") == algorithm
+
+
+def confined(pid: int) -> bool:
+    return "Seccomp:\t2" in Path(f"/proc/{pid}/status").read_text()
+
+
+@pytest.fixture
+def load_worker(kagent: Agent) -> Iterator[int]:
+    """A load worker that waits for the rest of a key."""
+    with kagent.connect() as stream:
+        stream.sendall(A_KEY[:-3])
+        wait_until(lambda: len(kagent.children) == 2)
+        [worker] = set(kagent.children) - {kagent.front}
+        wait_until(lambda: confined(worker))
+        yield worker
+
+
+CALLS = (
+    '(int)open("/etc/passwd", 0)',
+    '(int)execl("/bin/true", "true", 0)',
+    "(int)fork()",
+    "(int)socket(1, 1, 0)",
+    '(int)connect(2, "\\001\\000/", 3)',
+    "(int)prctl(4, 1)",
+    "(long)keyctl(18)",
+)
+
+
+@pytest.fixture
+def front(kagent: Agent) -> int:
+    """A front that serves already."""
+    with kagent.connect() as stream:
+        assert ask(stream, LISTING) == NOTHING
+    return kagent.front
+
+
+@as_root
+def test_a_front_that_is_taken_over(kagent: Agent, front: int) -> None:
+    refused = calls_in(front, *[in_c(call) for call in CALLS])
+    assert refused == [-errno.EPERM] * len(CALLS)
+    with kagent.connect() as stream:
+        assert ask(stream, LISTING) == NOTHING
+
+
+@as_root
+def test_a_load_worker_that_is_taken_over(load_worker: int) -> None:
+    refused = calls_in(load_worker, *[in_c(call) for call in CALLS])
+    assert refused == [-errno.EPERM] * len(CALLS)
+
+
+@as_root
+def test_the_debugger_does_what_it_is_told(kagent: Agent) -> None:
+    """The control: what does no harm, in the keeper, which has no filter."""
+    opened, connected, pid = calls_in(kagent.process.pid, CALLS[0], CALLS[3], "(int)getpid()")
+    assert 2 < opened < connected
+    assert pid == kagent.process.pid
+
+
+def in_c(call: str) -> str:
+    """keyctl(2) as libc has it."""
+    from kagent.keyctl import syscalls
+
+    return call.replace("keyctl(", f"syscall({syscalls._KEYCTL}, ")
+
+
+@as_root
+def test_a_front_that_fails_says_where(kagent: Agent, front: int) -> None:
+    """With a traceback, though it can read no file by then."""
+    python_in(front, "import kagent.agent.connection as c; c.Connection.serve = None")
+    with kagent.connect() as stream:
+        assert ask(stream, LISTING) == b""
+    wait_until(lambda: "the front has ended" in kagent.logged())
+    assert "Traceback" in kagent.logged()
+    assert "TypeError" in kagent.logged()
+    assert "in serve" in kagent.logged()
+    with kagent.connect() as stream:
+        assert ask(stream, LISTING) == NOTHING
+    assert kagent.front != front
+
+
+@as_root
+def test_the_system_log_is_reached(person: Person, folder: Path) -> None:
+    """By front and load worker, which can't connect to it any more."""
+    path, place = person.home / "socket", folder / "log"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as system_log:
+        system_log.bind(str(place))
+        system_log.settimeout(SECONDS)
+
+        def expect(text: str) -> None:
+            while text not in system_log.recv(4096).decode():
+                pass
+
+        # This machine may have no such log, or one of its own: this is in a /dev of its own.
+        devices = f"mount -t tmpfs none /dev; mknod /dev/null c 1 3; ln -s {place} /dev/log"
+        start = f"set -e; {devices}; exec kagent -s -a {path}"
+        with background(person, "unshare", "-m", "sh", "-c", start) as out:
+            keeper = int(variables(out)["SSH_AGENT_PID"])
+            with socket.socket(socket.AF_UNIX) as stream:
+                stream.connect(str(path))
+                assert ask(stream, encode(SignRequest(b"", b"", 0))) == FAILURE
+                expect("no such key")
+                [front] = children_of(keeper)
+                stream.sendall(A_KEY[:-3])
+                wait_until(lambda: len(children_of(keeper)) == 2)
+                [worker] = set(children_of(keeper)) - {front}
+                wait_until(lambda: confined(worker))
+                python_in(worker, "from kagent import log; log.error('from the worker')")
+                expect("from the worker")
+
+
+@pytest.mark.parametrize("module", ["agent", "ctl"])
+def test_without_libseccomp(person: Person, module: str) -> None:
+    """Nothing is started, and who asks is told what to install."""
+    words = {"agent": ["-s"], "ctl": ["doctor"]}[module]
+    program = WITHOUT_LIBRARY.format(module=module)
+    told = person.run(sys.executable, "-c", program, *words, check=False)
+    assert told.returncode == 1
+    assert "libnothing.so.2 is missing" in told.stdout + told.stderr
+    assert "apt-get install libseccomp2" in told.stdout + told.stderr
+    assert not (person.home / ".ssh").exists()
+
+
+def test_locked_memory() -> None:
+    """As far as an ordinary user's limit goes, and with room for what comes."""
+    limited = ["prlimit", f"--memlock={8 << 20}:{8 << 20}", sys.executable, "-c", LOCKED]
+    user = 65534 if os.getuid() == 0 else None
+    told = subprocess.run(limited, user=user, group=user, capture_output=True, text=True)
+    sign, load = (line.split() for line in told.stdout.splitlines())
+    assert sign[0] == "True"
+    for complete, kilobytes, *places in (sign, load):
+        assert complete in ("True", "False")
+        assert places == ["heap", "stack"]
+        assert int(kilobytes) < 8 << 10
+    assert re.match("True|False", load[0])
+    assert int(load[1]) > int(sign[1])

@@ -1,0 +1,213 @@
+"""Where a key may be used: scripts of requests, and what kagent does otherwise than ssh-agent."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+import pytest
+
+from kagent.agent.sessions import NotPermitted, Sessions
+from kagent.protocol.constraints import RestrictDestination
+from kagent.protocol.messages import (
+    SESSION_BIND,
+    AddIdConstrained,
+    Extension,
+    SessionBind,
+    decode,
+    encode,
+)
+from kagent.protocol.userauth import recognise
+from tests.destinations.agents import DONE, REFUSED, SIGNED, Rules, outcome
+from tests.destinations.keys import AUTHORITY, USERS_KEY, A, B, D, hop
+from tests.destinations.requests import (
+    LIST,
+    PLAIN,
+    SSHSIG,
+    add,
+    bind,
+    forward,
+    login,
+    session_of,
+    sign,
+)
+from tests.destinations.scripts import HIDDEN, LISTED, NEWER_SCRIPTS, SCRIPTS, Script, play
+
+A_TO_B = hop(B, origin=A)
+FAILS = bind(B, signature=A.sign(session_of(B)))
+
+
+@pytest.mark.parametrize("script", (SCRIPTS | NEWER_SCRIPTS).values(), ids=SCRIPTS | NEWER_SCRIPTS)
+def test_rules(script: Script) -> None:
+    play(Rules(), script)
+
+
+# Stricter than ssh-agent, on purpose.
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        [(add(hop(B)), DONE), (FAILS, REFUSED), (bind(B), DONE), HIDDEN, (sign(login(B)), REFUSED)],
+        [
+            (add(hop(A), A_TO_B), DONE),
+            (forward(A), DONE),
+            LISTED,
+            (FAILS, REFUSED),
+            HIDDEN,
+            (bind(B), DONE),
+            HIDDEN,
+            (sign(login(B)), REFUSED),
+        ],
+        # Bound to a login before: it is not the host's to fail.
+        [
+            (add(hop(A)), DONE),
+            (bind(A), DONE),
+            (FAILS, REFUSED),
+            LISTED,
+            (sign(login(A)), SIGNED),
+        ],
+    ],
+    ids=["first", "later", "too late"],
+)
+def test_a_host_that_did_not_prove_itself_is_not_forgotten(script: Script) -> None:
+    play(Rules(), script)
+
+
+def test_a_list_of_no_destinations_is_refused() -> None:
+    nowhere = (RestrictDestination(()),)
+    rules = Rules()
+    play(rules, [(encode(AddIdConstrained(USERS_KEY.named(), "key", nowhere)), REFUSED), HIDDEN])
+    assert "0 hops" in rules.refusals[0]
+
+
+def test_other_limits() -> None:
+    play(
+        Rules(),
+        [
+            (add(hop(A)), DONE),
+            (bind(A), DONE),
+            (sign(login(A, user="x" * 256)), SIGNED),
+            (sign(login(A, user="x" * 257)), REFUSED),
+        ],
+    )
+    play(Rules(), [(bind(A, session=bytes(129)), REFUSED)])
+    play(Rules(), [(bind(A, more=b"\0"), REFUSED)])
+
+
+def test_a_certificate_ends_while_the_connection_goes_on() -> None:
+    now = 1_999.0
+    rules = Rules(clock=lambda: now)
+    host = D.certified(AUTHORITY, "d", after=1_000, before=2_000)
+    play(
+        rules, [(add(hop(D, by=AUTHORITY)), DONE), (bind(host), DONE), (sign(login(host)), SIGNED)]
+    )
+    now = 2_000.0
+    assert outcome(rules.ask(0, LIST)) == ()
+    assert outcome(rules.ask(0, sign(login(host)))) == REFUSED
+
+
+@pytest.mark.parametrize(
+    ("frames", "reason"),
+    [
+        ([sign(login(A))], "ssh has named none"),
+        ([bind(A), sign(SSHSIG)], "no login"),
+        ([bind(A), sign(login(A, user="alice"))], "not for the hop from this machine to ED25519"),
+        ([bind(A), sign(login(A, number=1))], "another session"),
+        ([bind(A), sign(login(A, to=B))], "another host"),
+        ([forward(A), bind(B), sign(login(B, method=PLAIN))], "must name the host"),
+        ([forward(A), forward(B), LIST], "but not from it"),
+        ([forward(A), sign(login(A))], "forwarding"),
+        ([FAILS], "incorrect signature|no signature"),
+        ([FAILS, LIST], "earlier attempt"),
+        ([bind(A), bind(B)], "login already"),
+        ([forward(A), bind(B, session=session_of(A))], "another host key"),
+        ([bind(A, session=bytes(129))], "too long"),
+    ],
+)
+def test_a_refusal_has_its_reason(frames: Sequence[bytes], reason: str) -> None:
+    rules = Rules()
+    rules.ask(0, add(hop(A, user="root"), A_TO_B))
+    for frame in frames:
+        rules.ask(0, frame)
+    assert re.search(reason, rules.refusals[-1])
+
+
+# What is shown and logged of a connection.
+
+
+def connection(*frames: bytes) -> Sessions:
+    rules = Rules()
+    for frame in frames:
+        rules.ask(0, frame)
+    return rules.sessions[0] if frames else Sessions()
+
+
+@pytest.mark.parametrize(
+    ("frames", "forwarded"),
+    [
+        ([], False),
+        ([bind(A)], False),
+        ([bind(A), FAILS], False),
+        ([forward(A)], True),
+        ([forward(A), bind(B)], True),
+        ([FAILS], True),
+        ([FAILS, bind(A)], True),
+    ],
+)
+def test_whether_requests_come_from_another_host(frames: list[bytes], forwarded: bool) -> None:
+    sessions = connection(*frames)
+    assert sessions.forwarded == forwarded
+    assert sessions.attempted == bool(frames)
+
+
+@pytest.mark.parametrize(
+    ("frames", "data", "hosts"),
+    [
+        ([], login(A), ""),
+        ([bind(A)], login(A), "a"),
+        ([bind(A)], login(A, method=PLAIN), "a"),
+        ([bind(A)], login(A, number=1), ""),
+        ([bind(A)], login(B), ""),
+        ([bind(A)], SSHSIG, ""),
+        ([bind(A)], b"data", ""),
+        ([FAILS, bind(A)], login(A), "a"),
+        ([FAILS, bind(A)], login(A, method=PLAIN), ""),
+        ([forward(A)], login(A), "a"),
+        ([forward(A)], SSHSIG, "a"),
+        ([forward(A), bind(B)], login(B), "ab"),
+        ([forward(A), bind(B)], login(B, method=PLAIN), "a"),
+        ([forward(A), bind(B)], SSHSIG, "a"),
+    ],
+)
+def test_only_a_host_that_is_sure_is_told(frames: list[bytes], data: bytes, hosts: str) -> None:
+    way = connection(*frames).way(recognise(data, USERS_KEY.blob))
+    names = {A.blob: "a", B.blob: "b"}
+    assert "".join(names[session.host.blob] for session in way) == hosts
+
+
+def test_a_bind_that_is_not_verified_to_its_end_counts_as_failed() -> None:
+    request = decode(bind(A)[4:])
+    assert isinstance(request, Extension)
+    assert request.name == SESSION_BIND
+
+    async def interrupted(_: SessionBind) -> None:
+        raise KeyboardInterrupt
+
+    sessions = Sessions()
+    with pytest.raises(KeyboardInterrupt):
+        sessions.bind(request.contents, interrupted).send(None)
+    assert sessions.broken
+    assert sessions.attempted
+    assert not sessions.bound
+
+
+def test_an_unreadable_bind_is_not_verified() -> None:
+    async def never(_: SessionBind) -> None:
+        raise AssertionError
+
+    for contents in (b"", b"\0\0\0\1x", bytes(50)):
+        sessions = Sessions()
+        with pytest.raises((NotPermitted, ValueError)):
+            sessions.bind(contents, never).send(None)
+        assert sessions.forwarded
