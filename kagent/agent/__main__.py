@@ -1,8 +1,8 @@
 """The front's start, by the keeper.
 
-python -m kagent.agent LISTENER CONTROL SIGNING LOGIN PRIVATE SETTING…
+python -m kagent.agent LISTENER CONTROL SIGNING RING… SETTING…
 
-The first three are sockets, the next two keyrings, the rest is as Settings has it.
+The first three are sockets, the next five are as Rings has them, the rest is as Settings has it.
 """
 
 import signal
@@ -27,14 +27,12 @@ def _main() -> None:
     from ..confine import profiles
     from ..confine.seccomp import CannotConfine
     from ..custody.rings import Rings
-    from ..keyctl import Keyring
     from .server import serve
     from .settings import Settings
 
-    descriptors, serials = sys.argv[1:4], sys.argv[4:6]
-    settings = Settings.of(sys.argv[6:])
+    descriptors, rings = sys.argv[1:4], Rings.of(sys.argv[4:9])
+    settings = Settings.of(sys.argv[9:])
     log.configure(to_stderr=settings.to_stderr, verbose=settings.verbose)
-    rings = Rings(*(Keyring(int(serial)) for serial in serials))
     rings.enter()
     listener, control, signing = (socket.socket(fileno=int(number)) for number in descriptors)
 

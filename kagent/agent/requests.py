@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import time
 
+import trio
+
 from .. import log
 from ..custody.identity import Custody, description_of
+from ..custody.identity import Identity as HeldIdentity
 from ..custody.store import Store
 from ..keeper.jobs import Done, Kind, Loaded, Refused
 from ..keyctl import KernelKeyError
@@ -14,6 +17,7 @@ from ..protocol.messages import (
     EXPLAIN,
     QUERY,
     SESSION_BIND,
+    SHOW,
     Extension,
     ExtensionFailure,
     ExtensionResponse,
@@ -25,6 +29,7 @@ from ..protocol.messages import (
     RemoveIdentity,
     RequestIdentities,
     SessionBind,
+    Shown,
     SignRequest,
     Success,
     Unlock,
@@ -40,7 +45,7 @@ from .sessions import NotPermitted
 from .signing import Refusal, Signing
 from .workers import Workers
 
-_EXTENSIONS = (SESSION_BIND, EXPLAIN)
+_EXTENSIONS = (SESSION_BIND, EXPLAIN, SHOW)
 
 
 class Requests:
@@ -75,6 +80,9 @@ class Requests:
                 return peer.refuse("the key could not be sealed")
             if identity.custody is Custody.KERNEL:
                 await self._workers.forget(identity.description)
+            if identity.constraints:
+                # Else it could be used around them, and without them when its lifetime ends.
+                await trio.to_thread.run_sync(self._store.adopted.remove, identity.blob)
         except (KernelKeyError, ProtocolError) as error:
             return peer.refuse(f"the key is not held as it should be: {error}")
         fingerprint = PublicKey.parse(identity.blob).fingerprint()
@@ -100,7 +108,7 @@ class Requests:
             return await self._carry_out_locked(peer, message)
         match message:
             case RequestIdentities():
-                return self._list(peer)
+                return await self._list(peer)
             case RemoveIdentity(blob):
                 return await self._remove(peer, blob)
             case RemoveAllIdentities() | RemoveAllRsaIdentities():
@@ -131,30 +139,44 @@ class Requests:
             case _:
                 raise Refusal("the agent is locked")
 
-    def _list(self, peer: Peer) -> Message:
+    async def _list(self, peer: Peer) -> Message:
+        return IdentitiesAnswer(
+            tuple(Identity(one.blob, one.comment) for one in await self._visible(peer))
+        )
+
+    async def _show(self, peer: Peer) -> Message:
+        shown = [
+            Shown(one.blob, one.comment, one.custody, one.why, one.constraints, one.expires)
+            for one in await self._visible(peer)
+        ]
+        return ExtensionResponse(SHOW, b"".join(one.write() for one in shown))
+
+    async def _visible(self, peer: Peer) -> list[HeldIdentity]:
+        visible = []
         now = time.time()
-        listed = []
-        for identity in self._store.identities():
+        for identity in await trio.to_thread.run_sync(self._store.all):
             try:
                 check_visible(identity, peer.sessions, now)
             except NotPermitted as reason:
                 log.debug(f"not listed: {reason}")
                 continue
-            listed.append(Identity(identity.blob, identity.comment))
-        return IdentitiesAnswer(tuple(listed))
+            visible.append(identity)
+        return visible
 
     async def _remove(self, peer: Peer, blob: bytes) -> Message:
         held = self._store.find(blob)
         if held is None:
+            held = await trio.to_thread.run_sync(self._store.find_adopted, blob)
+        if held is None:
             raise Refusal("no such key")
         check_visible(held.identity, peer.sessions, time.time())
-        self._store.remove(blob)
+        await trio.to_thread.run_sync(self._store.remove, blob)
         await self._workers.forget(description_of(blob))
         log.info("a key was removed")
         return Success()
 
     async def _remove_all(self) -> Message:
-        self._store.remove_all()
+        await trio.to_thread.run_sync(self._store.remove_all)
         await self._workers.forget_all()
         log.info("all keys were removed")
         return Success()
@@ -163,6 +185,8 @@ class Requests:
         match request.name:
             case "explain@kagent":
                 return ExtensionResponse(EXPLAIN, TEXT.write(peer.explanation))
+            case "show@kagent":
+                return await self._show(peer)
             case "query":
                 return ExtensionResponse(QUERY, b"".join(map(TEXT.write, _EXTENSIONS)))
             case "session-bind@openssh.com":

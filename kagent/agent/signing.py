@@ -69,7 +69,9 @@ class Signing:
             finished.set()
 
     async def _answer(self, peer: Peer, request: SignRequest, entry: Entry) -> bytes:
-        held = self._held(request.blob)
+        held = self._store.find(request.blob)
+        if held is None:
+            held = await trio.to_thread.run_sync(self._held, request.blob)
         entry.identity = held.identity
         entry.algorithm = algorithm = _signature_algorithm(request.blob, request.flags)
         signed = recognise(request.data, request.blob)
@@ -92,7 +94,7 @@ class Signing:
         return encode(SignResponse(_signature(answer)))
 
     def _held(self, blob: bytes) -> Held:
-        held = self._store.find(blob)
+        held = self._store.find(blob) or self._store.find_adopted(blob)
         if held is None:
             raise Refusal("no such key")
         return held

@@ -19,8 +19,10 @@ _USAGE = """\
 usage: kagent [-c | -s] [-DdTU] [-a bind_address] [-E fingerprint_hash]
               [-O option] [-P allowed_providers] [-t life]
               [--custody kernel | sealed]
+              [--keyring session | user | persistent | private]
        kagent [-TU] [-a bind_address] [-E fingerprint_hash] [-O option]
               [-P allowed_providers] [-t life] [--custody kernel | sealed]
+              [--keyring session | user | persistent | private]
               command [arg ...]
        kagent [-c | -s] -k
        kagent -u
@@ -28,6 +30,7 @@ usage: kagent [-c | -s] [-DdTU] [-a bind_address] [-E fingerprint_hash]
 """
 _FATAL = 255  # OpenSSH's exit code for a command line that makes no sense
 _CUSTODIES = ("kernel", "sealed")
+_KEYRINGS = ("session", "user", "persistent", "private")
 _HASHES = ("md5", "sha1", "sha256", "sha384", "sha512")
 
 
@@ -58,9 +61,12 @@ class _Options:
     """The command line, checked as ssh-agent checks it."""
 
     def __init__(self, arguments: list[str]) -> None:
-        given, self.command = parse(arguments, "cDdksTuUVE:a:O:P:t:", _USAGE, ["custody="])
+        given, self.command = parse(
+            arguments, "cDdksTuUVE:a:O:P:t:", _USAGE, ["custody=", "keyring="]
+        )
         values = dict(given)
-        self.custody = _custody(values.get("--custody"))
+        self.custody = _one_of("--custody", _CUSTODIES, values.get("--custody"))
+        self.keyring = _one_of("--keyring", _KEYRINGS, values.get("--keyring")) or "session"
         self.fingerprint_hash = values.get("-E", "sha256").lower()
         if self.fingerprint_hash not in _HASHES:
             fail(f'Invalid hash algorithm "{values["-E"]}"', _FATAL)
@@ -85,9 +91,9 @@ class _Options:
             self.csh = self.csh or os.environ.get("SHELL", "").endswith("csh")
 
 
-def _custody(name: str | None) -> str | None:
-    if name not in (None, *_CUSTODIES):
-        fail(f"kagent: --custody takes {' or '.join(_CUSTODIES)}, not {name!r}")
+def _one_of(option: str, names: tuple[str, ...], name: str | None) -> str | None:
+    if name not in (None, *names):
+        fail(f"kagent: {option} takes {' or '.join(names)}, not {name!r}")
     return name
 
 
@@ -210,7 +216,7 @@ def _keep(listener: Listener, options: _Options, command: int | None = None) -> 
     from ..agent.settings import Settings
     from ..custody.device import Providers, WebSafety
     from ..custody.identity import Custody
-    from ..custody.rings import KeeperRings
+    from ..custody.rings import KeeperRings, Place
     from ..keeper.keeper import Keeper
     from ..keeper.policy import Policy
 
@@ -228,7 +234,9 @@ def _keep(listener: Listener, options: _Options, command: int | None = None) -> 
         options.debug,
     )
     try:
-        keeper = Keeper(listener.socket, KeeperRings.enter(), policy, settings.words())
+        keeper = Keeper(
+            listener.socket, KeeperRings.enter(Place(options.keyring)), policy, settings.words()
+        )
         return keeper.run(ignore_interrupt=not options.foreground, command=command)
     except KernelKeyError as error:
         log.error(f"no keyrings for the agent: {error}")

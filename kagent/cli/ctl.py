@@ -6,12 +6,18 @@ import argparse
 import sys
 
 from .. import __version__
+from ..keyctl import KernelKeyError
+from . import sharing_help
+from .options import fail
 
 
 def main() -> int:
     """The console script; its exit code."""
     options = _parser().parse_args()
-    code: int = options.run(options)
+    try:
+        code: int = options.run(options)
+    except KernelKeyError as error:
+        fail(f"kagentctl: {error}")
     return code
 
 
@@ -26,7 +32,77 @@ def _parser() -> argparse.ArgumentParser:
     )
     doctor.add_argument("--json", action="store_true", help="for programs")
     doctor.set_defaults(run=_doctor)
+    show = commands.add_parser(
+        "show",
+        help="the keyrings, and what is known of the keys in them",
+        description="Draws this login's keyrings as keyctl show does, with what is known of the "
+        "keys that sign; then the keys that only the agent can see.",
+    )
+    show.add_argument("--json", action="store_true", help="for programs")
+    show.add_argument("--watch", action="store_true", help="again after each change, until Ctrl-C")
+    show.set_defaults(run=_show)
+    _add_sharing(commands)
     return parser
+
+
+def _add_sharing(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    key = "its fingerprint, its comment, or its public key file"
+    share = _command(commands, "share", "let another user sign with a key", sharing_help.SHARE)
+    share.add_argument("key", metavar="KEY", help=key)
+    share.add_argument("--with", dest="user", metavar="USER", required=True)
+    share.set_defaults(run=_share)
+    shared = _command(commands, "shared", "which user has which key", sharing_help.SHARED)
+    shared.set_defaults(run=_shared)
+    unshare = _command(commands, "unshare", "end the sharing of a key", sharing_help.UNSHARE)
+    unshare.add_argument("key", metavar="KEY", help=key)
+    unshare.add_argument("--with", dest="user", metavar="USER", help="with everybody if left out")
+    unshare.set_defaults(run=_unshare)
+    accept = _command(
+        commands, "accept", "take the keys that another user shares", sharing_help.ACCEPT
+    )
+    accept.add_argument("--from", dest="user", metavar="USER", required=True)
+    accept.set_defaults(run=_accept)
+
+
+def _command(
+    commands: argparse._SubParsersAction[argparse.ArgumentParser], name: str, help: str, text: str
+) -> argparse.ArgumentParser:
+    return commands.add_parser(
+        name,
+        help=help,
+        description=text,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+
+
+def _share(options: argparse.Namespace) -> int:
+    from . import sharing
+
+    return sharing.share(options.key, options.user)
+
+
+def _shared(options: argparse.Namespace) -> int:
+    from . import sharing
+
+    return sharing.shared()
+
+
+def _unshare(options: argparse.Namespace) -> int:
+    from . import sharing
+
+    return sharing.unshare(options.key, options.user)
+
+
+def _accept(options: argparse.Namespace) -> int:
+    from . import sharing
+
+    return sharing.accept(options.user)
+
+
+def _show(options: argparse.Namespace) -> int:
+    from . import show
+
+    return show.run(as_json=options.json, watch=options.watch)
 
 
 def _doctor(options: argparse.Namespace) -> int:

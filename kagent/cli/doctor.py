@@ -191,8 +191,9 @@ def _session() -> Finding:
         return _failure(str(error), _mend(error))
     if name.startswith("_uid_ses."):
         return _warning(
-            f"this login has no session keyring of its own: keys go to {name} and live as long as "
-            "any process of this user",
+            f"this login has no session keyring of its own: keys go to {name}, which all logins of "
+            "this user share; they don't end at logout, but when they are removed or the machine "
+            "is rebooted",
             'echo "session optional pam_keyinit.so force revoke" | sudo tee -a /etc/pam.d/sshd',
         )
     return _ok(f"{name} ({keyring.serial:#x}) is this login's own: its keys end with it")

@@ -61,7 +61,7 @@ def _from_terminal(question: str) -> bytes:
                 return _without_echo(terminal, question)
             except _Interrupted as interruption:
                 # Whatever was to happen happens now, with the terminal as it was.
-                os.kill(os.getpid(), interruption.number)
+                _deliver(interruption.number)
                 if interruption.number not in _STOPPING:
                     return b""
     except OSError:
@@ -78,6 +78,15 @@ class _Interrupted(Exception):
 
 def _interrupt(number: int, _: object) -> NoReturn:
     raise _Interrupted(number)
+
+
+def _deliver(number: int) -> None:
+    handler = signal.getsignal(number)
+    if callable(handler):
+        # At once: Python would call it at some later point, where an exception may get lost.
+        handler(number, None)
+    else:
+        os.kill(os.getpid(), number)
 
 
 def _without_echo(terminal: int, question: str) -> bytes:

@@ -7,6 +7,7 @@ in the keyring is what there is, at every request anew.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -72,11 +73,16 @@ class Anchor:
         leaves nothing that signs.
         """
         self.record(identity)
+        before = self.keyring.find("asymmetric", identity.description)
         if identity.constraints:
             key.set_permissions(POSSESSOR_ONLY)
         if identity.lifetime:
             key.set_timeout(identity.lifetime)
         self.keyring.link(key)
+        if before:
+            # It is gone now, unless it is shared with another user, who has a link to it.
+            with suppress(KernelKeyError):
+                before.invalidate()
 
     def record(self, identity: Identity) -> None:
         """Take an identity's record in, with the lifetime that the key has."""

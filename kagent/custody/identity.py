@@ -22,7 +22,7 @@ from ..protocol.wire import (
 )
 
 PREFIX = "kagent:"
-_VERSION = 2
+_VERSION = 3
 
 
 class Custody(StrEnum):
@@ -57,7 +57,7 @@ class Identity(Record):
     """An identity's record.
 
     `why` says why the kernel doesn't sign itself, where it doesn't; `order` grows from one addition
-    to the next.
+    to the next; `expires` is when the kernel will end it, in seconds since 1970, 0 for never.
     """
 
     blob: bytes
@@ -66,8 +66,9 @@ class Identity(Record):
     why: str = ""
     constraints: tuple[Constraint, ...] = ()
     order: int = 0
+    expires: int = 0
     version: int = _VERSION
-    layout = (STRING, TEXT, _CUSTODY, TEXT, nested(CONSTRAINTS), UINT64, BYTE)
+    layout = (STRING, TEXT, _CUSTODY, TEXT, nested(CONSTRAINTS), UINT64, UINT64, BYTE)
 
     @classmethod
     @lru_cache

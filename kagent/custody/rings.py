@@ -1,7 +1,11 @@
 """The keyrings of an agent, and which process possesses which.
 
 login
-    The session that the agent was started in, with the anchor keyring.  Whoever is in that session.
+    The session that the agent was started in.  Whoever is in that session.
+user
+    The user's own keyring, which has every session of the user that pam_keyinit has made.
+home
+    Where the anchor keyring is: one of the two above, or the user's persistent keyring, or private.
 private
     Records and kernel keys that nobody may use around the agent.  Keeper, front, load workers.
 sealed
@@ -17,15 +21,18 @@ from __future__ import annotations
 
 import errno
 from dataclasses import dataclass
+from enum import StrEnum
 
 from ..keyctl import (
     PROCESS_KEYRING,
+    USER_KEYRING,
     KernelKeyError,
     Key,
     Keyring,
     Permission,
     enter_private_session,
     mask,
+    persistent_keyring,
     session_keyring,
     syscalls,
 )
@@ -35,16 +42,58 @@ POSSESSOR_ONLY = mask(possessor=Permission.ALL)
 _SEALED_PREFIX = f"{PREFIX}sealed:"
 
 
+class Place(StrEnum):
+    """Where keys without constraints are anchored, and so when they end."""
+
+    SESSION = "session"
+    USER = "user"
+    PERSISTENT = "persistent"
+    PRIVATE = "private"
+
+
 @dataclass(frozen=True)
 class Rings:
-    """What keeper, front and load workers share; as serials it fits on a command line."""
+    """What keeper, front and load workers share; as words it fits on a command line."""
 
+    place: Place
     login: Keyring
+    user: Keyring
+    home: Keyring
     private: Keyring
+
+    def words(self) -> list[str]:
+        """For a command line."""
+        keyrings = (self.login, self.user, self.home, self.private)
+        return [self.place, *(str(keyring.serial) for keyring in keyrings)]
+
+    @classmethod
+    def of(cls, words: list[str]) -> Rings:
+        """Read `words`.  Raises ValueError."""
+        place, *serials = words
+        return cls(Place(place), *(Keyring(int(serial)) for serial in serials))
+
+    @property
+    def anchor_name(self) -> str:
+        """What the keyring with this agent's unconstrained keys is called."""
+        return f"{PREFIX}{self.place}"
+
+    @property
+    def anchor(self) -> Keyring | None:
+        """That keyring, if it is there."""
+        if self.place is Place.PRIVATE:
+            return None
+        found = self.home.find("keyring", self.anchor_name)
+        return Keyring(found.serial) if found else None
+
+    @property
+    def around(self) -> list[Keyring]:
+        """What others possess too; without what is gone, as a session is after logout."""
+        keyrings = dict.fromkeys((self.login, self.user, self.home))
+        return [one for one in keyrings if one != self.private and one.alive]
 
     def enter(self, *more: Keyring) -> None:
         """Leave every keyring but these, for good.  Raises KernelKeyError."""
-        enter_private_session(self.login, self.private, *more)
+        enter_private_session(*self.around, self.private, *more)
 
 
 @dataclass(frozen=True)
@@ -56,15 +105,32 @@ class KeeperRings:
     sealed: SealedRing
 
     @classmethod
-    def enter(cls) -> KeeperRings:
+    def enter(cls, place: Place) -> KeeperRings:
         """Make an agent's keyrings and possess them.  Raises KernelKeyError."""
-        login = session_keyring()
+        login, user = session_keyring(), Keyring.special(USER_KEYRING)
         process = Keyring.special(PROCESS_KEYRING, create=True)
         private, sealed = (_new(name, process) for name in ("private", "sealed"))
-        session = enter_private_session(login, private, sealed)
-        for keyring in (private, sealed):
-            process.unlink(keyring)
-        return cls(Rings(login, private), session, SealedRing.of(sealed))
+        match place:
+            case Place.SESSION:
+                home = login
+            case Place.USER:
+                home = user
+            case Place.PERSISTENT:
+                home = persistent_keyring(process)
+            case Place.PRIVATE:
+                home = private
+        shared = Rings(place, login, user, home, private)
+        session = enter_private_session(*shared.around, private, sealed)
+        process.clear()
+        return cls(shared, session, SealedRing.of(sealed))
+
+    def renew(self) -> None:
+        """Put off the end of a persistent keyring, which comes three days after its last use.
+
+        Using the keys in it doesn't count as use.  Raises KernelKeyError.
+        """
+        if self.shared.place is Place.PERSISTENT:
+            persistent_keyring(self.session)
 
     def new_inbox(self, number: int) -> Keyring:
         """A keyring for what load number `number` wants to have sealed."""

@@ -1,31 +1,52 @@
 """All identities of an agent, wherever the kernel holds them.
 
-Unconstrained keys that the kernel signs with are in the anchor keyring of the login's session, from
-where a later agent takes them up again.  All else has its record in the private ring: a constraint
-could be stepped around with keyctl where others of the session possess the key.
+Unconstrained keys that the kernel signs with are in an anchor keyring, from where a later agent
+takes them up again; so it does with keys that no agent has loaded.  All else has its record in the
+private ring: a constraint could be stepped around with keyctl where others possess the key.
 """
 
 from __future__ import annotations
 
 import time
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from ..keyctl import Key, Keyring
+from ..protocol.wire import ProtocolError
+from .adopted import Adopted
 from .anchor import Anchor, Held
-from .identity import PREFIX, Custody, Identity
-from .rings import Rings
-
-ANCHOR_NAME = f"{PREFIX}session"
+from .identity import Custody, Identity
+from .rings import Place, Rings
 
 
 @dataclass(frozen=True)
 class Store:
-    """The identities in an agent's keyrings."""
+    """The identities in an agent's keyrings.
+
+    What this agent has loaded is known by its record; what it has not loaded is `adopted`, and
+    finding out about a key the first time takes tens of milliseconds.
+    """
 
     rings: Rings
 
+    @cached_property
+    def adopted(self) -> Adopted:
+        """The identities that were not loaded by this agent."""
+        return Adopted(self.rings)
+
+    def all(self) -> list[Identity]:
+        """What can be offered now: the loaded ones in their order, then the adopted ones."""
+        loaded = self.identities()
+        known = {identity.blob for identity in loaded}
+        adopted = {
+            found.identity.blob: found.identity
+            for found in self.adopted.all()
+            if found.identity.blob not in known
+        }
+        return loaded + sorted(adopted.values(), key=lambda one: (one.order, one.comment))
+
     def identities(self) -> list[Identity]:
-        """What can be offered now, in the order in which it was added."""
+        """What this agent has loaded, in the order in which it was added."""
         found: dict[bytes, Identity] = {}
         for anchor in self._anchors():
             for identity in anchor.identities():
@@ -35,7 +56,7 @@ class Store:
         return sorted(found.values(), key=lambda identity: identity.order)
 
     def find(self, blob: bytes) -> Held | None:
-        """The identity of that public key, and the key that signs for it."""
+        """The loaded identity of that public key, and the key that signs for it."""
         for anchor in self._anchors():
             held = anchor.find(blob)
             if held:
@@ -50,9 +71,13 @@ class Store:
 
     def placed(self, identity: Identity) -> Identity:
         """With its place in the order: at the end, or where it is if it is held already."""
-        held = self.find(identity.blob)
+        try:
+            held = self.find(identity.blob)
+        except ProtocolError:
+            held = None  # a damaged record, which is about to be replaced
         order = held.identity.order if held else time.clock_gettime_ns(time.CLOCK_BOOTTIME)
-        return replace(identity, order=order)
+        expires = int(time.time()) + identity.lifetime if identity.lifetime else 0
+        return replace(identity, order=order, expires=expires)
 
     def settle(self, identity: Identity) -> bool:
         """After a load: whether it is held as told; what was held of it otherwise goes."""
@@ -65,25 +90,31 @@ class Store:
                 anchor.remove(identity.blob)
         return True
 
-    def remove(self, blob: bytes) -> Identity | None:
-        """Destroy an identity's record and kernel key; what it was, None if there was none."""
-        held = self.find(blob)
-        if held is None:
-            return None
+    def find_adopted(self, blob: bytes) -> Held | None:
+        """The adopted identity of that public key."""
+        found = self.adopted.find(blob)
+        return Held(found.identity, found.key) if found else None
+
+    def remove(self, blob: bytes) -> None:
+        """Destroy that identity's record and kernel key, also where it is adopted."""
         for anchor in self._anchors():
             anchor.remove(blob)
-        return held.identity
+        self.adopted.remove(blob)
 
     def remove_all(self) -> None:
-        """Destroy every identity's record and kernel key."""
+        """Destroy every identity's record and kernel key, also the adopted ones'."""
         for anchor in self._anchors():
             anchor.remove_all()
+        self.adopted.remove()
 
     def withdraw(self) -> None:
-        """Move all that others of the session could use into the private ring."""
-        session = self._session_anchor()
-        if session:
-            session.move_all(Anchor(self.rings.private))
+        """Move all loaded keys that others could use into the private ring.
+
+        Adopted keys stay where somebody else wants them to be.
+        """
+        anchor = self.rings.anchor
+        if anchor:
+            Anchor(anchor).move_all(Anchor(self.rings.private))
 
     def restore(self) -> None:
         """Move back what `withdraw` has moved."""
@@ -94,15 +125,14 @@ class Store:
                 private.move(identity.description, home)
 
     def _anchors(self) -> list[Anchor]:
-        session = self._session_anchor()
-        private = Anchor(self.rings.private)
-        return [private, session] if session else [private]
-
-    def _session_anchor(self) -> Anchor | None:
-        keyring = self.rings.login.find("keyring", ANCHOR_NAME)
-        return Anchor(Keyring(keyring.serial)) if keyring else None
+        return [Anchor(one) for one in (self.rings.private, self.rings.anchor) if one]
 
     def _home(self, identity: Identity) -> Anchor:
-        if identity.constraints or identity.custody != Custody.KERNEL:
-            return Anchor(self.rings.private)
-        return self._session_anchor() or Anchor(Keyring.create(ANCHOR_NAME, self.rings.login))
+        rings = self.rings
+        if (
+            identity.constraints
+            or identity.custody != Custody.KERNEL
+            or rings.place is Place.PRIVATE
+        ):
+            return Anchor(rings.private)
+        return Anchor(rings.anchor or Keyring.create(rings.anchor_name, rings.home))

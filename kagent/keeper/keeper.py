@@ -35,6 +35,9 @@ _MOST_JOBS = 64
 # the keeper forks the next.
 _POOL_SIZE = 2 * (os.cpu_count() or 1)
 
+# A persistent keyring ends three days after it was last asked for.
+_RENEWAL_SECONDS = 3600.0
+
 _SIGNALS = (*ENDING, signal.SIGCHLD, signal.SIGUSR1)
 
 
@@ -60,6 +63,7 @@ class Keeper:
         self._pool: set[int] = set()
         self._jobs: dict[int, Callable[[], None]] = {}  # workers, and what their end leads to
         self._job_number = 0
+        self._renewed = time.monotonic()
         self._pending: set[int] = set()  # signals that have come and are not handled yet
         self._wakeup, self._waker = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
 
@@ -91,6 +95,7 @@ class Keeper:
             ready = _readable(wanted if command is None else [*wanted, command])
             if self._wakeup in ready:
                 os.read(self._wakeup, 512)
+            self._renew_keyring()
             # Before the rest: one read may have taken the marks of several signals.
             if ending := self._pending.intersection(ENDING):
                 log.info(f"exiting on signal {min(ending)}")
@@ -108,6 +113,16 @@ class Keeper:
             elif command in ready:
                 return 2
 
+    def _renew_keyring(self) -> None:
+        now = time.monotonic()
+        if now - self._renewed < _RENEWAL_SECONDS:
+            return
+        self._renewed = now
+        try:
+            self._rings.renew()
+        except KernelKeyError as error:
+            log.error(f"the persistent keyring can't be renewed: {error}")
+
     def _start_front(self) -> None:
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._signing, their_signing = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -116,10 +131,10 @@ class Keeper:
             descriptors = [end.fileno() for end in (self._listener, theirs, their_signing)]
             for descriptor in descriptors:
                 os.set_inheritable(descriptor, True)
-            numbers = map(str, [*descriptors, shared.login.serial, shared.private.serial])
+            words = [*map(str, descriptors), *shared.words(), *self._front_options]
             # A program of its own, not a fork: what the keeper has imported and what its memory
             # held is not there, and its addresses tell nothing about the keeper's.
-            program = [sys.executable, "-P", "-m", "kagent.agent", *numbers, *self._front_options]
+            program = [sys.executable, "-P", "-m", "kagent.agent", *words]
             self._front = os.posix_spawn(sys.executable, program, os.environ)
         self._front_started = time.monotonic()
 
@@ -283,7 +298,7 @@ def _readable(descriptors: Sequence[int]) -> set[int]:
     poll = select.poll()
     for descriptor in descriptors:
         poll.register(descriptor, select.POLLIN)
-    return {descriptor for descriptor, _ in poll.poll()}
+    return {descriptor for descriptor, _ in poll.poll(_RENEWAL_SECONDS * 1000)}
 
 
 def _close_all_but(kept: Sequence[int]) -> None:

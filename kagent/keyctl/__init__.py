@@ -25,8 +25,10 @@ from .keys import (
     PkeyOp,
     enter_private_session,
     mask,
+    persistent_keyring,
     session_keyring,
 )
+from .rsa import NotRecovered, RsaPublicKey, recover
 from .syscalls import (
     PROCESS_KEYRING,
     SESSION_KEYRING,
@@ -54,6 +56,7 @@ __all__ = [
     "KeyRevoked",
     "KeyServiceBlocked",
     "Keyring",
+    "NotRecovered",
     "OperationNotSupported",
     "PayloadNotParsed",
     "Permission",
@@ -61,8 +64,11 @@ __all__ = [
     "PkeyLimits",
     "PkeyOp",
     "QuotaExceeded",
+    "RsaPublicKey",
     "enter_private_session",
     "join_session_keyring",
     "mask",
+    "persistent_keyring",
+    "recover",
     "session_keyring",
 ]

@@ -64,6 +64,15 @@ class Key:
         kind, uid, gid, permissions, description = syscalls.describe(self.serial).split(";", 4)
         return Description(kind, int(uid), int(gid), int(permissions, 16), description)
 
+    @property
+    def alive(self) -> bool:
+        """Whether it is neither revoked, nor expired, nor gone."""
+        try:
+            self.describe()
+        except (KeyNotFound, KeyRevoked, KeyExpired):
+            return False
+        return True
+
     def read(self) -> bytes:
         """The payload, for types that give it."""
         return syscalls.read(self.serial)
@@ -194,6 +203,14 @@ class Keyring(Key):
 def session_keyring() -> Keyring:
     """This process's session keyring, or the user-session keyring where there is none."""
     return Keyring.special(syscalls.SESSION_KEYRING)
+
+
+def persistent_keyring(within: Keyring) -> Keyring:
+    """This user's persistent keyring, linked into `within`; its time begins anew.
+
+    persistent-keyring(7).
+    """
+    return Keyring(syscalls.get_persistent(-1, within.serial))
 
 
 def enter_private_session(*holding: Keyring) -> Keyring:

@@ -19,11 +19,14 @@ from .wire import (
     STRING,
     TEXT,
     UINT32,
+    UINT64,
     ProtocolError,
     Reader,
     Record,
     counted,
+    nested,
     record,
+    repeated,
 )
 
 # OpenSSH: AGENT_MAX_LEN.  A larger frame ends the connection.
@@ -265,6 +268,31 @@ class SessionBind(Record):
         bind = cls.read(reader)
         reader.expect_end()
         return bind
+
+
+# kagent's own extension: what is there to know of each key, but for the keys themselves.
+SHOW = "show@kagent"
+
+
+@dataclass(frozen=True)
+class Shown(Record):
+    """One identity in the answer to SHOW.
+
+    `why` says why the kernel doesn't sign itself; `expires` is in seconds since 1970, 0 for never.
+    """
+
+    blob: bytes
+    comment: str
+    custody: str
+    why: str
+    constraints: tuple[Constraint, ...]
+    expires: int
+    layout = (STRING, TEXT, TEXT, TEXT, nested(CONSTRAINTS), UINT64)
+
+    @classmethod
+    def parse_all(cls, contents: bytes) -> tuple[Shown, ...]:
+        """Raises ProtocolError."""
+        return repeated(record(cls)).read(Reader(contents))
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,111 @@
+"""The keyrings as this login sees them, without the agent's help."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import re
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+from ..custody.adopted import Adopted, Found
+from ..custody.identity import Identity
+from ..custody.rings import Place, Rings
+from ..custody.sharing import Giver
+from ..keyctl import (
+    PROCESS_KEYRING,
+    USER_KEYRING,
+    KernelKeyError,
+    Key,
+    Keyring,
+    session_keyring,
+)
+from ..protocol.publickey import PublicKey, parse_line
+
+_LINE = re.compile(
+    r"(?P<serial>[0-9a-f]+) \S+ +\d+ +(?P<left>\S+) [0-9a-f]+ +(?P<uid>\d+) +-?\d+ (?P<type>\S+) +"
+)
+
+
+@cache
+def login() -> Rings:
+    """The session keyring and the user's, both possessed by this process from now on.
+
+    Whoever is in the session possesses the first; the second only where it is linked.
+    """
+    process, user = Keyring.special(PROCESS_KEYRING, create=True), Keyring.special(USER_KEYRING)
+    process.link(user)
+    session = session_keyring()
+    return Rings(Place.PRIVATE, session, user, session, process)
+
+
+@cache
+def finder() -> Adopted:
+    """Finds the keys in them that sign."""
+    return Adopted(login())
+
+
+class Listed(NamedTuple):
+    """A line of /proc/keys: proc_keys(5)."""
+
+    key: Key
+    left: str  # perm, expd, or a number with s, m, h, d or w
+    uid: int
+    type: str
+
+
+def listed() -> Iterator[Listed]:
+    """All keys of the machine that this process may see."""
+    for line in Path("/proc/keys").read_text(errors="replace").splitlines():
+        if told := _LINE.match(line):
+            key = Key(int(told["serial"], 16))
+            yield Listed(key, told["left"], int(told["uid"]), told["type"])
+
+
+class Share(NamedTuple):
+    """A key of ours, as it is in the keyring of another user who may sign with it."""
+
+    receiver: str
+    found: Found
+
+
+def inboxes() -> Iterator[tuple[int, Keyring]]:
+    """The keyrings in which other users take keys from us, and whose they are."""
+    wanted = Giver(os.getuid(), user_name(os.getuid())).inbox
+    for key, _, uid, kind in listed():
+        try:
+            if kind == "keyring" and uid != os.getuid() and key.describe().description == wanted:
+                yield uid, Keyring(key.serial)
+        except KernelKeyError:
+            continue
+
+
+def shares() -> list[Share]:
+    """What we share, and with whom."""
+    return [
+        Share(user_name(uid), found) for uid, inbox in inboxes() for found in finder().within(inbox)
+    ]
+
+
+@cache
+def user_name(uid: int) -> str:
+    """The name, or where there is none the number."""
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
+
+
+def is_meant(identity: Identity, wanted: str) -> bool:
+    """Whether `wanted` names it: a fingerprint, a comment, or a public key file."""
+    fingerprint = PublicKey.parse(identity.blob).fingerprint()
+    return wanted in (identity.comment, fingerprint) or identity.blob == _blob(Path(wanted))
+
+
+def _blob(path: Path) -> bytes | None:
+    try:
+        return parse_line(path.read_text())[0].blob
+    except (OSError, ValueError):
+        return None  # no file, or none with a public key

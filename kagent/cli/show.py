@@ -1,0 +1,289 @@
+"""kagentctl show: the keyrings as keyctl show draws them, with what matters to a person."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+
+from ..custody.adopted import Found
+from ..custody.identity import PREFIX
+from ..keyctl import Description, KernelKeyError, Key, Keyring, Permission
+from ..log import printable
+from ..protocol.constraints import Confirm, ConfirmForwarded, Constraint, Hop, RestrictDestination
+from ..protocol.messages import SHOW, Extension, ExtensionResponse, Shown
+from ..protocol.publickey import PublicKey
+from ..protocol.wire import ProtocolError
+from . import keyrings
+from .client import AgentError, AgentUnavailable, Client
+
+_SECONDS = 1.0  # between two looks
+_FOREVER = 2**64 - 1
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is known of a key that signs.  Times are seconds since 1970, `left` as proc_keys(5)."""
+
+    fingerprint: str
+    type: str
+    bits: int
+    custody: str
+    why: str
+    comment: str
+    constraints: list[str]
+    left: str
+    certificate: dict[str, object] | None
+    owner: str
+    shared_with: list[str]
+
+
+@dataclass(frozen=True)
+class Node:
+    """A key or keyring, and what is below it.  `rights` is how keyctl show writes them."""
+
+    serial: int
+    rights: str
+    uid: int
+    gid: int
+    type: str
+    description: str
+    left: str
+    key: Facts | None = None
+    below: list[Node] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Picture:
+    """Everything there is to show; `agent` has what only the agent can see."""
+
+    keyrings: dict[str, Node]
+    agent: list[Facts]
+    agent_told: str
+
+
+def run(*, as_json: bool, watch: bool) -> int:
+    """Show it, and with `watch` again after each change until Ctrl-C; the exit code."""
+    before = ""
+    while True:
+        picture = _look()
+        text = json.dumps(asdict(picture), indent=2) if as_json else "\n".join(_drawn(picture))
+        if text != before:
+            if watch and sys.stdout.isatty():
+                sys.stdout.write("\033[H\033[2J")
+            print(text, flush=True)
+        before = text
+        if not watch:
+            return 0
+        try:
+            time.sleep(_SECONDS)
+        except KeyboardInterrupt:
+            return 0
+
+
+def _look() -> Picture:
+    rings = keyrings.login()
+    left = {line.key.serial: line.left for line in keyrings.listed()}
+    receivers: dict[int, list[str]] = {}
+    for name, found in keyrings.shares():
+        receivers.setdefault(found.key.serial, []).append(name)
+    facts = {
+        found.key.serial: _found_facts(found, left, receivers) for found in keyrings.finder().all()
+    }
+    session = _node(Key(rings.login.serial), left, facts)
+    drawn = {"Session Keyring": session} if session else {}
+    if session and rings.user.serial not in _serials(session):
+        user = _node(Key(rings.user.serial), left, facts)
+        if user:
+            drawn["User Keyring"] = user
+    shown, told = _ask_agent()
+    known = {(one.fingerprint, one.type) for one in facts.values()}
+    agent = [_shown_facts(one) for one in shown]
+    return Picture(drawn, [one for one in agent if (one.fingerprint, one.type) not in known], told)
+
+
+def _ask_agent() -> tuple[tuple[Shown, ...], str]:
+    """Its identities, and why there are none if it can't be asked."""
+    try:
+        with Client() as client:
+            answer = client.request(Extension(SHOW, b""), ExtensionResponse)
+            return Shown.parse_all(answer.contents), ""
+    except AgentUnavailable as error:
+        return (), str(error) or "SSH_AUTH_SOCK is not set"
+    except (AgentError, ProtocolError):
+        return (), "it is locked, or not kagent"
+
+
+def _node(key: Key, left: dict[int, str], facts: dict[int, Facts]) -> Node | None:
+    try:
+        about = key.describe()
+    except KernelKeyError:
+        return None
+    below = []
+    if about.type == "keyring":
+        try:
+            serials = Keyring(key.serial).keys()
+        except KernelKeyError:
+            serials = ()
+        below = [node for one in serials if (node := _node(Key(one), left, facts))]
+    return Node(
+        key.serial,
+        _rights(about),
+        about.uid,
+        about.gid,
+        about.type,
+        about.description,
+        _time_left(left.get(key.serial, "")),
+        facts.get(key.serial),
+        below,
+    )
+
+
+def _serials(node: Node) -> set[int]:
+    return {node.serial}.union(*map(_serials, node.below))
+
+
+def _rights(about: Description) -> str:
+    """The possessor's, and what this user has anyway."""
+    own = 16 if about.uid == os.getuid() else 0
+    mask = about.permissions >> 24 | about.permissions >> own
+    letters = zip(
+        "alswrv",
+        (
+            Permission.SETATTR,
+            Permission.LINK,
+            Permission.SEARCH,
+            Permission.WRITE,
+            Permission.READ,
+            Permission.VIEW,
+        ),
+        strict=True,
+    )
+    return "--" + "".join(letter if mask & right else "-" for letter, right in letters)
+
+
+def _found_facts(found: Found, left: dict[int, str], receivers: dict[int, list[str]]) -> Facts:
+    identity = found.identity
+    return _facts(
+        Shown(identity.blob, identity.comment, identity.custody, "", identity.constraints, 0),
+        _time_left(left.get(found.key.serial, "")),
+        keyrings.user_name(found.uid),
+        receivers.get(found.key.serial, []),
+    )
+
+
+def _shown_facts(shown: Shown) -> Facts:
+    left = f"{max(0, shown.expires - int(time.time()))}s" if shown.expires else ""
+    return _facts(shown, left, keyrings.user_name(os.getuid()), [])
+
+
+def _facts(shown: Shown, left: str, owner: str, receivers: list[str]) -> Facts:
+    key = PublicKey.parse(shown.blob)
+    certificate: dict[str, object] | None = None
+    if key.certificate:
+        certificate = {
+            "id": printable(key.certificate.key_id),
+            "serial": key.certificate.serial,
+            "principals": [printable(name) for name in key.certificate.principals],
+            "valid_after": key.certificate.valid_after,
+            "valid_before": key.certificate.valid_before,
+        }
+    return Facts(
+        key.fingerprint(),
+        key.kind,
+        key.bits,
+        shown.custody,
+        shown.why,
+        printable(shown.comment),
+        [told for one in shown.constraints for told in _constraint(one)],
+        left,
+        certificate,
+        owner,
+        receivers,
+    )
+
+
+def _time_left(told: str) -> str:
+    return {"perm": "", "expd": "expired"}.get(told, told)
+
+
+def _constraint(one: Constraint) -> Iterator[str]:
+    if isinstance(one, Confirm):
+        yield "confirm each use"
+    elif isinstance(one, ConfirmForwarded):
+        yield "confirm each use that is forwarded"
+    elif isinstance(one, RestrictDestination):
+        for hop in one.hops:
+            yield f"only {_hop(hop.origin)} → {_hop(hop.target)}"
+
+
+def _hop(hop: Hop) -> str:
+    name = f"{hop.user}@{hop.hostname}" if hop.user else hop.hostname
+    return printable(name) or "here"
+
+
+def _drawn(picture: Picture) -> Iterator[str]:
+    for title, node in picture.keyrings.items():
+        yield _in_colour(title, 1)
+        yield from _drawn_node(node, "", "", " ")
+    if picture.agent_told:
+        yield f"No agent to ask: {picture.agent_told}"
+    elif picture.agent:
+        yield _in_colour("Only the agent's", 1)
+        for facts in picture.agent:
+            yield from (f"{' ' * 35}{line}" for line in _drawn_facts(facts))
+
+
+def _drawn_node(node: Node, indent: str, mark: str, inner: str) -> Iterator[str]:
+    """`indent` and `mark` go before the node, `inner` before what is below it."""
+    yield (
+        f"{node.serial:10} {node.rights} {node.uid:6} {node.gid:5}  {indent}{mark}"
+        f"{node.type}: {printable(node.description)}"
+        + (f"  ({node.left} left)" if node.left and not node.key else "")
+    )
+    for below in node.below:
+        last = below is node.below[-1]
+        yield from _drawn_node(below, inner, "\\_ ", inner + ("    " if last else "|   "))
+    if node.key:
+        for line in _drawn_facts(node.key):
+            yield f"{' ' * 36}{inner}{line}"
+
+
+def _drawn_facts(facts: Facts) -> Iterator[str]:
+    comment = "" if facts.comment.startswith(PREFIX) else f" {facts.comment}"
+    yield _in_colour(f"{facts.bits} {facts.fingerprint}{comment} ({facts.type})", 32)
+    told = [f"custody {facts.custody}" + (f": {facts.why}" if facts.why else "")]
+    if facts.left:
+        told.append(f"{facts.left} left")
+    told += facts.constraints
+    if facts.owner != keyrings.user_name(os.getuid()):
+        told.append(f"owner {facts.owner}")
+    if facts.shared_with:
+        told.append(f"shared with {', '.join(facts.shared_with)}")
+    if facts.certificate:
+        told.append(_validity(facts.certificate))
+    yield "; ".join(told)
+
+
+def _validity(certificate: dict[str, object]) -> str:
+    start, end = certificate["valid_after"], certificate["valid_before"]
+    valid = "valid forever"
+    if (start, end) != (0, _FOREVER):
+        valid = f"valid from {_date(start)} to {_date(end)}"
+    return f"certificate {certificate['id']!r} {valid}"
+
+
+def _date(seconds: object) -> str:
+    if seconds == _FOREVER:
+        return "forever"
+    return datetime.fromtimestamp(int(str(seconds)), UTC).strftime("%Y-%m-%d %H:%M UTC")
+
+
+def _in_colour(text: str, code: int) -> str:
+    if not sys.stdout.isatty() or os.environ.get("NO_COLOR"):
+        return text
+    return f"\033[{code}m{text}\033[0m"

@@ -1,0 +1,183 @@
+"""Keys that this agent did not load: put there by hand, by PAM, by a script, or another user's.
+
+Nothing is known of such a key but what the kernel tells, so its public half is recovered from it.
+It is looked for anew at each request, in the session's keyrings, the user's, and all below them.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import replace
+from threading import Lock
+from typing import NamedTuple
+
+from .. import log
+from ..keyctl import (
+    AsymmetricKey,
+    Description,
+    KernelKeyError,
+    Key,
+    Keyring,
+    NotRecovered,
+    RsaPublicKey,
+    recover,
+)
+from ..protocol.publickey import PublicKey
+from ..protocol.wire import MPINT, TEXT, ProtocolError
+from .identity import PREFIX, Custody, Identity
+from .rings import Rings
+from .sharing import Giver
+
+_ROOT = 0
+# No process but this knows it, and it is less than the modulus of any key that ssh takes.
+_CHALLENGE = os.urandom(100)
+
+
+class Found(NamedTuple):
+    """An identity that was found; `giver` is set for another user's key."""
+
+    identity: Identity
+    key: AsymmetricKey
+    uid: int
+    keyring: Keyring
+    record: Key | None
+    giver: Giver | None
+
+
+class Adopted:
+    """Finds them; for any thread.  Takes tens of milliseconds for a key that is new."""
+
+    def __init__(self, rings: Rings) -> None:
+        self._rings = rings
+        self._turn = Lock()
+        # By serial and what the key makes of the challenge: a serial may be given to another key.
+        self._known: dict[tuple[int, bytes], RsaPublicKey | None] = {}
+        self._seen: set[tuple[int, bytes]] = set()
+        self._refused: set[int] = set()
+
+    def all(self) -> list[Found]:
+        """What can be offered now."""
+        with self._turn:
+            self._seen = set()
+            everything = [found for place in self._places() for found in self._in(*place)]
+            self._known = {mark: self._known[mark] for mark in self._seen}
+            return everything
+
+    def within(self, keyring: Keyring) -> list[Found]:
+        """What that keyring has of ours."""
+        with self._turn:
+            return list(self._in(keyring, None))
+
+    def find(self, blob: bytes) -> Found | None:
+        """The one with that public key."""
+        return next((found for found in self.all() if found.identity.blob == blob), None)
+
+    def remove(self, blob: bytes | None = None) -> None:
+        """Destroy those with that public key, or all.
+
+        What belongs to another user, or to root, is let go of instead.
+        """
+        for found in self.all():
+            if blob not in (None, found.identity.blob):
+                continue
+            for key in filter(None, (found.key, found.record)):
+                if found.uid == os.getuid():
+                    found.keyring.destroy(key)
+                else:
+                    found.keyring.unlink(key)
+
+    def _places(self) -> Iterator[tuple[Keyring, Giver | None]]:
+        """Each keyring once.  Not what others have linked in: a keyring must be ours, or root's."""
+        waiting: list[tuple[Keyring, Giver | None]] = [
+            (keyring, None) for keyring in self._rings.around
+        ]
+        seen: set[Keyring] = set()
+        while waiting:
+            keyring, giver = waiting.pop(0)
+            if keyring in seen:
+                continue
+            seen.add(keyring)
+            yield keyring, giver
+            if giver is None:
+                waiting += _keyrings_in(keyring)
+
+    def _in(self, keyring: Keyring, giver: Giver | None) -> Iterator[Found]:
+        owners = {giver.uid} if giver else {os.getuid(), _ROOT}
+        ours = keyring == self._rings.anchor
+        content = [(key, about) for key, about in _content(keyring) if about.uid in owners]
+        records = {about.description: key for key, about in content if about.type == "user"}
+        for key, about in content:
+            if about.type != "asymmetric":
+                continue
+            held, record = AsymmetricKey(key.serial), records.get(about.description)
+            try:
+                recorded = _recorded(about, record)
+                public = None if ours else self._public(held)
+                if public:
+                    identity = _identity(about, recorded, public, giver)
+                    yield Found(identity, held, about.uid, keyring, record, giver)
+            except (KernelKeyError, ProtocolError) as error:
+                self._refuse(key, about, error)
+
+    def _public(self, key: AsymmetricKey) -> RsaPublicKey | None:
+        """None for what can't sign: public keys, certificates, what has expired."""
+        try:
+            mark = key.serial, key.encrypt_raw(_CHALLENGE)
+            if mark not in self._known:
+                self._known[mark] = recover(key)
+        except NotRecovered:
+            self._known[mark] = None
+        except KernelKeyError:
+            return None
+        self._seen.add(mark)
+        return self._known[mark]
+
+    def _refuse(self, key: Key, about: Description, error: Exception) -> None:
+        if key.serial not in self._refused:
+            self._refused.add(key.serial)
+            log.warning(f"refused: key {key.serial}, {about.description}: {error}")
+
+
+def _recorded(about: Description, record: Key | None) -> Identity | None:
+    """What is recorded of a key that a kagent has loaded; None for any other.
+
+    Raises ProtocolError and KernelKeyError where there is no valid record: such a key may have been
+    loaded under constraints, and nobody knows any more which.
+    """
+    if not about.description.startswith(PREFIX):
+        return None
+    if record is None:
+        raise ProtocolError("no record says what it may be used for")
+    identity = Identity.parse(record.read())
+    if identity.description != about.description or identity.custody != Custody.KERNEL:
+        raise ProtocolError("its record is another key's")
+    return identity
+
+
+def _identity(
+    about: Description, recorded: Identity | None, public: RsaPublicKey, giver: Giver | None
+) -> Identity:
+    plain = TEXT.write("ssh-rsa") + MPINT.write(public.e) + MPINT.write(public.n)
+    identity = recorded or Identity(plain, about.description, Custody.KERNEL)
+    if PublicKey.parse(identity.blob).plain_blob != plain:
+        raise ProtocolError("it is not the key that its record names")
+    if giver:
+        comment = f"{log.printable(identity.comment)} (shared by {giver.name})"
+        identity = replace(identity, comment=comment)
+    return identity
+
+
+def _content(keyring: Keyring) -> list[tuple[Key, Description]]:
+    try:
+        return list(keyring.described())
+    except KernelKeyError:
+        return []  # gone meanwhile, or not for us to read
+
+
+def _keyrings_in(keyring: Keyring) -> list[tuple[Keyring, Giver | None]]:
+    return [
+        (Keyring(key.serial), Giver.of(about.description, about.uid))
+        for key, about in _content(keyring)
+        if about.type == "keyring" and about.uid in (os.getuid(), _ROOT)
+    ]

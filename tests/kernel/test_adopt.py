@@ -1,0 +1,196 @@
+"""Keys that kagent did not load, with keyctl as witness of what the session has."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.kernel import keys
+from tests.programs import Agent, Person, agent, sshd, wait_until
+
+README = Path(__file__).parent.parent.parent / "README.md"
+EXPONENTS = (37, 65537)
+
+
+def pkcs8(path: Path) -> bytes:
+    """As `openssl pkcs8 -topk8 -outform DER -nocrypt` gives it."""
+    command = ["openssl", "pkcs8", "-topk8", "-outform", "DER", "-nocrypt", "-in", path]
+    return subprocess.run(command, capture_output=True, check=True).stdout
+
+
+def pem(person: Person, path: Path) -> Path:
+    """One of the tests' keys, as OpenSSL reads it."""
+    copy = person.file(f"{path.name}.pem", path)
+    person.run("ssh-keygen", "-q", "-p", "-N", "", "-m", "PEM", "-f", copy)
+    return copy
+
+
+def padd(person: Person, path: Path, name: str, keyring: str = "@s") -> str:
+    """Load a key with keyctl; its serial."""
+    der = person.file(f"{path.name}.p8", pkcs8(pem(person, path)))
+    return person.run(
+        "sh", "-c", f"keyctl padd asymmetric '{name}' {keyring} < {der}"
+    ).stdout.strip()
+
+
+def listed(kagent: Agent) -> list[str]:
+    told = kagent.run("ssh-add", "-l", check=False).stdout
+    return [] if "no identities" in told else told.splitlines()
+
+
+def line(person: Person, path: Path, comment: str) -> str:
+    """What ssh-add -l says of a key that has that comment."""
+    told = person.run("ssh-keygen", "-l", "-f", person.file("x.pub", path.with_suffix(".pub")))
+    bits, fingerprint = told.stdout.split()[:2]
+    return f"{bits} {fingerprint} {comment} (RSA)"
+
+
+def test_listed_and_signs(kagent: Agent, folder: Path) -> None:
+    """Each size, with its description as comment, after those that kagent has loaded."""
+    person = kagent.person
+    loaded = keys.rsa(2048, 1)
+    kagent.run("ssh-add", person.file("loaded", loaded))
+    for bits in (1024, 2048, 3072):
+        padd(person, keys.rsa(bits), f"key of {bits}")
+    assert listed(kagent) == [
+        line(person, loaded, "key-2048-1"),
+        *(line(person, keys.rsa(bits), f"key of {bits}") for bits in (1024, 2048, 3072)),
+    ]
+    public = keys.rsa(3072).with_suffix(".pub")
+    kagent.run("ssh-add", "-T", person.file("key.pub", public))
+    with sshd(person, folder / "sshd", public.read_text()) as server:
+        assert kagent.run(*server.ssh(person), "echo", "hello").stdout == "hello\n"
+
+
+def test_comes_and_goes_at_once(kagent: Agent) -> None:
+    """Whatever plain keyctl does, wherever below the session keyring or the user's."""
+    person = kagent.person
+    path = keys.rsa(2048)
+    expected = [line(person, path, "deploy")]
+    for end in ("revoke", "invalidate", "unlink", "timeout"):
+        serial = padd(person, path, "deploy")
+        assert listed(kagent) == expected
+        person.run("keyctl", end, serial, *{"unlink": ["@s"], "timeout": ["1"]}.get(end, []))
+        if end == "timeout":
+            wait_until(lambda: listed(kagent) == [])
+        assert listed(kagent) == []
+    below = person.run("keyctl", "newring", "below", "@s").stdout.strip()
+    padd(person, path, "deploy", below)
+    assert listed(kagent) == expected
+    person.run("keyctl", "clear", below)
+    serial = padd(person, path, "deploy", "@u")
+    assert listed(kagent) == expected
+    person.run("keyctl", "unlink", serial, "@u")
+    assert listed(kagent) == []
+
+
+def test_another_key_under_the_same_name(kagent: Agent) -> None:
+    person = kagent.person
+    for number in (0, 1):
+        padd(person, keys.rsa(2048, number), "deploy")
+        assert listed(kagent) == [line(person, keys.rsa(2048, number), "deploy")]
+        kagent.run(
+            "ssh-add", "-T", person.file("k.pub", keys.rsa(2048, number).with_suffix(".pub"))
+        )
+
+
+def test_what_cannot_sign_is_passed_over(kagent: Agent) -> None:
+    person = kagent.person
+    key = pem(person, keys.rsa(2048))
+    certificate = person.home / "cert.der"
+    told = ["openssl", "req", "-x509", "-subj", "/CN=x", "-outform", "DER", "-out", certificate]
+    person.run(*told, "-key", key)
+    person.run("sh", "-c", f"keyctl padd asymmetric certificate @s < {certificate}")
+    person.run("keyctl", "add", "user", "secret", "hunter2", "@s")
+    assert "certificate" in person.run("keyctl", "show", "@s").stdout
+    assert listed(kagent) == []
+    padd(person, keys.rsa(2048), "the key itself")
+    assert listed(kagent) == [line(person, keys.rsa(2048), "the key itself")]
+
+
+def test_removed_with_ssh_add(kagent: Agent) -> None:
+    """One, and all; from the kernel, and not only from the list."""
+    person = kagent.person
+    paths = [keys.rsa(2048, 0), keys.rsa(2048, 1), keys.rsa(3072)]
+    for number, path in enumerate(paths):
+        padd(person, path, f"key {number}")
+    kagent.run("ssh-add", "-d", person.file("gone.pub", paths[1].with_suffix(".pub")))
+    assert listed(kagent) == [line(person, paths[n], f"key {n}") for n in (0, 2)]
+    assert "key 1" not in person.run("keyctl", "show", "@s").stdout
+    kagent.run("ssh-add", "-D")
+    assert listed(kagent) == []
+    assert "asymmetric" not in person.run("keyctl", "show", "@s").stdout
+
+
+def test_a_constraint_holds_for_the_adopted_copy_too(kagent: Agent) -> None:
+    """It could be used around the constraint, and without it when the lifetime ends."""
+    person = kagent.person
+    path = keys.rsa(2048)
+    padd(person, path, "deploy")
+    kagent.run("ssh-add", "-t", "1", person.file("key", path))
+    assert "asymmetric" not in person.run("keyctl", "show", "@s").stdout
+    wait_until(lambda: listed(kagent) == [])
+
+
+def test_locked(kagent: Agent) -> None:
+    person = kagent.person
+    padd(person, keys.rsa(2048), "deploy")
+    public = person.file("key.pub", keys.rsa(2048).with_suffix(".pub"))
+    askpass = person.file("askpass", "#!/bin/sh\necho secret\n", 0o700)
+    ask = {"SSH_ASKPASS": str(askpass), "SSH_ASKPASS_REQUIRE": "force"}
+    kagent.run("ssh-add", "-x", **ask)
+    assert listed(kagent) == []
+    assert kagent.run("ssh-add", "-T", public, check=False).returncode != 0
+    kagent.run("ssh-add", "-X", **ask)
+    kagent.run("ssh-add", "-T", public)
+
+
+@pytest.mark.parametrize("damage", ["missing", "damaged", "another's"])
+def test_a_record_that_is_not_whole(person: Person, damage: str) -> None:
+    """The key is refused, with a line in the log, and not adopted as one without constraints."""
+    path = keys.rsa(2048)
+    with agent(person) as first:
+        first.run("ssh-add", person.file("key", path))
+        first.run("ssh-add", person.file("other", keys.rsa(2048, 1)))
+    fingerprint = line(person, path, "").split()[1]
+    name = f"kagent:{fingerprint}"
+    record = person.run("keyctl", "search", "@s", "user", name).stdout.strip()
+    with agent(person) as second:
+        assert len(listed(second)) == 2
+        if damage == "missing":
+            person.run("keyctl", "unlink", record)
+        elif damage == "damaged":
+            person.run("keyctl", "update", record, "damaged")
+        else:
+            other = re.search(
+                r"user: (kagent:SHA256:(?!" + re.escape(fingerprint[7:]) + r")\S+)",
+                person.run("keyctl", "show", "@s").stdout,
+            )
+            assert other
+            script = f"keyctl pipe %user:{other[1]} | keyctl pupdate {record}"
+            person.run("sh", "-c", script)
+        assert listed(second) == [line(person, keys.rsa(2048, 1), "key-2048-1")]
+        public = person.file("key.pub", path.with_suffix(".pub"))
+        assert second.run("ssh-add", "-T", public, check=False).returncode != 0
+        assert listed(second) == [line(person, keys.rsa(2048, 1), "key-2048-1")]
+        assert second.logged().count(f"{name}: ") == 1
+        # Loaded again, all is well.
+        second.run("ssh-add", person.home / "key")
+        second.run("ssh-add", "-T", public)
+
+
+def test_the_example_in_the_manual(person: Person) -> None:
+    """Load, sign, verify, recover."""
+    found = re.search(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
+    assert found
+    make = "openssl genpkey -algorithm RSA -outform DER -pkeyopt rsa_keygen_bits:1024"
+    for exponent in EXPONENTS:
+        person.run("sh", "-c", f"{make} -pkeyopt rsa_keygen_pubexp:{exponent} -out priv.der")
+        person.run("sh", "-c", "openssl pkcs8 -topk8 -nocrypt -in priv.der -outform DER >priv.p8")
+        told = person.run(sys.executable, "-c", found[1]).stdout.split()
+        modulus = person.run("openssl", "rsa", "-in", "priv.der", "-noout", "-modulus").stdout
+        assert told == [str(exponent), modulus.strip().removeprefix("Modulus=").lower()]

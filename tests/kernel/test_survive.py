@@ -1,0 +1,61 @@
+"""The agent needs no memory of its own: what is in the kernel is all there is."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+from threading import Thread
+
+from kagent.keyfile import parse
+from kagent.protocol.messages import SignRequest, encode
+from tests.host.test_server import ask
+from tests.kernel import keys
+from tests.programs import Agent, Person, agent
+
+
+def certified(person: Person, path: Path) -> Path:
+    """A copy of the key with a certificate beside it."""
+    copy = person.file(path.name, path)
+    public = person.file(f"{path.name}.pub", path.with_suffix(".pub"))
+    authority = person.home / "ca"
+    person.run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", authority)
+    person.run("ssh-keygen", "-q", "-s", authority, "-I", "id", "-n", person.name, public)
+    return copy
+
+
+def test_killed_in_the_middle_of_work(person: Person) -> None:
+    """Comments, certificates and order are as before; what had constraints has ended."""
+    path = certified(person, keys.rsa(2048, 0))
+    constrained = person.file("constrained", keys.rsa(2048, 1))
+    blob = parse(path.read_bytes())[0].public_blob
+    with agent(person) as first:
+        first.run("ssh-add", person.file("first", keys.rsa(3072)))
+        first.run("ssh-add", path)
+        listed = first.run("ssh-add", "-L").stdout
+        assert [line.split()[0] for line in listed.splitlines()] == [
+            "ssh-rsa",
+            "ssh-rsa",
+            "ssh-rsa-cert-v01@openssh.com",
+        ]
+        first.run("ssh-add", "-c", constrained)
+        busy = [Thread(target=sign_on, args=(first, blob)) for _ in range(4)]
+        for thread in busy:
+            thread.start()
+        os.kill(first.process.pid, signal.SIGKILL)
+        for thread in busy:
+            thread.join()
+    with agent(person) as second:
+        assert second.run("ssh-add", "-L").stdout == listed
+        for number, line in enumerate(listed.splitlines(keepends=True)):
+            second.run("ssh-add", "-T", person.file(f"{number}.pub", line))
+
+
+def sign_on(kagent: Agent, blob: bytes) -> None:
+    """Ask for signatures until the agent ends."""
+    try:
+        with kagent.connect() as stream:
+            while ask(stream, encode(SignRequest(blob, b"data", 2))):
+                pass
+    except OSError:
+        pass
