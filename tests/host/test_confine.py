@@ -217,6 +217,7 @@ def test_the_system_log_is_reached(person: Person, folder: Path) -> None:
                 stream.connect(str(path))
                 assert ask(stream, encode(SignRequest(b"", b"", 0))) == FAILURE
                 expect("no such key")
+                wait_until(lambda: len(children_of(keeper)) == 1)
                 [front] = children_of(keeper)
                 stream.sendall(A_KEY[:-3])
                 wait_until(lambda: len(children_of(keeper)) == 2)
