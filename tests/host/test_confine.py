@@ -218,9 +218,8 @@ def test_the_system_log_is_reached(person: Person, folder: Path) -> None:
                 assert ask(stream, encode(SignRequest(b"", b"", 0))) == FAILURE
                 expect("no such key")
                 stream.sendall(A_KEY[:-3])
-                python_in(
-                    load_worker_of(keeper), "from kagent import log; log.error('from the worker')"
-                )
+                worker = load_worker_of(keeper)
+                python_in(worker, "from kagent import log; log.error('from the worker')")
                 expect("from the worker")
 
 
