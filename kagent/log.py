@@ -17,17 +17,28 @@ _LABELS = {
     syslog.LOG_ERR: "error: ",
 }
 _to_stderr = True
+_to_journal = False
 _threshold = syslog.LOG_INFO
 codecs.lookup("unicode_escape")  # loads it while this process may still open files
 
 
 def configure(*, to_stderr: bool, verbose: bool) -> None:
     """Choose where lines go, and whether debug lines are among them."""
-    global _to_stderr, _threshold
+    global _to_stderr, _to_journal, _threshold
     _to_stderr = to_stderr
+    _to_journal = to_stderr and _stderr_is_the_journals()
     _threshold = syslog.LOG_DEBUG if verbose else syslog.LOG_INFO
     if not to_stderr:
         _connect()
+
+
+def _stderr_is_the_journals() -> bool:
+    # systemd.exec(5): device and inode of the stream, for who has inherited the variable only.
+    try:
+        stream = os.fstat(2)
+    except OSError:
+        return False
+    return os.environ.get("JOURNAL_STREAM") == f"{stream.st_dev}:{stream.st_ino}"
 
 
 def _connect() -> None:
@@ -60,8 +71,10 @@ def _write(level: int, text: str) -> None:
     if not _to_stderr:
         syslog.syslog(level, line)
         return
+    # The journal knows who writes, and takes the level from the line: sd-daemon(3).
+    start = f"<{level}>" if _to_journal else f"kagent[{os.getpid()}]: "
     try:
-        os.write(sys.stderr.fileno(), f"kagent[{os.getpid()}]: {line}\n".encode())
+        os.write(sys.stderr.fileno(), f"{start}{line}\n".encode())
     except (OSError, ValueError):
         pass  # nobody is left to read it
 

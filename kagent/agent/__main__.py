@@ -27,22 +27,25 @@ def _main() -> None:
     from ..confine import profiles
     from ..confine.seccomp import CannotConfine
     from ..custody.rings import Rings
+    from ..keeper.jobs import IDLE
     from .server import serve
     from .settings import Settings
+    from .tally import Tally
 
     descriptors, rings = sys.argv[1:4], Rings.of(sys.argv[4:9])
     settings = Settings.of(sys.argv[9:])
     log.configure(to_stderr=settings.to_stderr, verbose=settings.verbose)
+    tally = Tally()
     rings.enter()
     listener, control, signing = (socket.socket(fileno=int(number)) for number in descriptors)
 
-    async def serve_confined() -> None:
+    async def serve_confined() -> bool:
         # From here, since what trio needs for its loop is open now, and no thread runs yet.
         profiles.front(control.fileno(), signing.fileno()).install()
-        await serve(rings, listener, control, signing, settings)
+        return await serve(rings, listener, control, signing, settings, tally)
 
     try:
-        trio.run(serve_confined)
+        sys.exit(IDLE if trio.run(serve_confined) else 0)
     except CannotConfine as error:
         log.error(f"the front can't be confined: {error}")
         sys.exit(1)

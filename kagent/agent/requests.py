@@ -18,6 +18,7 @@ from ..protocol.messages import (
     QUERY,
     SESSION_BIND,
     SHOW,
+    STATUS,
     Extension,
     ExtensionFailure,
     ExtensionResponse,
@@ -42,20 +43,32 @@ from .destinations import check_visible
 from .lock import Lock
 from .peer import Peer
 from .sessions import NotPermitted
+from .settings import Settings
 from .signing import Refusal, Signing
+from .tally import Tally
 from .workers import Workers
 
-_EXTENSIONS = (SESSION_BIND, EXPLAIN, SHOW)
+_EXTENSIONS = (SESSION_BIND, EXPLAIN, SHOW, STATUS)
 
 
 class Requests:
     """Answers the requests of all clients."""
 
-    def __init__(self, store: Store, workers: Workers, signing: Signing, lock: Lock) -> None:
+    def __init__(
+        self,
+        store: Store,
+        workers: Workers,
+        signing: Signing,
+        lock: Lock,
+        settings: Settings,
+        tally: Tally,
+    ) -> None:
         self._store = store
         self._workers = workers
         self._signing = signing
         self._lock = lock
+        self._idle_exit = settings.idle_exit
+        self._tally = tally
 
     async def add(self, peer: Peer, message_type: int, body_length: int) -> Message | None:
         """ADD_IDENTITY and ADD_ID_CONSTRAINED, whose bodies a worker reads.
@@ -70,21 +83,21 @@ class Requests:
             locked=self._lock.locked,
         )
         if isinstance(answer, Refused):
-            return peer.refuse(answer.reason)
+            return self._refuse(peer, answer.reason)
         if not isinstance(answer, Loaded):
-            peer.refuse("the key could not be read: the client stalled, or the loader died")
+            self._refuse(peer, "the key could not be read: the client stalled, or the loader died")
             return None
         identity = answer.identity
         try:
             if not self._store.settle(identity):
-                return peer.refuse("the key could not be sealed")
+                return self._refuse(peer, "the key could not be sealed")
             if identity.custody is Custody.KERNEL:
                 await self._workers.forget(identity.description)
             if identity.constraints:
                 # Else it could be used around them, and without them when its lifetime ends.
                 await trio.to_thread.run_sync(self._store.adopted.remove, identity.blob)
         except (KernelKeyError, ProtocolError) as error:
-            return peer.refuse(f"the key is not held as it should be: {error}")
+            return self._refuse(peer, f"the key is not held as it should be: {error}")
         fingerprint = PublicKey.parse(identity.blob).fingerprint()
         held = f"{identity.custody} ({identity.why})" if identity.why else str(identity.custody)
         peer.explanation = f"{fingerprint} is held in custody {held}"
@@ -99,9 +112,13 @@ class Requests:
                 return await self._signing.answer(peer, message)
             return encode(await self._carry_out(peer, message))
         except (Refusal, NotPermitted, ProtocolError) as error:
-            return encode(peer.refuse(str(error)))
+            return encode(self._refuse(peer, str(error)))
         except KernelKeyError as error:
-            return encode(peer.refuse(f"the kernel refused: {error}"))
+            return encode(self._refuse(peer, f"the kernel refused: {error}"))
+
+    def _refuse(self, peer: Peer, reason: str) -> Message:
+        self._tally.refused(reason)
+        return peer.refuse(reason)
 
     async def _carry_out(self, peer: Peer, message: Message) -> Message:
         if self._lock.locked:
@@ -134,7 +151,7 @@ class Requests:
                     raise Refusal("wrong passphrase")
                 log.info("unlocked")
                 return Success()
-            case Extension("session-bind@openssh.com" | "explain@kagent"):
+            case Extension("session-bind@openssh.com" | "explain@kagent" | "status@kagent"):
                 return await self._extension(peer, message)
             case _:
                 raise Refusal("the agent is locked")
@@ -187,6 +204,8 @@ class Requests:
                 return ExtensionResponse(EXPLAIN, TEXT.write(peer.explanation))
             case "show@kagent":
                 return await self._show(peer)
+            case "status@kagent":
+                return self._status(peer)
             case "query":
                 return ExtensionResponse(QUERY, b"".join(map(TEXT.write, _EXTENSIONS)))
             case "session-bind@openssh.com":
@@ -194,11 +213,21 @@ class Requests:
             case name:
                 raise Refusal(f"unknown extension {name[:64]!r}")
 
+    def _status(self, peer: Peer) -> Message:
+        if peer.sessions.attempted:
+            raise Refusal("how the agent is, is not told to other hosts")
+        status = self._tally.status(
+            locked=self._lock.locked,
+            idle_exit=self._idle_exit,
+            stays=self._store.ends_with_agent,
+        )
+        return ExtensionResponse(STATUS, status.write())
+
     async def _bind(self, peer: Peer, contents: bytes) -> Message:
         try:
             await peer.sessions.bind(contents, self._verify_bind)
         except (NotPermitted, ProtocolError) as error:
-            peer.refuse(f"the session is not bound: {error}")
+            self._refuse(peer, f"the session is not bound: {error}")
             return ExtensionFailure()
         return Success()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import math
 import os
 import socket
 
@@ -18,6 +19,7 @@ from .requests import Requests
 from .settings import Settings
 from .signers import Signers
 from .signing import Signing
+from .tally import Tally
 from .workers import Workers
 
 
@@ -27,38 +29,52 @@ async def serve(
     control: socket.socket,
     signing: socket.socket,
     settings: Settings,
-) -> None:
+    tally: Tally,
+) -> bool:
     """Serve on `listener` until the keeper, at the other end of `control`, is gone.
 
-    Sign workers wait at the other end of `signing`.
+    Sign workers wait at the other end of `signing`.  True if it ends because it is idle.
     """
     for own in (listener, control, signing):
         own.setblocking(False)
     store, workers = Store(rings), Workers(control, signing)
-    async with trio.open_nursery() as nursery:
-        signatures = Signing(store, workers, Signers(), nursery, settings)
-        requests = Requests(store, workers, signatures, Lock(store))
-        nursery.start_soon(_accept, listener, requests, nursery)
-        await trio.lowlevel.wait_readable(control)  # the keeper never writes: this is its end
-        nursery.cancel_scope.cancel()
+    idle = False
+    async with trio.open_nursery() as serving, trio.open_nursery() as clients:
+        signatures = Signing(store, workers, Signers(), clients, settings, tally)
+        requests = Requests(store, workers, signatures, Lock(store), settings, tally)
+
+        async def end_with_keeper() -> None:
+            await trio.lowlevel.wait_readable(control)  # it never writes: this is its end
+            serving.cancel_scope.cancel()
+
+        serving.start_soon(end_with_keeper)
+        while not idle:
+            with trio.move_on_after(settings.idle_exit or math.inf) as wait:
+                await trio.lowlevel.wait_readable(listener)
+            if wait.cancelled_caught:
+                # Nothing is accepted any more: who connects now is in the queue, which stays with
+                # systemd and is the next agent's.
+                idle = not clients.child_tasks and not store.ends_with_agent
+            else:
+                await _accept(listener, requests, clients)
+        serving.cancel_scope.cancel()
+    return idle
 
 
 async def _accept(listener: socket.socket, requests: Requests, nursery: trio.Nursery) -> None:
-    while True:
-        await trio.lowlevel.wait_readable(listener)
-        try:
-            client, _ = listener.accept()
-        except OSError as error:
-            if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
-                log.warning(f"can't accept a client: {error}")
-                await trio.sleep(0.1)  # until one goes
-            continue
-        peer = Peer.of(client)
-        if _permitted(peer):
-            client.setblocking(False)
-            nursery.start_soon(Connection(peer, requests).serve)
-        else:
-            client.close()
+    try:
+        client, _ = listener.accept()
+    except OSError as error:
+        if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
+            log.warning(f"can't accept a client: {error}")
+            await trio.sleep(0.1)  # until one goes
+        return
+    peer = Peer.of(client)
+    if _permitted(peer):
+        client.setblocking(False)
+        nursery.start_soon(Connection(peer, requests).serve)
+    else:
+        client.close()
 
 
 def _permitted(peer: Peer) -> bool:

@@ -19,13 +19,14 @@ from ..protocol.constraints import Confirm, ConfirmForwarded
 from ..protocol.messages import SignFlags, SignRequest, SignResponse, encode
 from ..protocol.publickey import PublicKey
 from ..protocol.userauth import Login, SignedMessage, ToBeSigned, recognise
-from ..protocol.wire import ProtocolError
+from ..protocol.wire import ProtocolError, Record
 from .destinations import check_signature
 from .journal import Entry
 from .peer import Peer
 from .sessions import NotPermitted
 from .settings import Settings
 from .signers import Signers
+from .tally import Tally
 from .workers import Workers
 
 
@@ -43,6 +44,7 @@ class Signing:
         signers: Signers,
         nursery: trio.Nursery,
         settings: Settings,
+        tally: Tally,
     ) -> None:
         self._store = store
         self._workers = workers
@@ -50,6 +52,7 @@ class Signing:
         self._nursery = nursery  # of what goes on when the client has its answer
         self._fingerprint_hash = settings.fingerprint_hash
         self._web_safety = settings.web_safety
+        self._tally = tally
         self._asking = trio.Lock()  # two windows at once would take the keyboard from each other
 
     async def answer(self, peer: Peer, request: SignRequest) -> bytes:
@@ -61,7 +64,9 @@ class Signing:
         finished = trio.Event()
         self._nursery.start_soon(self._log, peer, entry, finished)
         try:
-            return await self._answer(peer, request, entry)
+            frame = await self._answer(peer, request, entry)
+            self._tally.signatures += 1
+            return frame
         except (Refusal, NotPermitted, ProtocolError, KernelKeyError) as error:
             entry.refusal = str(error)
             raise
@@ -124,10 +129,9 @@ class Signing:
         if signed is None and self._web_safety.demands_ssh(PublicKey.parse(request.blob)):
             raise Refusal("web-origin key attempting to sign non-SSH message")
         question = self._question(held, peer, signed)
-        async with self._asking:
-            answer = await self._workers.ask_user(
-                Kind.DEVICE, DeviceSignature(request.blob, request.data, question), peer.client
-            )
+        answer = await self._ask(
+            Kind.DEVICE, DeviceSignature(request.blob, request.data, question), peer
+        )
         return encode(SignResponse(_signature(answer)))
 
     def _must_ask(self, held: Held, peer: Peer) -> bool:
@@ -139,12 +143,17 @@ class Signing:
         return False
 
     async def _confirm(self, held: Held, peer: Peer, signed: ToBeSigned | None) -> None:
-        async with self._asking:
-            answer = await self._workers.ask_user(
-                Kind.CONFIRM, self._question(held, peer, signed), peer.client
-            )
+        answer = await self._ask(Kind.CONFIRM, self._question(held, peer, signed), peer)
         if not isinstance(answer, Done):
             raise Refusal(answer.reason if isinstance(answer, Refused) else "nobody could be asked")
+
+    async def _ask(self, kind: Kind, request: Record, peer: Peer) -> Answer | None:
+        self._tally.pending += 1
+        try:
+            async with self._asking:
+                return await self._workers.ask_user(kind, request, peer.client)
+        finally:
+            self._tally.pending -= 1
 
     def _question(self, held: Held, peer: Peer, signed: ToBeSigned | None) -> Question:
         purpose, name = Purpose.UNKNOWN, ""

@@ -20,6 +20,7 @@ usage: kagent [-c | -s] [-DdTU] [-a bind_address] [-E fingerprint_hash]
               [-O option] [-P allowed_providers] [-t life]
               [--custody kernel | sealed]
               [--keyring session | user | persistent | private]
+              [--idle-exit life]
        kagent [-TU] [-a bind_address] [-E fingerprint_hash] [-O option]
               [-P allowed_providers] [-t life] [--custody kernel | sealed]
               [--keyring session | user | persistent | private]
@@ -50,6 +51,11 @@ def main() -> int:
     # From the moment when there is a socket until the keeper can clean it up.
     signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
     listener = _listen(options)
+    if listener.lent:
+        return _keep(listener, options)
+    if options.idle_exit:
+        listener.remove()
+        fail("kagent: --idle-exit needs a socket that stays when kagent ends: systemd's")
     if options.foreground:
         print(_assignment("SSH_AUTH_SOCK", _quoted(listener.path), options.csh))
         print(f"echo Agent pid {os.getpid()};", flush=True)
@@ -62,7 +68,7 @@ class _Options:
 
     def __init__(self, arguments: list[str]) -> None:
         given, self.command = parse(
-            arguments, "cDdksTuUVE:a:O:P:t:", _USAGE, ["custody=", "keyring="]
+            arguments, "cDdksTuUVE:a:O:P:t:", _USAGE, ["custody=", "keyring=", "idle-exit="]
         )
         values = dict(given)
         self.custody = _one_of("--custody", _CUSTODIES, values.get("--custody"))
@@ -71,6 +77,7 @@ class _Options:
         if self.fingerprint_hash not in _HASHES:
             fail(f'Invalid hash algorithm "{values["-E"]}"', _FATAL)
         self.lifetime = _lifetime(values.get("-t"))
+        self.idle_exit = _lifetime(values.get("--idle-exit"))
         letters = [letter for letter, _ in given]
         self.providers = _providers(given)
         self.web_safety = _web_safety(given)
@@ -164,6 +171,8 @@ def _listen(options: _Options) -> Listener:
         # Asked before anything is started, so that the user is told here and not in a log.
         session_keyring()
         seccomp.library()
+        if passed := Listener.from_systemd():
+            return passed
         if options.address is not None:
             return Listener(options.address)
         if options.in_tmp:
@@ -230,14 +239,15 @@ def _keep(listener: Listener, options: _Options, command: int | None = None) -> 
     settings = Settings(
         options.fingerprint_hash,
         WebSafety(**options.web_safety),
-        options.foreground,
+        options.foreground or listener.lent,
         options.debug,
+        options.idle_exit,
     )
     try:
         keeper = Keeper(
             listener.socket, KeeperRings.enter(Place(options.keyring)), policy, settings.words()
         )
-        return keeper.run(ignore_interrupt=not options.foreground, command=command)
+        return keeper.run(ignore_interrupt=not settings.to_stderr, command=command)
     except KernelKeyError as error:
         log.error(f"no keyrings for the agent: {error}")
         return 1

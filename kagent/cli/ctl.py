@@ -7,7 +7,7 @@ import sys
 
 from .. import __version__
 from ..keyctl import KernelKeyError
-from . import sharing_help
+from . import service_help, sharing_help
 from .options import fail
 
 
@@ -42,7 +42,32 @@ def _parser() -> argparse.ArgumentParser:
     show.add_argument("--watch", action="store_true", help="again after each change, until Ctrl-C")
     show.set_defaults(run=_show)
     _add_sharing(commands)
+    _add_service(commands)
     return parser
+
+
+def _add_service(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    install = _command(
+        commands, "install", "kagent as your agent, by systemd", service_help.INSTALL
+    )
+    install.add_argument(
+        "--autoload",
+        metavar="KEY",
+        action="append",
+        default=[],
+        help="a key file, without passphrase, to be loaded at login (may be repeated)",
+    )
+    install.set_defaults(run=_install)
+    uninstall = _command(commands, "uninstall", "undo install", service_help.UNINSTALL)
+    uninstall.set_defaults(run=_uninstall)
+    status = _command(commands, "status", "how the agent is", service_help.STATUS)
+    status.add_argument("--json", action="store_true", help="for programs")
+    status.set_defaults(run=_status)
+    log = _command(commands, "log", "what was signed and refused, and for whom", service_help.LOG)
+    log.add_argument("-f", "--follow", action="store_true", help="go on with what comes")
+    log.add_argument("-n", "--lines", type=int, metavar="N", help="the last N lines")
+    log.add_argument("--json", action="store_true", help="for programs")
+    log.set_defaults(run=_log)
 
 
 def _add_sharing(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -73,6 +98,30 @@ def _command(
         description=text,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+
+
+def _install(options: argparse.Namespace) -> int:
+    from . import install
+
+    return install.install(options.autoload)
+
+
+def _uninstall(_: argparse.Namespace) -> int:
+    from . import install
+
+    return install.uninstall()
+
+
+def _status(options: argparse.Namespace) -> int:
+    from . import status
+
+    return status.run(as_json=options.json)
+
+
+def _log(options: argparse.Namespace) -> int:
+    from . import journal
+
+    return journal.run(follow=options.follow, lines=options.lines, as_json=options.json)
 
 
 def _share(options: argparse.Namespace) -> int:

@@ -55,6 +55,11 @@ class Store:
                 found.setdefault(identity.blob, identity)
         return sorted(found.values(), key=lambda identity: identity.order)
 
+    @property
+    def ends_with_agent(self) -> bool:
+        """Whether something is held that no later agent will find: a key, or the lock."""
+        return bool(self.rings.private.keys())
+
     def find(self, blob: bytes) -> Held | None:
         """The loaded identity of that public key, and the key that signs for it."""
         for anchor in self._anchors():

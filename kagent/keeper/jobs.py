@@ -76,6 +76,9 @@ class Job:
         return cls(Kind(kind), message_type, bound, locked, length, description)
 
 
+# The front's exit code when it had nothing to do for long, and nothing is held that would be lost.
+IDLE = 75
+
 # What a sealed key may be asked for, by number in a signature job.
 ALGORITHMS = (
     "ssh-ed25519",

@@ -20,8 +20,9 @@ from .. import confine, log
 from ..custody.rings import KeeperRings
 from ..custody.store import Store
 from ..keyctl import KernelKeyError, Keyring
-from .jobs import HEADER_LENGTH, Answer, Done, Job, Kind, Refused, pack_answer
+from .jobs import HEADER_LENGTH, IDLE, Answer, Done, Job, Kind, Refused, pack_answer
 from .listener import ENDING
+from .notify import notify
 from .policy import Policy
 
 # Five fronts in a row that lived less than a second: the next one won't do better.
@@ -56,6 +57,7 @@ class Keeper:
         self._policy = policy
         self._front_options = front_options
         self._front = 0
+        self._idle = False
         self._front_started = 0.0
         self._short_lives = 0
         self._control: socket.socket  # its other end is the front's; a new pair for each front
@@ -85,8 +87,10 @@ class Keeper:
             from . import errands, loader, signer  # noqa: F401
 
             gc.freeze()
+            notify("READY=1")
             return self._serve(command)
         finally:
+            notify("STOPPING=1")
             self._end_children()
 
     def _serve(self, command: int | None) -> int:
@@ -106,6 +110,9 @@ class Keeper:
             if signal.SIGCHLD in self._pending:
                 self._pending.discard(signal.SIGCHLD)
                 self._reap()
+                if self._idle:
+                    log.info("nothing to do: ending until the next request")
+                    return 0
                 if not self._front and not self._restart_front():
                     return 1
             elif self._control.fileno() in ready:
@@ -255,6 +262,7 @@ class Keeper:
                 log.warning(f"process {child} ended by signal {os.WTERMSIG(status)}")
             if child == self._front:
                 self._front = 0
+                self._idle = os.WIFEXITED(status) and os.WEXITSTATUS(status) == IDLE
             elif child in self._jobs:
                 self._jobs.pop(child)()
             elif child in self._pool:

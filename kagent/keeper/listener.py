@@ -22,6 +22,7 @@ from .. import log
 ENDING = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
 
 _BACKLOG = 128
+_FIRST_PASSED = 3  # SD_LISTEN_FDS_START
 _LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
 _STALE_AFTER = 3600.0  # seconds; a younger socket may be about to be listened on
 
@@ -43,17 +44,17 @@ def _socket_directory() -> Path:
 class Listener:
     """A listening socket that only this user can open, and the path that it has made for it."""
 
-    def __init__(self, path: str, directory: str | None = None) -> None:
-        """Listen at `path`; `directory` was made for it and goes with it.  Raises OSError."""
+    def __init__(
+        self, path: str, directory: str | None = None, lent: socket.socket | None = None
+    ) -> None:
+        """Listen at `path`; `directory` was made for it and goes with it.  Raises OSError.
+
+        What is `lent` listens there already, and stays with its path when kagent ends.
+        """
         self.path = path
+        self.lent = lent is not None
         self._directory = directory
-        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        mask = os.umask(0o177)
-        try:
-            self.socket.bind(path)
-            self.socket.listen(_BACKLOG)
-        finally:
-            os.umask(mask)
+        self.socket = lent or _listen(path)
 
     @classmethod
     def in_home(cls) -> Listener:
@@ -80,14 +81,46 @@ class Listener:
         os.mkdir(directory, 0o700)
         return cls(f"{directory}/agent.{os.getpid()}", directory)
 
+    @classmethod
+    def from_systemd(cls) -> Listener | None:
+        """The socket of a kagent.socket that this process was started for: sd_listen_fds(3).
+
+        None if it wasn't.  Raises OSError if what was passed isn't one listening socket.
+        """
+        pid, count = (os.environ.pop(name, "") for name in ("LISTEN_PID", "LISTEN_FDS"))
+        os.environ.pop("LISTEN_FDNAMES", None)
+        if pid != str(os.getpid()):
+            return None
+        if count != "1":
+            raise OSError(errno.EINVAL, f"systemd passed {count} sockets, not one")
+        given = socket.socket(fileno=_FIRST_PASSED)
+        given.set_inheritable(False)
+        listens = given.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
+        if (given.family, given.type) != (socket.AF_UNIX, socket.SOCK_STREAM) or not listens:
+            raise OSError(errno.EINVAL, "systemd passed no listening unix socket")
+        return cls(given.getsockname(), lent=given)
+
     def remove(self) -> None:
-        """Take the path away again, if it is there."""
+        """Take the path away again, if it is there and ours."""
+        if self.lent:
+            return
         try:
             os.unlink(self.path)
             if self._directory is not None:
                 os.rmdir(self._directory)
         except OSError as error:
             log.debug(f"cleaning up: {error}")
+
+
+def _listen(path: str) -> socket.socket:
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    mask = os.umask(0o177)
+    try:
+        listener.bind(path)
+        listener.listen(_BACKLOG)
+    finally:
+        os.umask(mask)
+    return listener
 
 
 def remove_stale(*, of_all_hosts: bool) -> None:

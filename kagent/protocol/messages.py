@@ -295,6 +295,38 @@ class Shown(Record):
         return repeated(record(cls)).read(Reader(contents))
 
 
+# kagent's own extension: how the agent is.
+STATUS = "status@kagent"
+
+
+@dataclass(frozen=True)
+class Status(Record):
+    """The contents of the answer to STATUS; times are in seconds since 1970, 0 for never.
+
+    `keeper` is a pid; `signatures` were made since `since`; `pending` questions wait for the user;
+    `idle_exit` is in seconds, 0 for never; `stays` is whether keys or a lock keep it from ending.
+    """
+
+    keeper: int
+    since: int
+    signatures: int
+    pending: int
+    refusal: str
+    refused_at: int
+    locked: bool
+    idle_exit: int
+    stays: bool
+    layout = (UINT32, UINT64, UINT64, UINT32, TEXT, UINT64, BOOLEAN, UINT32, BOOLEAN)
+
+    @classmethod
+    def parse(cls, contents: bytes) -> Status:
+        """Raises ProtocolError."""
+        reader = Reader(contents)
+        status = cls.read(reader)
+        reader.expect_end()
+        return status
+
+
 @dataclass(frozen=True)
 class ExtensionFailure(Message):
     """The extension is known, but the request failed."""

@@ -1,0 +1,149 @@
+"""kagentctl install and uninstall: kagent as this user's agent, by systemd."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from importlib.metadata import PackageNotFoundError, distribution
+from pathlib import Path
+
+from .options import fail
+from .units import SERVICE, SOCKET, NoSystemd, properties, socket_path, systemctl
+
+_COMMAND = "/usr/bin/kagent"  # in the unit as it is shipped
+_AUTOLOAD = "kagent-autoload.service"
+_RIVALS = (
+    "gcr-ssh-agent.socket",
+    "gcr-ssh-agent.service",
+    "gpg-agent-ssh.socket",
+    "ssh-agent.socket",
+    "ssh-agent.service",
+)
+_AUTOLOAD_UNIT = """\
+[Unit]
+Description=Keys that kagent has from the start
+Requires={socket}
+After={socket}
+
+[Service]
+Type=oneshot
+Environment=SSH_AUTH_SOCK=%t/kagent/agent.sock
+ExecStart={command} -q {keys}
+
+[Install]
+WantedBy=default.target
+"""
+
+
+def install(keys: list[str]) -> int:
+    """Set it up and start it; the exit code."""
+    folder = _unit_folder()
+    command = _command("kagent")
+    units = {name: _shipped(name).read_text() for name in (SOCKET, SERVICE)}
+    units[SERVICE] = units[SERVICE].replace(_COMMAND, _quoted(command))
+    if keys:
+        units[_AUTOLOAD] = _AUTOLOAD_UNIT.format(
+            socket=SOCKET,
+            command=_quoted(_command("kagent-add")),
+            keys=" ".join(_quoted(_key_file(key)) for key in keys),
+        )
+    before = _variable()
+    try:
+        systemctl("show-environment")
+        rivals = _rivals()
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, text in units.items():
+            (folder / name).write_text(text)
+            print(f"wrote {folder / name}")
+        systemctl("daemon-reload")
+        for name in [SOCKET, _AUTOLOAD] if keys else [SOCKET]:
+            systemctl("enable", name)
+            systemctl("restart", name)
+            print(f"enabled and started {name}")
+    except (NoSystemd, OSError) as error:
+        fail(f"kagentctl: {error}")
+    if before not in ("", socket_path()):
+        print(f"SSH_AUTH_SOCK was {before}; it is set anew by {SOCKET}")
+    print(f"SSH_AUTH_SOCK is {socket_path()} for what systemd starts from now on")
+    for rival in rivals:
+        print(f"warning: {rival} sets SSH_AUTH_SOCK too; to turn it off:")
+        print(f"    systemctl --user mask --now {rival}")
+    if os.environ.get("SSH_AUTH_SOCK") != socket_path():
+        print("log out and in again; for this shell alone:")
+        print(f"    export SSH_AUTH_SOCK={socket_path()}")
+    print("to undo all that: kagentctl uninstall")
+    return 0
+
+
+def uninstall() -> int:
+    """Undo `install`; the exit code.  Keys in the user keyring stay there till they are removed."""
+    folder = _unit_folder()
+    names = [name for name in (_AUTOLOAD, SOCKET, SERVICE) if (folder / name).exists()]
+    try:
+        if names:
+            systemctl("disable", "--now", *names)
+        for name in names:
+            (folder / name).unlink()
+            print(f"stopped, disabled and removed {folder / name}")
+        systemctl("daemon-reload")
+    except (NoSystemd, OSError) as error:
+        fail(f"kagentctl: {error}")
+    if not names:
+        print("kagent wasn't installed for this user")
+    else:
+        print("SSH_AUTH_SOCK is not set any more for what systemd starts from now on")
+        print("keys without constraints stay in your user keyring until you log out")
+    return 0
+
+
+def _unit_folder() -> Path:
+    configuration = os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config"
+    return Path(configuration, "systemd/user")
+
+
+def _command(name: str) -> Path:
+    beside = Path(sys.argv[0]).absolute().with_name(name)
+    found = beside if beside.exists() else shutil.which(name)
+    if found is None:
+        fail(f"kagentctl: {name} is not beside {sys.argv[0]}, nor in PATH")
+    return Path(found)
+
+
+def _shipped(name: str) -> Path:
+    """A file that came with this installation, however that was made."""
+    try:
+        for file in distribution("kagent").files or ():
+            if file.name == name:
+                return Path(str(file.locate())).resolve()
+    except PackageNotFoundError:
+        pass
+    fail(f"kagentctl: {name} is missing from this installation of kagent")
+
+
+def _key_file(name: str) -> Path:
+    path = Path(name).absolute()
+    if not path.is_file():
+        fail(f"kagentctl: {name}: no such key file")
+    return path
+
+
+def _quoted(path: Path) -> str:
+    # systemd.service(5), COMMAND LINES; and % is for specifiers, $ for variables.
+    escaped = str(path).replace("\\", "\\\\").replace('"', '\\"')
+    return '"' + escaped.replace("%", "%%").replace("$", "$$") + '"'
+
+
+def _variable() -> str:
+    try:
+        lines = systemctl("show-environment").splitlines()
+    except NoSystemd as error:
+        fail(f"kagentctl: this user has no systemd to install kagent in: {error}")
+    values = dict(line.split("=", 1) for line in lines if "=" in line)
+    return values.get("SSH_AUTH_SOCK", "")
+
+
+def _rivals() -> list[str]:
+    return [
+        unit for unit in _RIVALS if properties(unit, "ActiveState").get("ActiveState") == "active"
+    ]

@@ -1,0 +1,22 @@
+"""kagentctl log: what kagent has told the journal."""
+
+from __future__ import annotations
+
+import os
+
+from .options import fail
+
+# By identifier, which the service and an agent in the background have in common.
+_MATCH = "--identifier=kagent"
+
+
+def run(*, follow: bool, lines: int | None, as_json: bool) -> int:
+    """Become journalctl."""
+    words = ["journalctl", _MATCH, f"_UID={os.getuid()}"]
+    words += ["--output=json"] if as_json else ["--output=short-iso"]
+    words += ["--follow"] if follow else []
+    words += [f"--lines={lines}"] if lines is not None else []
+    try:
+        os.execvp(words[0], words)  # noqa: S606, the pager and the colours are its own
+    except OSError as error:
+        fail(f"kagentctl: journalctl: {error.strerror}")

@@ -1,0 +1,109 @@
+"""kagentctl status: how the agent is, without waking one that sleeps."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+from ..protocol.messages import (
+    SHOW,
+    STATUS,
+    Extension,
+    ExtensionResponse,
+    Shown,
+    Status,
+)
+from ..protocol.wire import ProtocolError
+from .client import AgentError, AgentUnavailable, Client
+from .options import fail
+from .units import SERVICE, SOCKET, NoSystemd, properties, socket_path
+
+_ASLEEP = "not running; systemd starts it with the next request"
+
+
+def run(*, as_json: bool) -> int:
+    """Print it; the exit code, 0 if kagent answers or would."""
+    if _asleep():
+        told: dict[str, object] = {"agent": _ASLEEP, "socket": socket_path()}
+    else:
+        try:
+            told = dict(_answers())
+        except AgentUnavailable as error:
+            fail(f"kagentctl: no agent: {error}" if str(error) else "SSH_AUTH_SOCK is not set")
+        except (AgentError, ProtocolError):
+            fail("kagentctl: another agent answers at SSH_AUTH_SOCK, not kagent")
+    if as_json:
+        print(json.dumps(told, indent=2))
+    else:
+        for name, value in told.items():
+            print(f"{name + ':':12}{value}")
+    return 0
+
+
+def _asleep() -> bool:
+    if os.environ.get("SSH_AUTH_SOCK") != socket_path():
+        return False
+    try:
+        states = [properties(unit, "ActiveState")["ActiveState"] for unit in (SOCKET, SERVICE)]
+    except (NoSystemd, KeyError):
+        return False
+    return states == ["active", "inactive"]
+
+
+def _answers() -> Iterator[tuple[str, object]]:
+    with Client() as client:
+        answer = client.request(Extension(STATUS, b""), ExtensionResponse)
+        status = Status.parse(answer.contents)
+        shown: tuple[Shown, ...] = ()
+        if not status.locked:
+            keys = client.request(Extension(SHOW, b""), ExtensionResponse)
+            shown = Shown.parse_all(keys.contents)
+    by_systemd = os.environ.get("SSH_AUTH_SOCK") == socket_path()
+    yield "agent", f"running, {'started by systemd' if by_systemd else 'started by hand'}"
+    yield "socket", os.environ["SSH_AUTH_SOCK"]
+    yield "since", _time(status.since)
+    yield "keys", "locked" if status.locked else _counted(shown)
+    yield "signatures", status.signatures
+    if status.refusal:
+        yield "refused", f"{status.refusal} ({_time(status.refused_at)})"
+    yield "pending", f"{status.pending} questions to you"
+    yield "idle", _idle(status)
+    yield "memory", f"{_memory(status.keeper) // 1024} MiB"
+
+
+def _counted(shown: tuple[Shown, ...]) -> str:
+    counts = Counter(one.custody for one in shown)
+    return ", ".join(f"{number} {custody}" for custody, number in sorted(counts.items())) or "none"
+
+
+def _idle(status: Status) -> str:
+    if not status.idle_exit:
+        return "stays when idle"
+    if status.locked:
+        return "stays when idle, since it is locked"
+    if status.stays:
+        return "stays when idle, since it holds keys that are sealed, constrained or on a token"
+    return f"ends when idle for {status.idle_exit} seconds; its keys stay"
+
+
+def _time(seconds: int) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))
+
+
+def _memory(keeper: int) -> int:
+    """Resident KiB of an agent's processes; 0 if they can't be seen."""
+    try:
+        children = Path(f"/proc/{keeper}/task/{keeper}/children").read_text().split()
+        return sum(_resident(pid) for pid in (str(keeper), *children))
+    except OSError:
+        return 0
+
+
+def _resident(pid: str) -> int:
+    found = re.search(r"^VmRSS:\s+(\d+)", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
+    return int(found[1]) if found else 0

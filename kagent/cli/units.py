@@ -1,0 +1,39 @@
+"""The user's systemd, as kagentctl asks it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+
+SERVICE = "kagent.service"
+SOCKET = "kagent.socket"
+
+
+class NoSystemd(Exception):
+    """This user has no running systemd; says what systemctl says."""
+
+
+def systemctl(*words: str) -> str:
+    """What `systemctl --user` prints.  Raises NoSystemd, also for whatever else it refuses."""
+    try:
+        done = subprocess.run(["systemctl", "--user", *words], capture_output=True, text=True)
+    except OSError as error:
+        raise NoSystemd(f"systemctl: {error.strerror}") from error
+    if done.returncode:
+        raise NoSystemd(done.stderr.strip() or f"systemctl {words[0]}: code {done.returncode}")
+    return done.stdout
+
+
+def properties(unit: str, *names: str) -> dict[str, str]:
+    """Some of a unit's properties; a unit that isn't there is in the state inactive.
+
+    Raises NoSystemd.
+    """
+    told = systemctl("show", unit, f"--property={','.join(names)}")
+    return dict(line.split("=", 1) for line in told.splitlines() if "=" in line)
+
+
+def socket_path() -> str:
+    """Where kagent.socket listens."""
+    runtime = os.environ.get("XDG_RUNTIME_DIR") or f"/run/user/{os.getuid()}"
+    return f"{runtime}/kagent/agent.sock"

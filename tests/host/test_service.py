@@ -1,0 +1,172 @@
+"""kagent as systemd starts it: a socket that is there already, and kagent only when needed."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from tests.programs import SECONDS, Person, children_of, wait_until
+
+# What systemd does for a unit with a socket: waits for a client, starts the service with the
+# listening socket as descriptor 3, and does so again when it has ended.
+MANAGER = """
+import os, select, signal, socket, subprocess, sys
+path, log, *command = sys.argv[1:]
+listener = socket.socket(socket.AF_UNIX)
+listener.bind(path)
+listener.listen(128)
+os.dup2(listener.fileno(), 3)
+starter = (
+    "import os, sys; os.environ['LISTEN_PID'] = str(os.getpid());"
+    "os.execvp(sys.argv[1], sys.argv[1:])"
+)
+running, ending = None, False
+def end(*_):
+    global ending
+    ending = True
+    if running is None or running.returncode is not None:
+        sys.exit()
+    os.kill(running.pid, signal.SIGTERM)
+signal.signal(signal.SIGTERM, end)
+while not ending:
+    select.select([listener], [], [])
+    with open(log, "ab") as output:
+        running = subprocess.Popen(
+            [sys.executable, "-c", starter, *command], pass_fds=[3], stderr=output,
+            env={**os.environ, "LISTEN_FDS": "1"})
+        code = running.wait()
+        output.write(b"ended with %d\\n" % code)
+"""
+
+
+class Service:
+    """kagent behind a socket that outlives it."""
+
+    def __init__(self, person: Person, process: subprocess.Popen[str]) -> None:
+        self.person = person
+        self.process = process
+        self.socket = person.home / "service.sock"
+        self.log = person.home / "service.log"
+
+    def run(self, *command: str | Path, check: bool = True) -> subprocess.CompletedProcess[str]:
+        return self.person.run(*command, check=check, SSH_AUTH_SOCK=str(self.socket))
+
+    @property
+    def keepers(self) -> list[int]:
+        """The one that runs, if one does."""
+        return children_of(self.process.pid)
+
+    @property
+    def endings(self) -> int:
+        """How often it has ended because it was idle."""
+        return self.log.read_text().count("ended with 0")
+
+    def answers(self) -> bool:
+        """Whether a connection made now gets its answer: a list of no keys."""
+        with socket.socket(socket.AF_UNIX) as client:
+            client.settimeout(SECONDS)
+            client.connect(str(self.socket))
+            client.sendall(b"\0\0\0\1\x0b")
+            return client.recv(9) == b"\0\0\0\5\x0c\0\0\0\0"
+
+
+@contextlib.contextmanager
+def service(person: Person, idle_exit: str) -> Iterator[Service]:
+    log = person.file("service.log", "")
+    command = ["kagent", "-D", "--keyring", "session", "--idle-exit", idle_exit]
+    with person.start(
+        sys.executable, "-c", MANAGER, person.home / "service.sock", log, *command
+    ) as process:
+        running = Service(person, process)
+        try:
+            wait_until(running.socket.exists)
+            yield running
+        finally:
+            process.terminate()
+            process.wait(SECONDS)
+
+
+def test_ends_when_idle_and_comes_back(person: Person) -> None:
+    with service(person, "1s") as kagent:
+        assert not kagent.keepers
+        assert kagent.answers()
+        [first] = kagent.keepers
+        wait_until(lambda: kagent.endings == 1)
+        assert kagent.answers()
+        assert kagent.keepers != [first]
+
+
+def test_no_request_is_lost_when_it_ends(person: Person) -> None:
+    """A client that comes just when it ends is answered by the next."""
+    with service(person, "1s") as kagent:
+        assert kagent.answers()
+        for offset in (-0.01, 0.0, 0.005, 0.01, 0.03):
+            # The connection is counted from when it is accepted, just before it is answered.
+            time.sleep(1 + offset)
+            assert kagent.answers()
+        assert kagent.endings > 0
+
+
+def test_stays_with_what_would_be_lost(person: Person) -> None:
+    """A sealed key, and a lock; it says so."""
+    person.run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", person.home / "key")
+    with service(person, "1s") as kagent:
+        kagent.run("ssh-add", "-q", person.home / "key")
+        keepers = kagent.keepers
+        time.sleep(2.5)
+        assert kagent.keepers == keepers
+        kagent.run("ssh-add", "-T", person.home / "key.pub")
+        told = json.loads(kagent.run("kagentctl", "status", "--json").stdout)
+        assert told["keys"] == "1 sealed"
+        assert told["signatures"] == 1
+        assert "stays" in told["idle"]
+        assert int(told["memory"].split()[0]) > 0
+        kagent.run("ssh-add", "-q", "-D")
+        wait_until(lambda: kagent.endings == 1)
+
+
+def test_status_tells_the_last_refusal(person: Person) -> None:
+    with service(person, "60s") as kagent:
+        kagent.run("kagent-add", "-q", "-e", "/none", check=False)
+        kagent.run("ssh-add", "-X", check=False)
+        told = kagent.run("kagentctl", "status").stdout
+        assert "ends when idle for 60 seconds" in told
+        assert "refused:" in told
+
+
+def test_needs_a_socket_that_stays(person: Person) -> None:
+    told = person.run("kagent", "-D", "--idle-exit", "60s", check=False)
+    assert (told.returncode, told.stdout) == (1, "")
+    assert "needs a socket" in told.stderr
+    assert not list((person.home / ".ssh/agent").iterdir())
+
+
+def test_takes_no_other_descriptor_for_a_socket(person: Person) -> None:
+    told = person.run(
+        *("sh", "-c", "exec 3</dev/null; LISTEN_FDS=1 LISTEN_PID=$$ exec kagent -D"), check=False
+    )
+    assert told.returncode == 1
+    assert "not a socket" in told.stderr.lower() or "socket operation" in told.stderr.lower()
+
+
+def test_systemd_is_told(person: Person, folder: Path) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(folder / "notify"))
+        os.chmod(folder / "notify", 0o777)
+        manager.settimeout(SECONDS)
+        process = person.start(
+            *("kagent", "-D", "-a", person.home / "socket"),
+            env={"NOTIFY_SOCKET": str(folder / "notify")},
+            stdout=subprocess.DEVNULL,
+        )
+        with process:
+            assert manager.recv(100) == b"READY=1"
+            process.terminate()
+            assert manager.recv(100) == b"STOPPING=1"
