@@ -29,6 +29,7 @@ PACKAGES = {
 MACHINE_PACKAGES = {
     "busybox": "busybox-static",
     "depmod": "kmod",
+    "mmdebstrap": "mmdebstrap",
     "qemu-system-x86_64": "qemu-system-x86",
     "zstd": "zstd",
 }

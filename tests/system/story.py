@@ -5,6 +5,7 @@ Each chapter starts from where the last one has left the machine.  Writes a repo
 
 from __future__ import annotations
 
+import pwd
 import re
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import time
 import traceback
 import xml.etree.ElementTree as ET
 from collections.abc import Callable
+from pathlib import Path
 
 SSH = ["ssh", "-n", "-o", "StrictHostKeyChecking=no", "-o", "LogLevel=ERROR", "alice@localhost"]
 PROGRAMS = "/home/alice/.venv/bin"
@@ -42,11 +44,21 @@ def wait_until(true: Callable[[], object]) -> None:
 
 
 def processes() -> dict[str, int]:
-    """kagent's long-lived processes, by name."""
-    told = subprocess.run(
-        ["ps", "-u", "alice", "-o", "comm=,pid="], capture_output=True, text=True
-    ).stdout
-    return {name: int(pid) for name, pid in re.findall(r"(kagent-\w+)\s+(\d+)", told)}
+    """alice's processes, by name, that are kagent's."""
+    return {name: pid for name, pid in all_processes().items() if name.startswith("kagent-")}
+
+
+def all_processes() -> dict[str, int]:
+    """alice's processes, by name."""
+    uid = pwd.getpwnam("alice").pw_uid
+    found = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            if re.search(rf"^Uid:\t{uid}\t", (folder / "status").read_text(), re.MULTILINE):
+                found[(folder / "comm").read_text().strip()] = int(folder.name)
+        except (FileNotFoundError, ProcessLookupError):
+            pass
+    return found
 
 
 def keys() -> list[str]:
@@ -130,7 +142,7 @@ def logout_ends_the_keys() -> None:
     assert keys()
     resident.kill()
     resident.wait()
-    wait_until(lambda: not subprocess.run(["pgrep", "-u", "alice"], capture_output=True).stdout)
+    wait_until(lambda: not all_processes())
     assert not keys(), keys()
     assert not processes()
 
