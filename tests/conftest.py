@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pwd
 import shutil
+import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,10 @@ import pytest
 from kagent.keyctl import join_session_keyring, syscalls
 
 from .programs import Agent, Person, agent
+
+# A shell that starts the tests in the background has them ignore SIGINT, and so would all that is
+# started here.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _tester() -> str | None:

@@ -43,7 +43,15 @@ _SEALED_PREFIX = f"{PREFIX}sealed:"
 
 
 class Place(StrEnum):
-    """Where keys without constraints are anchored, and so when they end."""
+    """Where keys without constraints are anchored.  Who can use them around the agent:
+
+    session: whoever is in this login; they end with it.
+    user: every process of the user; they end when the machine does (since Linux 5.3).
+    persistent: every process of the user; they end three days after the last agent.
+    private: nobody; they end with the agent.
+
+    In all but the last another agent takes them up again.
+    """
 
     SESSION = "session"
     USER = "user"

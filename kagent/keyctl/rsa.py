@@ -17,9 +17,9 @@ from .keys import AsymmetricKey, PkeyOp
 # 35 of long ago.
 _EXPONENTS = (65537, 3, 17, 35, 37, 257)
 
-# What the differences may have in common besides n is a small number: three of them share a
-# given prime p with a probability of p^-3.
-_SMALL = [number for number in range(2, 1000) if all(number % p for p in range(2, number))]
+# What the differences may have in common besides n has small factors: three of them share a given
+# prime p with a probability of p^-3.
+_SMALL_FACTORS = math.factorial(1000)
 
 # RFC 8017 section 9.2, note 1: what goes before the digest.
 _DIGEST_INFO = {
@@ -81,9 +81,8 @@ def _modulus(key: AsymmetricKey, exponent: int) -> int:
     for number in (2 * scale, 3 * scale, 5 * scale):
         encrypted = key.encrypt_raw(number.to_bytes((number.bit_length() + 7) // 8, "big"))
         common = math.gcd(common, number**exponent - int.from_bytes(encrypted, "big"))
-    for prime in _SMALL:
-        while common and common % prime == 0:
-            common //= prime
+    while common and (factor := math.gcd(common, _SMALL_FACTORS)) > 1:
+        common //= factor
     return common
 
 

@@ -42,15 +42,18 @@ def ask(stream: socket.socket, frame: bytes) -> bytes:
 
 
 def answer(stream: socket.socket) -> bytes:
-    received = b""
-    while len(received) < 4 or len(received) < 4 + struct.unpack(">I", received[:4])[0]:
+    """One frame, and nothing of the next; b"" if the agent ended the connection."""
+    received, length = b"", 4
+    while len(received) < length:
         try:
-            chunk = stream.recv(65536)
+            chunk = stream.recv(length - len(received))
         except ConnectionResetError:
             return b""
         if not chunk:
             return b""
         received += chunk
+        if len(received) == 4:
+            length += struct.unpack(">I", received)[0]
     return received
 
 

@@ -23,11 +23,10 @@ listener = socket.socket(socket.AF_UNIX)
 listener.bind(path)
 listener.listen(128)
 os.dup2(listener.fileno(), 3)
-starter = '''
-import os, sys
-os.environ["LISTEN_PID"] = str(os.getpid())
-os.execvp(sys.argv[1], sys.argv[1:])
-'''
+starter = (
+    "import os, sys; os.environ['LISTEN_PID'] = str(os.getpid());"
+    "os.execvp(sys.argv[1], sys.argv[1:])"
+)
 running, ending = None, False
 def end(*_):
     global ending

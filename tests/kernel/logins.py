@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import re
+import select
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.programs import PATH, Person, Sshd, sshd
+from tests.programs import PATH, SECONDS, Person, Sshd, sshd
 
 USERS = ("alice", "bob")
 
@@ -21,7 +24,6 @@ class Login:
             [*words, f"PATH={PATH} exec sh 2>&1"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            text=True,
         )
         assert self.type("id -un") == f"{user}\n"
 
@@ -29,20 +31,21 @@ class Login:
         """Type a line, and give what it writes, on standard error too."""
         assert self._ssh.stdin
         assert self._ssh.stdout
-        self._ssh.stdin.write(f"{command}\nr=$?; echo; echo END $r\n")
+        self._ssh.stdin.write(f"{command}\nr=$?; echo; echo END $r\n".encode())
         self._ssh.stdin.flush()
         told = ""
-        while not told.endswith("\n") or "\nEND " not in f"\n{told}":
-            line = self._ssh.stdout.readline()
-            assert line, f"{command}: the connection ended\n{told}"
-            told += line
+        while not re.search(r"\nEND \d+\n$", told):
+            ready, _, _ = select.select([self._ssh.stdout], [], [], SECONDS)
+            chunk = os.read(self._ssh.stdout.fileno(), 4096) if ready else b""
+            assert chunk, f"{command}: no end\n{told}"
+            told += chunk.decode()
         text, _, ended = told.rpartition("\nEND ")
         assert int(ended) == code, f"{command}: {told}"
         return text
 
     def log_out(self) -> None:
         """Type exit, and wait until the connection has ended."""
-        self._ssh.communicate("exit\n", timeout=60)
+        self._ssh.communicate(b"exit\n", timeout=SECONDS)
 
 
 @contextmanager

@@ -67,6 +67,7 @@ def test_quota(kagent: Agent) -> None:
     """Full: the message says so, and so does who tries to load a key."""
     if kagent.person.uid == 0:
         pytest.skip("root's quota is another")
+    kagent.run("ssh-add", "-l", check=False)  # when it answers, it has the keyrings that it needs
     kagent.run(sys.executable, "-c", FILL)
     assert "sysctl" in findings(kagent, 1)["quota"]["mend"]
     told = kagent.run("kagent-add", kagent.person.file("key", keys.rsa(2048)), check=False)

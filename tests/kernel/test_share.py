@@ -26,19 +26,11 @@ def files(folder: Path) -> Path:
     """Key files that both users can read."""
     for number in (0, 1):
         path = keys.rsa(2048, number)
-        (folder / f"key{number}.p8").write_bytes(pkcs8_of(folder, path))
+        (folder / f"key{number}.p8").write_bytes(pkcs8(path))
         shutil.copy(path.with_suffix(".pub"), folder / f"key{number}.pub")
         for name in (f"key{number}.p8", f"key{number}.pub"):
             (folder / name).chmod(0o644)
     return folder
-
-
-def pkcs8_of(folder: Path, path: Path) -> bytes:
-    copy = folder / f"{path.name}.pem"
-    shutil.copy(path, copy)
-    copy.chmod(0o600)
-    os.system(f"ssh-keygen -q -p -N '' -m PEM -f {copy}")
-    return pkcs8(copy)
 
 
 @pytest.fixture
