@@ -40,7 +40,7 @@ async def serve(
     store, workers = Store(rings), Workers(control, signing)
     idle = False
     async with trio.open_nursery() as serving, trio.open_nursery() as clients:
-        signatures = Signing(store, workers, Signers(), clients, settings, tally)
+        signatures = Signing(store, workers, Signers(), settings, tally)
         requests = Requests(store, workers, signatures, Lock(store), settings, tally)
 
         async def end_with_keeper() -> None:

@@ -29,6 +29,8 @@ from .signers import Signers
 from .tally import Tally
 from .workers import Workers
 
+_SECONDS_TO_LOOK = 1.0  # at who asks; it takes milliseconds
+
 
 class Refusal(Exception):
     """The request is answered with FAILURE; the text goes to the log and to who asks."""
@@ -42,14 +44,12 @@ class Signing:
         store: Store,
         workers: Workers,
         signers: Signers,
-        nursery: trio.Nursery,
         settings: Settings,
         tally: Tally,
     ) -> None:
         self._store = store
         self._workers = workers
         self._signers = signers
-        self._nursery = nursery  # of what goes on when the client has its answer
         self._fingerprint_hash = settings.fingerprint_hash
         self._web_safety = settings.web_safety
         self._tally = tally
@@ -61,8 +61,8 @@ class Signing:
         Raises Refusal, NotPermitted, ProtocolError, KernelKeyError.
         """
         entry = Entry(forwarded=peer.sessions.forwarded)
-        finished = trio.Event()
-        self._nursery.start_soon(self._log, peer, entry, finished)
+        # First, since many a client ends as soon as it has what it wants.
+        await self._look(peer)
         try:
             frame = await self._answer(peer, request, entry)
             self._tally.signatures += 1
@@ -71,7 +71,19 @@ class Signing:
             entry.refusal = str(error)
             raise
         finally:
-            finished.set()
+            entry.write(peer.origin)
+
+    async def _look(self, peer: Peer) -> None:
+        """See who asks, if that isn't known, and by which hosts' names."""
+        hosts = tuple(session.host.blob for session in peer.sessions.bound)
+        if peer.origin is None or len(peer.origin.hosts) != len(hosts):
+            peer.origin = None
+            try:
+                with trio.move_on_after(_SECONDS_TO_LOOK):
+                    answer = await self._workers.send_out(Kind.WHO, Who(peer.process, hosts))
+                    peer.origin = answer if isinstance(answer, Origin) else None
+            except OSError as error:
+                log.error(f"who asks can't be told: {error}")
 
     async def _answer(self, peer: Peer, request: SignRequest, entry: Entry) -> bytes:
         held = self._store.find(request.blob)
@@ -173,23 +185,6 @@ class Signing:
             purpose,
             name,
         )
-
-    async def _log(self, peer: Peer, entry: Entry, finished: trio.Event) -> None:
-        try:
-            # At once: the client may end as soon as it has what it wants.
-            origin = await self._origin(peer)
-            await finished.wait()
-            entry.write(origin)
-        except Exception as error:
-            # A fault here costs a line of the log, not the agent.
-            log.error(f"a signature can't be told of: {type(error).__name__}: {error}")
-
-    async def _origin(self, peer: Peer) -> Origin | None:
-        hosts = tuple(session.host.blob for session in peer.sessions.bound)
-        if peer.origin is None or len(peer.origin.hosts) != len(hosts):
-            answer = await self._workers.send_out(Kind.WHO, Who(peer.process, hosts))
-            peer.origin = answer if isinstance(answer, Origin) else None
-        return peer.origin
 
 
 def _signature(answer: Answer | None) -> bytes:
