@@ -13,7 +13,7 @@ from .options import fail
 
 def main() -> int:
     """The console script; its exit code."""
-    options = _parser().parse_args()
+    options = parser().parse_args()
     try:
         code: int = options.run(options)
     except KernelKeyError as error:
@@ -21,7 +21,8 @@ def main() -> int:
     return code
 
 
-def _parser() -> argparse.ArgumentParser:
+def parser() -> argparse.ArgumentParser:
+    """The whole command line."""
     parser = argparse.ArgumentParser(prog="kagentctl", description=__doc__)
     parser.add_argument("--version", action="version", version=f"kagent {__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="command")
@@ -68,6 +69,8 @@ def _add_service(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     log.add_argument("-n", "--lines", type=int, metavar="N", help="the last N lines")
     log.add_argument("--json", action="store_true", help="for programs")
     log.set_defaults(run=_log)
+    forget = _command(commands, "forget", "end the service's keys", service_help.FORGET)
+    forget.set_defaults(run=_forget)
 
 
 def _add_sharing(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -122,6 +125,12 @@ def _log(options: argparse.Namespace) -> int:
     from . import journal
 
     return journal.run(follow=options.follow, lines=options.lines, as_json=options.json)
+
+
+def _forget(_: argparse.Namespace) -> int:
+    from . import forget
+
+    return forget.run()
 
 
 def _share(options: argparse.Namespace) -> int:

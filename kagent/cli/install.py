@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import sys
 from importlib.metadata import PackageNotFoundError, distribution
@@ -11,7 +12,7 @@ from pathlib import Path
 from .options import fail
 from .units import SERVICE, SOCKET, NoSystemd, properties, socket_path, systemctl
 
-_COMMAND = "/usr/bin/kagent"  # in the unit as it is shipped
+_SHIPPED_COMMAND = re.compile(r"/usr/bin/(kagent\w*)")  # in the units
 _AUTOLOAD = "kagent-autoload.service"
 _RIVALS = (
     "gcr-ssh-agent.socket",
@@ -39,9 +40,7 @@ WantedBy=default.target
 def install(keys: list[str]) -> int:
     """Set it up and start it; the exit code."""
     folder = _unit_folder()
-    command = _command("kagent")
-    units = {name: _shipped(name).read_text() for name in (SOCKET, SERVICE)}
-    units[SERVICE] = units[SERVICE].replace(_COMMAND, _quoted(command))
+    units = {name: _with_commands(_shipped(name).read_text()) for name in (SOCKET, SERVICE)}
     if keys:
         units[_AUTOLOAD] = _AUTOLOAD_UNIT.format(
             socket=SOCKET,
@@ -77,7 +76,7 @@ def install(keys: list[str]) -> int:
 
 
 def uninstall() -> int:
-    """Undo `install`; the exit code.  Keys in the user keyring stay there till they are removed."""
+    """Undo `install`; the exit code."""
     folder = _unit_folder()
     names = [name for name in (_AUTOLOAD, SOCKET, SERVICE) if (folder / name).exists()]
     try:
@@ -92,14 +91,17 @@ def uninstall() -> int:
     if not names:
         print("kagent wasn't installed for this user")
     else:
-        print("SSH_AUTH_SOCK is not set any more for what systemd starts from now on")
-        print("keys without constraints stay in your user keyring until you log out")
+        print("its keys are gone; SSH_AUTH_SOCK is not set any more for what systemd starts")
     return 0
 
 
 def _unit_folder() -> Path:
     configuration = os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config"
     return Path(configuration, "systemd/user")
+
+
+def _with_commands(unit: str) -> str:
+    return _SHIPPED_COMMAND.sub(lambda found: _quoted(_command(found[1])), unit)
 
 
 def _command(name: str) -> Path:

@@ -17,3 +17,6 @@ agent that is not running is not woken."""
 LOG = """\
 A line for each signature and each refusal, from the journal: what for, by whom, with which key.
 journalctl shows it, and so decides on colours and pages."""
+FORGET = """\
+Destroys the keys that kagent holds in your user keyring, without asking it, as kagent.socket does
+when your systemd ends: after your last logout, or never before a reboot if you linger."""

@@ -22,8 +22,18 @@ class MachineError(Exception):
     """The machine ended without telling how the command did."""
 
 
-def run(kernel: Kernel, command: Sequence[str], exchange: Path, seconds: float) -> int:
+def run(
+    kernel: Kernel,
+    command: Sequence[str],
+    exchange: Path,
+    seconds: float,
+    *,
+    root: Path = Path("/"),
+    start: Path = HERE / "start",
+) -> int:
     """Run `command` as root in a machine; its exit code.
+
+    `root` is the folder that its files are in, `start` the script that makes it ready.
 
     Its output goes to ours as it comes.  `exchange` is the one folder that both see, at
     /run/machine there.  Raises MachineError, subprocess.TimeoutExpired.
@@ -31,7 +41,7 @@ def run(kernel: Kernel, command: Sequence[str], exchange: Path, seconds: float) 
     with tempfile.TemporaryDirectory() as folder:
         initramfs = Path(folder, "initramfs")
         initramfs.write_bytes(_initramfs(kernel))
-        shutil.copy(HERE / "start", exchange)
+        shutil.copy(start, exchange / "start")
         Path(exchange, "environment").write_text(
             f"MODULES={shlex.quote(str(kernel.modules))}\n"
             f"CHECKOUT={shlex.quote(str(CHECKOUT))}\n"
@@ -40,7 +50,7 @@ def run(kernel: Kernel, command: Sequence[str], exchange: Path, seconds: float) 
         Path(exchange, "command").write_text(f"{shlex.join(command)}\n")
         sys.stdout.flush()
         done = subprocess.run(
-            _qemu(kernel, initramfs, exchange),
+            _qemu(kernel, initramfs, exchange, root),
             stdin=subprocess.DEVNULL,
             timeout=seconds,
         )
@@ -49,7 +59,7 @@ def run(kernel: Kernel, command: Sequence[str], exchange: Path, seconds: float) 
     return done.returncode >> 1
 
 
-def _qemu(kernel: Kernel, initramfs: Path, exchange: Path) -> list[str]:
+def _qemu(kernel: Kernel, initramfs: Path, exchange: Path, root: Path) -> list[str]:
     share = "local,security_model=none,multidevs=remap"
     return [
         "qemu-system-x86_64",
@@ -58,10 +68,12 @@ def _qemu(kernel: Kernel, initramfs: Path, exchange: Path) -> list[str]:
         *("-chardev", "stdio,id=console,signal=off", "-serial", "chardev:console"),
         *("-device", "isa-debug-exit,iobase=0xf4,iosize=1"),
         *("-device", "virtio-rng-pci"),
-        *("-fsdev", f"{share},id=host,path=/,readonly=on"),
+        *("-fsdev", f"{share},id=host,path={root},readonly=on"),
         *("-device", "virtio-9p-pci,fsdev=host,mount_tag=host"),
         *("-fsdev", f"{share},id=exchange,path={exchange}"),
         *("-device", "virtio-9p-pci,fsdev=exchange,mount_tag=exchange"),
+        *("-fsdev", f"{share},id=modules,path={kernel.modules},readonly=on"),
+        *("-device", "virtio-9p-pci,fsdev=modules,mount_tag=modules"),
         *("-kernel", str(kernel.image), "-initrd", str(initramfs)),
         *("-append", "console=ttyS0 quiet loglevel=3 panic=-1 random.trust_cpu=on rdinit=/init"),
     ]

@@ -15,16 +15,21 @@ CHECKOUT = Path(__file__).parent.parent.parent
 
 # Command -> the Debian package that has it.
 PACKAGES = {
+    "fish": "fish",
     "gdb": "gdb",
     "git": "git",
     "keyctl": "keyutils",
+    "mandoc": "mandoc",
     "openssl": "openssl",
     "ssh": "openssh-client",
     "sshd": "openssh-server",
+    "systemd-analyze": "systemd",
+    "zsh": "zsh",
 }
 MACHINE_PACKAGES = {
     "busybox": "busybox-static",
     "depmod": "kmod",
+    "mmdebstrap": "mmdebstrap",
     "qemu-system-x86_64": "qemu-system-x86",
     "zstd": "zstd",
 }

@@ -79,6 +79,27 @@ def _download(suite: str, folder: Path) -> None:
 
 def _private_apt(suite: str, folder: Path) -> list[str]:
     """Options for an apt that knows one release and leaves this machine's own alone."""
+    for name in ("lists/partial", "cache/archives/partial"):
+        (folder / name).mkdir(parents=True)
+    (folder / "status").touch()
+    (folder / "sources.list").write_text(f"{mirror(suite)}\n")
+    settings = {
+        "Dir::State::lists": folder / "lists",
+        "Dir::State::status": folder / "status",
+        "Dir::Cache": folder / "cache",
+        "Dir::Etc::sourcelist": folder / "sources.list",
+        "Dir::Etc::sourceparts": "/dev/null",
+        "APT::Sandbox::User": "",
+        "Acquire::Languages": "none",
+    }
+    return [word for name, value in settings.items() for word in ("-o", f"{name}={value}")]
+
+
+def mirror(suite: str) -> str:
+    """The line of a sources.list for that release, at the mirror that apt uses here.
+
+    Raises LookupError.
+    """
     told = subprocess.run(
         [
             "apt-get",
@@ -95,17 +116,4 @@ def _private_apt(suite: str, folder: Path) -> list[str]:
     keys = "/usr/share/keyrings/debian-archive-keyring.gpg"
     if not sites or not Path(keys).exists():
         raise LookupError("this machine's apt knows no Debian mirror")
-    for name in ("lists/partial", "cache/archives/partial"):
-        (folder / name).mkdir(parents=True)
-    (folder / "status").touch()
-    (folder / "sources.list").write_text(f"deb [signed-by={keys}] {sites[0]} {suite} main\n")
-    settings = {
-        "Dir::State::lists": folder / "lists",
-        "Dir::State::status": folder / "status",
-        "Dir::Cache": folder / "cache",
-        "Dir::Etc::sourcelist": folder / "sources.list",
-        "Dir::Etc::sourceparts": "/dev/null",
-        "APT::Sandbox::User": "",
-        "Acquire::Languages": "none",
-    }
-    return [word for name, value in settings.items() for word in ("-o", f"{name}={value}")]
+    return f"deb [signed-by={keys}] {sites[0]} {suite} main"

@@ -1,0 +1,20 @@
+#compdef kagent
+_arguments -s -S -A '-*' \
+    '-a[listen here]:socket:_files' \
+    '(-s)-c[print for csh]' \
+    '(-c)-s[print for sh]' \
+    '-D[stay in the foreground]' \
+    '-d[stay in the foreground, and tell more]' \
+    '-E[hash of fingerprints]:hash:(md5 sha1 sha256 sha384 sha512)' \
+    '-k[end the agent]' \
+    '*-O[option]:option:(no-restrict-websafe websafe-allow= allow-remote-pkcs11)' \
+    '-P[libraries that may be loaded]:patterns:_files' \
+    '-T[socket in TMPDIR]' \
+    '-t[lifetime of keys]:time:' \
+    '-U[leave stale sockets]' \
+    '*-u[remove stale sockets]' \
+    '-V[version]' \
+    '--custody[how keys must be held]:custody:(kernel sealed)' \
+    '--idle-exit[end when idle for so long]:time:' \
+    '--keyring[where keys are anchored]:keyring:(session user persistent private)' \
+    '*::command: _normal'

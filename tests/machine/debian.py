@@ -1,0 +1,60 @@
+"""A Debian with systemd, PAM and sshd, from the mirror that apt uses, in a cache."""
+
+from __future__ import annotations
+
+import subprocess
+import tempfile
+from pathlib import Path
+
+from .environment import cache_directory
+from .kernels import mirror
+
+RELEASE = "trixie"
+PYTHON = "3.13"  # that release's
+_PACKAGES = (
+    "dbus",
+    "dbus-user-session",
+    "keyutils",
+    "kmod",
+    "libpam-systemd",
+    "libseccomp2",
+    "openssh-client",
+    "openssh-server",
+    "python3-venv",
+    "systemd",
+    "systemd-sysv",
+)
+
+
+def tree() -> Path:
+    """The folder that it is in, made if it isn't there; only root can.  Raises LookupError."""
+    home = cache_directory() / "systems" / RELEASE
+    if home.exists():
+        return home
+    print(f"making {home} (once)", flush=True)
+    home.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=home.parent) as folder:
+        made = Path(folder, "tree")
+        options = ["--quiet", "--mode=root", "--variant=apt", "--format=directory"]
+        packages = f"--include={','.join(_PACKAGES)}"
+        subprocess.run(
+            ["mmdebstrap", *options, packages, RELEASE, made, mirror(RELEASE)],
+            check=True,
+            capture_output=True,
+            text=True,
+        )
+        made.chmod(0o755)
+        made.rename(home)
+    return home
+
+
+def wheels(python: Path, checkout: Path, folder: Path) -> None:
+    """kagent's wheel, and what it needs there, into `folder`."""
+    pip = [python, "-m", "pip", "-q", "--disable-pip-version-check"]
+    subprocess.run([*pip, "wheel", "--no-deps", "-w", folder, checkout], check=True)
+    [wheel] = folder.iterdir()
+    versions = ("2_34", "2_28", "2_17")
+    platforms = [f"--platform=manylinux_{version}_x86_64" for version in versions]
+    platforms.append("--platform=manylinux2014_x86_64")
+    chosen = ["--only-binary=:all:", f"--python-version={PYTHON}", *platforms]
+    subprocess.run([*pip, "download", "-d", folder, *chosen, wheel], check=True)

@@ -1,0 +1,88 @@
+"""Manual pages, completions and units: what is shipped beside the code is as it should be."""
+
+from __future__ import annotations
+
+import runpy
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from kagent.cli import add_options, agent
+from kagent.cli.ctl import parser
+
+CHECKOUT = Path(__file__).parent.parent.parent
+COMPLETIONS = CHECKOUT / "contrib/completions"
+PAGES = sorted((CHECKOUT / "contrib/man").iterdir())
+WORDS = {
+    "kagent": {"custody", "keyring", "idle-exit"},
+    "kagent-add": {word.rstrip("=") for word in add_options._WORDS},
+}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_manual_page(page: Path) -> None:
+    told = subprocess.run(
+        ["mandoc", "-T", "lint", "-W", "warning", page], capture_output=True, text=True
+    )
+    assert (told.returncode, told.stdout) == (0, "")
+
+
+def test_every_command_is_in_the_manual() -> None:
+    text = (CHECKOUT / "contrib/man/kagentctl.1").read_text()
+    [commands] = [one for one in parser()._actions if one.dest == "==SUPPRESS=="]
+    for name in commands.choices or ():
+        assert f"Cm {name}" in text
+
+
+@pytest.mark.parametrize("program", WORDS)
+def test_every_word_is_in_manual_and_completions(program: str) -> None:
+    assert all(f"--{word}" in agent._USAGE + add_options._USAGE for word in WORDS[program])
+    for word in WORDS[program]:
+        assert f"Fl -{word}" in (CHECKOUT / f"contrib/man/{program}.1").read_text()
+        for shell, shown in (("bash", f"--{word}"), ("zsh", f"--{word}"), ("fish", f"-l {word} ")):
+            assert shown in (COMPLETIONS / f"{program}.{shell}").read_text()
+
+
+def test_completions_are_those_of_the_parser() -> None:
+    """After a change: contrib/completions/make."""
+    made = runpy.run_path(str(COMPLETIONS / "make"))["all_made"]()
+    for name, text in made.items():
+        assert (COMPLETIONS / name).read_text() == text
+
+
+@pytest.mark.parametrize("program", ["kagent", "kagent-add", "kagentctl"])
+def test_completions_load(program: str) -> None:
+    bash = f". {COMPLETIONS}/{program}.bash; complete -p {program}"
+    subprocess.run(["bash", "-euc", bash], check=True, stdout=subprocess.DEVNULL)
+    check = ["zsh", "-fn", COMPLETIONS / f"{program}.zsh"]
+    assert subprocess.run(check, capture_output=True, text=True).stderr == ""
+    fish = f"source {COMPLETIONS}/{program}.fish; complete -C '{program} --'"
+    told = subprocess.run(["fish", "-N", "-c", fish], capture_output=True, text=True)
+    assert told.returncode == 0
+    assert told.stderr == ""
+
+
+def test_completions_complete() -> None:
+    bash = (
+        f". {COMPLETIONS}/kagent.bash; COMP_WORDS=(kagent --keyring p); COMP_CWORD=2; _kagent; "
+        'echo "${COMPREPLY[@]}"'
+    )
+    told = subprocess.run(["bash", "-c", bash], capture_output=True, text=True, check=True)
+    assert told.stdout == "persistent private\n"
+    fish = f"source {COMPLETIONS}/kagentctl.fish; complete -C 'kagentctl st'"
+    told = subprocess.run(["fish", "-N", "-c", fish], capture_output=True, text=True, check=True)
+    assert told.stdout.startswith("status\t")
+
+
+def test_units() -> None:
+    """systemd finds nothing in them that it doesn't know."""
+    units = sorted((CHECKOUT / "systemd").iterdir())
+    told = subprocess.run(
+        ["systemd-analyze", "verify", "--user", "--man=no", *units],
+        capture_output=True,
+        text=True,
+        env={"PATH": "/usr/bin:/bin", "XDG_RUNTIME_DIR": "/run", "HOME": "/"},
+    )
+    lines = [line for line in told.stderr.splitlines() if "is not executable" not in line]
+    assert lines == []
