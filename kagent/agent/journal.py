@@ -41,7 +41,7 @@ class Entry:
             "user": self.user,
             "forwarded": "yes" if self.forwarded else "no",
         }
-        line = " ".join(f"{name}={_quoted(value)}" for name, value in fields.items() if value)
+        line = " ".join(f"{name}={quoted(value)}" for name, value in fields.items() if value)
         (log.warning if self.refusal else log.info)(line)
 
 
@@ -50,6 +50,7 @@ def _fingerprint(blob: bytes) -> str:
     return PublicKey.parse(blob).fingerprint()
 
 
-def _quoted(value: str) -> str:
+def quoted(value: str) -> str:
+    """As it is if it is one plain word, else in quotes, so that it can't be taken for more."""
     plain = value.isascii() and not set(value).intersection(' "=\\') and value.isprintable()
     return value if plain else json.dumps(log.printable(value), ensure_ascii=False)

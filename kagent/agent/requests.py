@@ -40,6 +40,7 @@ from ..protocol.messages import (
 from ..protocol.publickey import PublicKey
 from ..protocol.wire import TEXT, ProtocolError
 from .destinations import check_visible
+from .journal import quoted
 from .lock import Lock
 from .peer import Peer
 from .sessions import NotPermitted
@@ -91,6 +92,8 @@ class Requests:
         try:
             if not self._store.settle(identity):
                 return self._refuse(peer, "the key could not be sealed")
+            if self._lock.locked:  # meanwhile
+                self._store.withdraw()
             if identity.custody is Custody.KERNEL:
                 await self._workers.forget(identity.description)
             if identity.constraints:
@@ -101,7 +104,7 @@ class Requests:
         fingerprint = PublicKey.parse(identity.blob).fingerprint()
         held = f"{identity.custody} ({identity.why})" if identity.why else str(identity.custody)
         peer.explanation = f"{fingerprint} is held in custody {held}"
-        log.info(f"holding {fingerprint} {identity.comment}, custody {held}")
+        log.info(f"holding {fingerprint} {quoted(identity.comment)}, custody {held}")
         return Success()
 
     async def answer(self, peer: Peer, payload: bytes) -> bytes:
@@ -187,14 +190,15 @@ class Requests:
         if held is None:
             raise Refusal("no such key")
         check_visible(held.identity, peer.sessions, time.time())
-        await trio.to_thread.run_sync(self._store.remove, blob)
+        # First what signs: without its record, its constraints would be unknown.
         await self._workers.forget(description_of(blob))
+        await trio.to_thread.run_sync(self._store.remove, blob)
         log.info("a key was removed")
         return Success()
 
     async def _remove_all(self) -> Message:
-        await trio.to_thread.run_sync(self._store.remove_all)
         await self._workers.forget_all()
+        await trio.to_thread.run_sync(self._store.remove_all)
         log.info("all keys were removed")
         return Success()
 

@@ -22,6 +22,8 @@ from .signing import Signing
 from .tally import Tally
 from .workers import Workers
 
+_MOMENT = 0.1  # seconds
+
 
 async def serve(
     rings: Rings,
@@ -30,6 +32,7 @@ async def serve(
     signing: socket.socket,
     settings: Settings,
     tally: Tally,
+    most_clients: int,
 ) -> bool:
     """Serve on `listener` until the keeper, at the other end of `control`, is gone.
 
@@ -56,6 +59,8 @@ async def serve(
                 # systemd and is the next agent's.
                 idle = not clients.child_tasks and not store.ends_with_agent
             else:
+                while len(clients.child_tasks) >= most_clients:
+                    await trio.sleep(_MOMENT)  # until one goes
                 await _accept(listener, requests, clients)
         serving.cancel_scope.cancel()
     return idle
@@ -67,7 +72,7 @@ async def _accept(listener: socket.socket, requests: Requests, nursery: trio.Nur
     except OSError as error:
         if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
             log.warning(f"can't accept a client: {error}")
-            await trio.sleep(0.1)  # until one goes
+            await trio.sleep(_MOMENT)  # until one goes
         return
     peer = Peer.of(client)
     if _permitted(peer):

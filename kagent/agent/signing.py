@@ -197,7 +197,7 @@ def _signature(answer: Answer | None) -> bytes:
 def _signature_algorithm(blob: bytes, flags: int) -> str:
     """RFC 9987 section 3.6.1; both flags at once mean SHA-256, as in ssh-agent."""
     key_type = PublicKey.parse(blob).plain_type
-    unknown = flags & ~(SignFlags.RSA_SHA2_256 | SignFlags.RSA_SHA2_512)
+    unknown = flags & ~int(SignFlags.RSA_SHA2_256 | SignFlags.RSA_SHA2_512)
     if unknown:
         raise Refusal(f"unknown signature flags {unknown:#x}")
     if key_type == "ssh-rsa" and flags & SignFlags.RSA_SHA2_256:

@@ -6,6 +6,7 @@ import os
 import re
 import signal
 import sys
+from functools import partial
 from typing import Any
 
 from .. import __version__, confine, log
@@ -222,6 +223,7 @@ def _enter_background() -> None:
 
 def _keep(listener: Listener, options: _Options, command: int | None = None) -> int:
     # Late, as all of this is: what only prints or starts a command should be quick.
+    from ..agent import front
     from ..agent.settings import Settings
     from ..custody.device import Providers, WebSafety
     from ..custody.identity import Custody
@@ -239,15 +241,17 @@ def _keep(listener: Listener, options: _Options, command: int | None = None) -> 
     settings = Settings(
         options.fingerprint_hash,
         WebSafety(**options.web_safety),
-        options.foreground or listener.lent,
-        options.debug,
         options.idle_exit,
     )
     try:
         keeper = Keeper(
-            listener.socket, KeeperRings.enter(Place(options.keyring)), policy, settings.words()
+            listener.socket,
+            KeeperRings.enter(Place(options.keyring)),
+            policy,
+            partial(front.run, settings),
         )
-        return keeper.run(ignore_interrupt=not settings.to_stderr, command=command)
+        to_stderr = options.foreground or listener.lent
+        return keeper.run(ignore_interrupt=not to_stderr, command=command)
     except KernelKeyError as error:
         log.error(f"no keyrings for the agent: {error}")
         return 1

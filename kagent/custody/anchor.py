@@ -26,9 +26,15 @@ class Held(NamedTuple):
 
 @dataclass(frozen=True)
 class Anchor:
-    """A keyring with identities."""
+    """A keyring with identities.
+
+    Others can write into an `exposed` one.  What counts there is only what the key itself shows to
+    be true: that the kernel signs with it, without constraints.  A record of anything else could
+    take a constraint away from a key that is held elsewhere.
+    """
 
     keyring: Keyring
+    exposed: bool = False
 
     def identities(self) -> list[Identity]:
         """What can be offered now, in no particular order.
@@ -46,9 +52,8 @@ class Anchor:
                 identity = Identity.parse(record.read())
             except (KernelKeyError, ProtocolError):
                 continue
-            if identity.description == about.description and (
-                identity.custody != Custody.KERNEL or about.description in keys
-            ):
+            held = identity.custody != Custody.KERNEL or about.description in keys
+            if held and identity.description == about.description and self._credible(identity):
                 identities.append(identity)
         return identities
 
@@ -59,12 +64,16 @@ class Anchor:
         if record is None:
             return None
         identity = Identity.parse(record.read())
-        if identity.blob != blob:
+        if identity.blob != blob or not self._credible(identity):
             return None
         if identity.custody != Custody.KERNEL:
             return Held(identity, None)
         key = self.keyring.find("asymmetric", description)
         return Held(identity, AsymmetricKey(key.serial)) if key else None
+
+    def _credible(self, identity: Identity) -> bool:
+        plain = identity.custody == Custody.KERNEL and not identity.constraints
+        return plain or not self.exposed
 
     def hold(self, identity: Identity, key: Key) -> None:
         """Take a finished key in.

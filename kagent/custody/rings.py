@@ -61,24 +61,13 @@ class Place(StrEnum):
 
 @dataclass(frozen=True)
 class Rings:
-    """What keeper, front and load workers share; as words it fits on a command line."""
+    """What keeper, front and load workers share."""
 
     place: Place
     login: Keyring
     user: Keyring
     home: Keyring
     private: Keyring
-
-    def words(self) -> list[str]:
-        """For a command line."""
-        keyrings = (self.login, self.user, self.home, self.private)
-        return [self.place, *(str(keyring.serial) for keyring in keyrings)]
-
-    @classmethod
-    def of(cls, words: list[str]) -> Rings:
-        """Read `words`.  Raises ValueError."""
-        place, *serials = words
-        return cls(Place(place), *(Keyring(int(serial)) for serial in serials))
 
     @property
     def anchor_name(self) -> str:
@@ -154,8 +143,9 @@ class KeeperRings:
         records = [key for key, about in found if about.type == "user" and key not in keys]
         try:
             if len(keys) == len(records) == 1:
-                inbox.move(keys[0], self.sealed.keyring)
+                # The record first: what signs must never be there without its constraints.
                 inbox.move(records[0], self.shared.private)
+                inbox.move(keys[0], self.sealed.keyring)
         finally:
             self.session.unlink(inbox)
 

@@ -119,7 +119,7 @@ class Store:
         """
         anchor = self.rings.anchor
         if anchor:
-            Anchor(anchor).move_all(Anchor(self.rings.private))
+            Anchor(anchor, exposed=True).move_all(Anchor(self.rings.private))
 
     def restore(self) -> None:
         """Move back what `withdraw` has moved."""
@@ -130,7 +130,9 @@ class Store:
                 private.move(identity.description, home)
 
     def _anchors(self) -> list[Anchor]:
-        return [Anchor(one) for one in (self.rings.private, self.rings.anchor) if one]
+        anchor = self.rings.anchor
+        private = [Anchor(self.rings.private)]
+        return [*private, Anchor(anchor, exposed=True)] if anchor else private
 
     def _home(self, identity: Identity) -> Anchor:
         rings = self.rings
@@ -140,4 +142,5 @@ class Store:
             or rings.place is Place.PRIVATE
         ):
             return Anchor(rings.private)
-        return Anchor(rings.anchor or Keyring.create(rings.anchor_name, rings.home))
+        keyring = rings.anchor or Keyring.create(rings.anchor_name, rings.home)
+        return Anchor(keyring, exposed=True)

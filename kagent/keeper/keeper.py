@@ -10,14 +10,13 @@ import os
 import select
 import signal
 import socket
-import sys
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import NoReturn
+from typing import NoReturn, TypeAlias
 
 from .. import confine, log
-from ..custody.rings import KeeperRings
+from ..custody.rings import KeeperRings, Rings
 from ..custody.store import Store
 from ..keyctl import KernelKeyError, Keyring
 from .jobs import HEADER_LENGTH, IDLE, Answer, Done, Job, Kind, Refused, pack_answer
@@ -29,8 +28,10 @@ from .policy import Policy
 _SHORT_LIFE = 1.0
 _MOST_SHORT_LIVES = 5
 
-# More jobs than this at once are no user's doing.
-_MOST_JOBS = 64
+# More than this at once are no user's doing.  Loads, which clients can draw out, are counted by
+# themselves: they are not to be in the way of a question to the user.
+_MOST_LOADS = 16
+_MOST_ERRANDS = 64
 
 # Sign workers that wait, forked ahead of need: two for each processor, so that one can sign while
 # the keeper forks the next.
@@ -42,6 +43,10 @@ _RENEWAL_SECONDS = 3600.0
 _SIGNALS = (*ENDING, signal.SIGCHLD, signal.SIGUSR1)
 
 
+# The rings that the front shares, the listening socket, and its ends of the keeper's two channels.
+Front: TypeAlias = Callable[[Rings, socket.socket, socket.socket, socket.socket], NoReturn]
+
+
 class Keeper:
     """One agent, from the listening socket to the signal that ends it."""
 
@@ -50,12 +55,13 @@ class Keeper:
         listener: socket.socket,
         rings: KeeperRings,
         policy: Policy,
-        front_options: Sequence[str],
+        front: Front,
     ) -> None:
+        """`front` is what the front does, for its whole life."""
         self._listener = listener
         self._rings = rings
         self._policy = policy
-        self._front_options = front_options
+        self._run_front = front
         self._front = 0
         self._idle = False
         self._front_started = 0.0
@@ -63,8 +69,9 @@ class Keeper:
         self._control: socket.socket  # its other end is the front's; a new pair for each front
         self._signing: socket.socket  # likewise; the sign workers' end
         self._pool: set[int] = set()
-        self._jobs: dict[int, Callable[[], None]] = {}  # workers, and what their end leads to
-        self._job_number = 0
+        self._loads: dict[int, Callable[[], None]] = {}  # workers, and what their end leads to
+        self._errands: set[int] = set()
+        self._load_number = 0
         self._renewed = time.monotonic()
         self._pending: set[int] = set()  # signals that have come and are not handled yet
         self._wakeup, self._waker = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
@@ -84,8 +91,10 @@ class Keeper:
             self._start_front()
             # Imported once, and while the front starts on another core, so that a fork is ready
             # to work; and kept out of the collector's way, so that a fork shares the memory.
+            # Nothing is imported any more once there are keys: by then others may have changed it.
             from . import errands, loader, signer  # noqa: F401
 
+            signer.prepare()
             gc.freeze()
             notify("READY=1")
             return self._serve(command)
@@ -133,16 +142,10 @@ class Keeper:
     def _start_front(self) -> None:
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._signing, their_signing = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        shared = self._rings.shared
+        sockets = (self._listener, theirs, their_signing)
         with theirs, their_signing:
-            descriptors = [end.fileno() for end in (self._listener, theirs, their_signing)]
-            for descriptor in descriptors:
-                os.set_inheritable(descriptor, True)
-            words = [*map(str, descriptors), *shared.words(), *self._front_options]
-            # A program of its own, not a fork: what the keeper has imported and what its memory
-            # held is not there, and its addresses tell nothing about the keeper's.
-            program = [sys.executable, "-P", "-m", "kagent.agent", *words]
-            self._front = os.posix_spawn(sys.executable, program, os.environ)
+            work = partial(self._run_front, self._rings.shared, *sockets)
+            self._front = _fork(work, [one.fileno() for one in sockets])
         self._front_started = time.monotonic()
 
     def _restart_front(self) -> bool:
@@ -176,29 +179,32 @@ class Keeper:
     def _carry_out(self, job: Job, *descriptors: int) -> None:
         if job.kind in (Kind.FORGET, Kind.FORGET_ALL):
             self._forget(job, *descriptors)
-        elif len(self._jobs) >= _MOST_JOBS:
-            log.warning("too much is asked for at once; refused")
         elif job.kind is Kind.LOAD:
-            self._load(job, *descriptors)
-        else:
+            if len(self._loads) < _MOST_LOADS:
+                self._load(job, *descriptors)
+            else:
+                log.warning("too many keys are being loaded at once; refused")
+        elif len(self._errands) < _MOST_ERRANDS:
             self._send_out(job, *descriptors)
+        else:
+            log.warning("too much is asked for at once; refused")
 
     def _send_out(self, job: Job, *descriptors: int) -> None:
         from . import errands
 
         work = partial(errands.run, job, descriptors, self._rings)
-        self._jobs[_fork(work, descriptors)] = lambda: None
+        self._errands.add(_fork(work, descriptors))
 
     def _load(self, job: Job, client: int, answer: int) -> None:
         from . import loader
 
-        self._job_number += 1
+        self._load_number += 1
         try:
-            inbox = self._rings.new_inbox(self._job_number)
+            inbox = self._rings.new_inbox(self._load_number)
         except KernelKeyError as error:
             # By a worker all the same: what nobody reads of the key, the front would read next.
             refusing = partial(loader.turn_down, job, client, answer, f"no keyring for it: {error}")
-            self._jobs[_fork(refusing, [client, answer])] = lambda: None
+            self._loads[_fork(refusing, [client, answer])] = lambda: None
             return
         work = partial(loader.run, job, client, answer, self._rings, inbox, self._policy)
         try:
@@ -208,7 +214,7 @@ class Keeper:
             raise
         # The front waits for the end of this pipe, and so for what the keeper has to do after the
         # worker's end.
-        self._jobs[child] = partial(self._finish_load, inbox, os.dup(answer))
+        self._loads[child] = partial(self._finish_load, inbox, os.dup(answer))
 
     def _finish_load(self, inbox: Keyring, answer: int) -> None:
         try:
@@ -230,8 +236,9 @@ class Keeper:
 
     def _remove_all(self) -> None:
         try:
-            Store(self._rings.shared).remove_all()
+            # First what signs: a record by itself is nothing.
             self._rings.sealed.forget()
+            Store(self._rings.shared).remove_all()
             log.info("all keys were removed, as SIGUSR1 asks")
         except KernelKeyError as error:
             log.error(f"not all keys could be removed: {error}")
@@ -265,15 +272,17 @@ class Keeper:
             if child == self._front:
                 self._front = 0
                 self._idle = os.WIFEXITED(status) and os.WEXITSTATUS(status) == IDLE
-            elif child in self._jobs:
-                self._jobs.pop(child)()
+            elif child in self._loads:
+                self._loads.pop(child)()
+            elif child in self._errands:
+                self._errands.discard(child)
             elif child in self._pool:
                 self._pool.discard(child)
                 self._fill_pool()
 
     def _end_children(self) -> None:
         self._drop_pool()
-        for child in {self._front, *self._jobs} - {0}:
+        for child in {self._front, *self._loads, *self._errands} - {0}:
             os.kill(child, signal.SIGKILL)
             os.waitpid(child, 0)
 
@@ -286,10 +295,12 @@ def _fork(work: Callable[[], NoReturn], kept: Sequence[int]) -> int:
         return child
     try:
         confine.die_with_parent()
+        confine.forbid_new_privileges()
         if os.getppid() == keeper:
             signal.set_wakeup_fd(-1)
             for number in _SIGNALS:
                 signal.signal(number, signal.SIG_DFL)
+            signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C is for the keeper
             _close_all_but(kept)
             log.reconnect()
             work()

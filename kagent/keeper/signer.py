@@ -36,7 +36,7 @@ _END_OF_DESCRIPTORS = os.sysconf("SC_OPEN_MAX")
 
 
 @cache
-def _prepare() -> Sequence[Area]:
+def prepare() -> Sequence[Area]:
     """Do once what every fork would do anew; what of a fork's memory is to be locked."""
     custody.warm_up()
     return confine.memory_areas(python_objects=False)
@@ -48,7 +48,7 @@ def fork(channel: socket.socket, sealed: SealedRing) -> int:
     libc's fork, since os.fork's preparations in the child (a new seed for `random`, …) would be a
     third of what a signature costs; the keeper has no other thread that they would be for.
     """
-    memory = _prepare()
+    memory = prepare()
     child: int = _libc.fork()
     if child < 0:
         raise OSError(ffi.errno, os.strerror(ffi.errno))

@@ -156,6 +156,18 @@ def test_kernel_custody_alone(person: Person) -> None:
 
 
 @pytest.mark.native
+def test_unknown_flags_are_refused(kagent: Agent) -> None:
+    """Rather than to sign with another hash than the one that was meant."""
+    path = key(kagent.person, "rsa2304")
+    kagent.run("ssh-add", path)
+    blob = parse(path.read_bytes())[0].public_blob
+    with kagent.connect() as stream:
+        for flags in (1, 8, 10, 2**31):
+            assert ask(stream, encode(SignRequest(blob, b"data", flags))) == FAILURE
+            assert "unknown signature flags" in explained(stream)
+
+
+@pytest.mark.native
 def test_a_custody_that_is_none(person: Person) -> None:
     told = person.run("kagent", "--custody", "paper", check=False)
     assert told.returncode == 1

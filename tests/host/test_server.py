@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from kagent.custody.identity import Custody, Identity
 from kagent.keyctl import SESSION_KEYRING, Keyring
 from kagent.protocol.messages import (
     EXPLAIN,
@@ -172,13 +173,38 @@ def test_too_many_loads_are_refused(kagent: Agent) -> None:
     stalled = [kagent.connect() for _ in range(80)]
     for stream in stalled:
         stream.sendall(A_KEY[:-3])
-    wait_until(lambda: "too much is asked for" in kagent.logged())
-    assert len(kagent.children) <= 65
+    wait_until(lambda: "too many keys" in kagent.logged())
+    assert len(kagent.children) <= 17
     for stream in stalled:
         stream.close()
     wait_until(lambda: kagent.children == [kagent.front])
     with kagent.connect() as stream:
         assert ask(stream, LISTING) == NOTHING
+
+
+def test_the_front_is_no_program_of_its_own(kagent: Agent) -> None:
+    """It never starts: who runs as the same user would have a moment to get hold of it."""
+    for _ in range(2):
+        front, keeper = (
+            Path(f"/proc/{pid}/cmdline").read_bytes() for pid in (kagent.front, kagent.process.pid)
+        )
+        assert front == keeper
+        first = kagent.front
+        os.kill(first, 9)
+        wait_until(lambda first=first: kagent.front not in (0, first))
+
+
+def test_a_forged_record_counts_for_nothing(kagent: Agent) -> None:
+    """Every process of a login can write into its anchor: constraints may not depend on it."""
+    blob = b"\0\0\0\x0bssh-ed25519\0\0\0\x20" + bytes(32)
+    anchor = Keyring.create("kagent:session", Keyring.special(SESSION_KEYRING))
+    for custody in Custody:
+        forged = Identity(blob, "forged", custody)
+        anchor.add("user", forged.description, forged.write())
+        with kagent.connect() as stream:
+            assert ask(stream, LISTING) == NOTHING
+            assert ask(stream, encode(SignRequest(blob, b"data", 0))) == FAILURE
+            assert "no such key" in explained(stream)
 
 
 def test_a_front_that_dies_is_replaced(kagent: Agent) -> None:
