@@ -196,7 +196,9 @@ class Keeper:
         try:
             inbox = self._rings.new_inbox(self._job_number)
         except KernelKeyError as error:
-            _answer(answer, Refused(f"no keyring for the key: {error}"))
+            # By a worker all the same: what nobody reads of the key, the front would read next.
+            refusing = partial(loader.turn_down, job, client, answer, f"no keyring for it: {error}")
+            self._jobs[_fork(refusing, [client, answer])] = lambda: None
             return
         work = partial(loader.run, job, client, answer, self._rings, inbox, self._policy)
         try:

@@ -41,17 +41,31 @@ def run(
         signal.alarm(_SECONDS)
         if not confine.lock_memory():
             log.debug("RLIMIT_MEMLOCK is too small to keep all of the loader out of swap")
-        rings.shared.enter(inbox)
+        if job.locked:
+            turn_down(job, client, answer, "the agent is locked")
+        try:
+            rings.shared.enter(inbox)
+        except KernelKeyError as error:
+            turn_down(job, client, answer, f"no keyring for it: {error}")
         _FILTER.install()
         body = receive(client, job.body_length)
-        if body is not None and job.locked:
-            os.write(answer, pack_answer(Refused("the agent is locked")))
-        elif body is not None:
+        if body is not None:
             loading = _Load(rings, inbox, policy, bound=job.bound)
             os.write(answer, pack_answer(loading.carry_out(bytes((job.message_type,)) + body)))
     except Exception as error:
         # Not the traceback: its lines could show values of the key.
         log.error(f"loader failed: {type(error).__name__}")
+    finally:
+        os._exit(0)
+
+
+def turn_down(job: Job, client: int, answer: int, reason: str) -> NoReturn:
+    """The life of a worker for a key that can't be taken: nobody else is to read it either."""
+    try:
+        signal.alarm(_SECONDS)
+        _FILTER.install()
+        if receive(client, job.body_length) is not None:
+            os.write(answer, pack_answer(Refused(reason)))
     finally:
         os._exit(0)
 
