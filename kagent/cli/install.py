@@ -50,7 +50,7 @@ def install(keys: list[str]) -> int:
     before = _variable()
     try:
         systemctl("show-environment")
-        rivals = _rivals()
+        rivals, again = _rivals(), _active(SOCKET)
         folder.mkdir(parents=True, exist_ok=True)
         new = {name: text for name, text in units.items() if _content(folder / name) != text}
         for name, text in new.items():
@@ -65,6 +65,8 @@ def install(keys: list[str]) -> int:
         systemctl("set-environment", f"SSH_AUTH_SOCK={socket_path()}")
     except (NoSystemd, OSError) as error:
         fail(f"kagentctl: {error}")
+    if again and SOCKET in new:
+        print(f"{SOCKET} has changed and was restarted: what kagent held is gone")
     if before not in ("", socket_path()):
         print(f"SSH_AUTH_SOCK was {before}; it is set anew by {SOCKET}")
     print(f"SSH_AUTH_SOCK is {socket_path()} for what systemd starts from now on")
@@ -158,6 +160,8 @@ def _variable() -> str:
 
 
 def _rivals() -> list[str]:
-    return [
-        unit for unit in _RIVALS if properties(unit, "ActiveState").get("ActiveState") == "active"
-    ]
+    return [unit for unit in _RIVALS if _active(unit)]
+
+
+def _active(unit: str) -> bool:
+    return properties(unit, "ActiveState").get("ActiveState") == "active"

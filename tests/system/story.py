@@ -164,6 +164,7 @@ def it_stays_with_a_sealed_key() -> None:
     told = alice(f"{PROGRAMS}/kagentctl status")
     assert "1 kernel, 1 sealed" in told, told
     assert "stays when idle, since it holds keys that are sealed" in told, told
+    assert re.search(r"^memory: +[1-9]\d MiB$", told, re.MULTILINE), told
 
 
 def the_front_is_killed() -> None:
@@ -207,9 +208,8 @@ def logout_ends_the_keys() -> None:
     """The last one; while there is another login, they stay."""
     second.close()
     holds_the_key()
-    alice(
-        f"ssh-keygen -q -t rsa -b 2048 -N '' -f loaded && {PROGRAMS}/kagentctl install --autoload loaded"
-    )
+    alice("ssh-keygen -q -t rsa -b 2048 -N '' -f loaded")
+    alice(f"{PROGRAMS}/kagentctl install --autoload loaded")
     holds_the_key()
     alice.close()
     wait_until(lambda: not all_processes(), "alice's processes end")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import runpy
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -73,6 +74,14 @@ def test_completions_complete() -> None:
     fish = f"source {COMPLETIONS}/kagentctl.fish; complete -C 'kagentctl st'"
     told = subprocess.run(["fish", "-N", "-c", fish], capture_output=True, text=True, check=True)
     assert told.stdout.startswith("status\t")
+
+
+@pytest.mark.parametrize("program", ["kagent", "kagent-add", "kagentctl"])
+def test_help(program: str) -> None:
+    command = [Path(sys.executable).with_name(program), "--help"]
+    told = subprocess.run(command, capture_output=True, text=True)
+    assert (told.returncode, told.stderr) == (0, "")
+    assert told.stdout.startswith(f"usage: {program} ")
 
 
 def test_units() -> None:
