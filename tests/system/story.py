@@ -69,13 +69,13 @@ def wait_until(true: Callable[[], object], what: str) -> None:
 
 
 def all_processes() -> dict[str, int]:
-    """alice's processes, by name."""
+    """alice's processes, by name; of several the first, as the keeper is among its workers."""
     uid = pwd.getpwnam("alice").pw_uid
     found = {}
-    for folder in Path("/proc").glob("[0-9]*"):
+    for folder in sorted(Path("/proc").glob("[0-9]*"), key=lambda one: int(one.name)):
         try:
             if re.search(rf"^Uid:\t{uid}\t", (folder / "status").read_text(), re.MULTILINE):
-                found[(folder / "comm").read_text().strip()] = int(folder.name)
+                found.setdefault((folder / "comm").read_text().strip(), int(folder.name))
         except (FileNotFoundError, ProcessLookupError):
             pass
     return found
@@ -135,7 +135,7 @@ def logins_and_services_find_the_agent() -> None:
 
 def the_service_is_hardened() -> None:
     told = alice("systemd-analyze --user --no-pager security kagent.service")
-    assert "Overall exposure level for kagent.service: 6.5 " in told, told  # README.md says so
+    assert "Overall exposure level for kagent.service: 6.3 " in told, told  # README.md says so
 
 
 def a_key_is_added_in_one_login_and_used_in_another() -> None:
