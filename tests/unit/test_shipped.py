@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import runpy
 import subprocess
 import sys
@@ -82,6 +83,13 @@ def test_help(program: str) -> None:
     told = subprocess.run(command, capture_output=True, text=True)
     assert (told.returncode, told.stderr) == (0, "")
     assert told.stdout.startswith(f"usage: {program} ")
+
+
+def test_readme_shows_what_is_shown() -> None:
+    """After a change: contrib/transcript."""
+    steps = re.findall(r'^step "(.*)"$', (CHECKOUT / "contrib/show").read_text(), re.MULTILINE)
+    readme = (CHECKOUT / "README.md").read_text()
+    assert re.findall(r"^== (.*)$", readme, re.MULTILINE) == steps
 
 
 def test_units() -> None:
