@@ -282,7 +282,10 @@ class Keeper:
 
     def _end_children(self) -> None:
         self._drop_pool()
-        for child in {self._front, *self._loads, *self._errands} - {0}:
+        for child in self._errands:
+            # Not waited for: one that waits for the kernel's helper can't be killed until that ends.
+            os.kill(child, signal.SIGKILL)
+        for child in {self._front, *self._loads} - {0}:
             os.kill(child, signal.SIGKILL)
             os.waitpid(child, 0)
 

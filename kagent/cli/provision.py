@@ -1,0 +1,99 @@
+"""kagent-provision: the keys that request_key(2) asks for."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+
+from .. import __version__, confine, log
+
+_DESCRIPTION = """\
+Gives the kernel the keys that request_key(2) asks for, as /etc/kagent/provision.toml says."""
+
+
+def main() -> int:
+    """The console script; its exit code."""
+    options = parser().parse_args()
+    code: int = options.run(options)
+    return code
+
+
+def parser() -> argparse.ArgumentParser:
+    """The whole command line."""
+    parser = argparse.ArgumentParser(prog="kagent-provision", description=_DESCRIPTION)
+    parser.add_argument("--version", action="version", version=f"kagent {__version__}")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="command")
+    create = commands.add_parser(
+        "create",
+        help="give one key its payload; for request-key(8)",
+        description="To be started by request-key(8): see request-key.conf(5).",
+    )
+    create.add_argument("key", metavar="SERIAL", type=int, help="the key under construction, %%k")
+    create.set_defaults(run=_create)
+    check = commands.add_parser(
+        "check",
+        help="does the configuration do what it should",
+        description="Fetches each rule's key and says whether the kernel could sign with it, and "
+        "whether it is the one in /etc/kagent/identities.  With --user, says instead which keys "
+        "that user may have.  Exits with 0 if all is well, else with 1.",
+    )
+    check.add_argument("--user", help="say which keys that user may have")
+    check.add_argument(
+        "--program",
+        default=os.path.realpath(sys.executable),
+        help="by this program (default: %(default)s, as which kagent runs)",
+    )
+    check.set_defaults(run=_check)
+    return parser
+
+
+def _create(options: argparse.Namespace) -> int:
+    _fill_standard_descriptors()
+    confine.forbid_inspection()
+    confine.lock_memory()
+    log.configure(to_stderr=False, verbose=False, name="kagent-provision")
+    from ..keyctl import KernelKeyError
+    from ..provision.create import create
+
+    try:
+        return create(options.key)
+    except KernelKeyError as error:
+        log.error(f"key {options.key} is not this process's to create: {error}")
+        return 1
+
+
+def _check(options: argparse.Namespace) -> int:
+    confine.forbid_inspection()
+    import pwd
+
+    from ..provision import check
+    from ..provision.policy import POLICY_FILE, Asker, Policy, PolicyError
+
+    faults = list(check.of_configuration())
+    try:
+        policy = Policy.read(POLICY_FILE)
+        if options.user is None:
+            findings = list(check.of_rules(policy, sys.stderr.fileno()))
+        else:
+            asker = Asker(pwd.getpwnam(options.user).pw_uid, options.program)
+            findings = list(check.of_asker(policy, asker))
+    except (PolicyError, KeyError) as error:
+        sys.stderr.write(f"kagent-provision: {error}\n")
+        return 1
+    for fault in faults:
+        print(f"failure  {fault}")
+    for good, told in findings:
+        print(f"{'ok' if good else 'failure':7}  {told}")
+    return int(bool(faults) or not all(good for good, _ in findings))
+
+
+def _fill_standard_descriptors() -> None:
+    # The kernel starts its helper without any; what is opened next must not become one of them.
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(descriptor)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
