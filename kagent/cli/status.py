@@ -105,5 +105,9 @@ def _memory(keeper: int) -> int:
 
 
 def _resident(pid: str) -> int:
-    found = re.search(r"^VmRSS:\s+(\d+)", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return 0  # many a worker lives for milliseconds
+    found = re.search(r"^VmRSS:\s+(\d+)", status, re.MULTILINE)
     return int(found[1]) if found else 0

@@ -71,8 +71,8 @@ class Configuration:
 
     @classmethod
     def read(cls, *files: Path) -> Configuration:
-        """Read those of the files that are there; of two lines with one public key, the first."""
-        found: dict[bytes, Configured] = {}
+        """Read those of the files that are there; the order is kept."""
+        found: list[Configured] = []
         faults: list[str] = []
         for file in files:
             try:
@@ -86,14 +86,13 @@ class Configuration:
                 if not line.strip() or line.lstrip().startswith("#"):
                     continue
                 try:
-                    identity = _parse(line)
-                    found.setdefault(identity.public.blob, identity)
+                    found.append(_parse(line))
                 except ValueError as error:
                     faults.append(f"{file}:{number}: {error}")
-        return cls(tuple(found.values()), tuple(faults))
+        return cls(tuple(found), tuple(faults))
 
     def find(self, blob: bytes) -> Configured | None:
-        """The identity of that public key."""
+        """The first identity with that public key."""
         return next((one for one in self.identities if one.public.blob == blob), None)
 
 

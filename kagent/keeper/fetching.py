@@ -18,6 +18,9 @@ from ..custody.identity import Custody, Identity
 from ..keyctl import (
     AsymmetricKey,
     KernelKeyError,
+    KeyExpired,
+    KeyNotFound,
+    KeyRevoked,
     Keyring,
     Listed,
     RsaPublicKey,
@@ -44,14 +47,25 @@ def fetch(request: Fetch, ring: Keyring) -> Fetched | Refused:
     if configured is None:
         return Refused("no such key")
     try:
-        serial = syscalls.request_key("asymmetric", configured.description, _CALLOUT, ring.serial)
+        key = _request(configured.description, ring)
+        proved = _proved(key, configured)
     except KernelKeyError as error:
         return Refused(f"{configured.description}: {Failure.explain(error)}")
-    if not _proved(AsymmetricKey(serial), configured):
+    if not proved:
         # It stays until its time is over: fetched anew at each request it would be no other.
         return Refused(f"{configured.description}: a key was fetched, but not the configured one")
     identity = Identity(configured.public.blob, configured.comment, Custody.KERNEL)
-    return Fetched(identity, serial)
+    return Fetched(identity, key.serial)
+
+
+def _request(description: str, ring: Keyring) -> AsymmetricKey:
+    try:
+        # First here: request_key(2) asks the helper again if that has refused, whatever the time
+        # that the refusal was to last, unless it has refused with ENOKEY; and it doesn't give a key
+        # that may not be linked, as a fetched one, to who names a keyring for it.
+        return AsymmetricKey(syscalls.search(ring.serial, "asymmetric", description))
+    except (KeyNotFound, KeyExpired, KeyRevoked):
+        return AsymmetricKey(syscalls.request_key("asymmetric", description, _CALLOUT, ring.serial))
 
 
 def _read() -> Configuration:
@@ -64,17 +78,16 @@ def _read() -> Configuration:
 def _proved(key: AsymmetricKey, configured: Configured) -> bool:
     public = RsaPublicKey(int(configured.public.numbers["e"]), int(configured.public.numbers["n"]))
     digest = os.urandom(32)
-    try:
-        return public.verify(key.sign(digest, "sha256"), digest, "sha256")
-    except KernelKeyError as error:
-        log.warning(f"{configured.description}: {error}")
-        return False
+    return public.verify(key.sign(digest, "sha256"), digest, "sha256")
 
 
 def _shown(identities: tuple[Configured, ...], ring: Keyring) -> Iterator[Shown]:
     keys = {about.description: key for key, about in ring.described()}
     lines = {line.key: line for line in listed()}
+    firsts: dict[bytes, Configured] = {}
     for one in identities:
+        firsts.setdefault(one.public.blob, one)
+    for one in firsts.values():
         line = lines.get(keys[one.description]) if one.description in keys else None
         state, expires = _state(one, line, ring)
         why = f"fetched as {one.description} when it is needed; {state}"

@@ -15,6 +15,9 @@ from .policy import POLICY_FILE, Asker, Policy, PolicyError
 # What the receiver may do with it: find it, which is what signing takes, and see how long it lives.
 _PERMISSIONS = mask(possessor=Permission.SEARCH | Permission.VIEW)
 
+# .request_key_auth, as far as /proc/keys shows a type.
+_AUTHORISATION = ".request_"
+
 # For who asks again at once: a backend that fails is not to be hammered.
 _SECONDS_OF_REFUSAL = 10
 
@@ -73,7 +76,7 @@ def _asking_process(serial: int) -> int:
     for line in listed():
         # `key:` and the serial that it authorises, `pid:` and who has asked for it.
         words = dict(word.split(":", 1) for word in line.told.split() if ":" in word)
-        if line.type.startswith(".request_k") and words.get("key") == f"{serial:x}":
+        if line.type == _AUTHORISATION and words.get("key") == f"{serial:x}":
             return int(words.get("pid", 0))
     return 0
 
