@@ -42,7 +42,7 @@ def parser() -> argparse.ArgumentParser:
     check.add_argument(
         "--program",
         default=os.path.realpath(sys.executable),
-        help="by this program (default: %(default)s, as which kagent runs)",
+        help="by this program (default: the Python that this runs in)",
     )
     check.set_defaults(run=_check)
     return parser

@@ -102,9 +102,9 @@ def user_file() -> Path:
 
 
 def _parse(line: str) -> Configured:
-    description, _, rest = line.strip().partition(" ")
+    description, *rest = line.split(None, 1)
     try:
-        public, comment = parse_line(rest.strip())
+        public, comment = parse_line("".join(rest))
     except ValueError as error:
         raise ValueError(f"not KEY PUBLIC-KEY, as kagent:deploy ssh-rsa AAAA…: {error}") from error
     if reason := why_not(public):
