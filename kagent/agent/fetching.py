@@ -12,6 +12,9 @@ from ..protocol.messages import Shown
 from .peer import Refusal
 from .workers import Workers
 
+# Most users have nothing configured, and a look costs a worker.
+_SECONDS_OF_NOTHING = 1.0
+
 
 class Fetching:
     """Has a key fetched once, however many wait for it."""
@@ -20,11 +23,17 @@ class Fetching:
         self._workers = workers
         self._held: dict[bytes, Held] = {}  # only what a worker has found to be the right key
         self._under_way: dict[bytes, trio.Event] = {}
+        self._nothing_until = 0.0  # of trio's clock
 
     async def offered(self) -> tuple[Shown, ...]:
         """All that are configured, whether their keys are there or not."""
+        if trio.current_time() < self._nothing_until:
+            return ()
         answer = await self._workers.send_out(Kind.OFFER, Offer())
-        return answer.shown if isinstance(answer, Offered) else ()
+        shown = answer.shown if isinstance(answer, Offered) else ()
+        if not shown:
+            self._nothing_until = trio.current_time() + _SECONDS_OF_NOTHING
+        return shown
 
     def held(self, blob: bytes) -> Held | None:
         """The one with that public key, if its key has been fetched."""

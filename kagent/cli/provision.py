@@ -81,6 +81,8 @@ def _check(options: argparse.Namespace) -> int:
     except (PolicyError, KeyError) as error:
         sys.stderr.write(f"kagent-provision: {error}\n")
         return 1
+    for told in check.of_installation():
+        print(f"warning  {told}")
     for fault in faults:
         print(f"failure  {fault}")
     for good, told in findings:

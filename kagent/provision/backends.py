@@ -71,6 +71,10 @@ class Command:
 
     def fetch(self, seconds: float, errors: int) -> bytes:
         """What it prints.  Raises NotDelivered."""
+        try:
+            check_only_root_writes(Path(self.words[0]))
+        except (OSError, NotRootsOwn) as error:
+            raise NotDelivered(Failure.FAILED, str(error)) from error
         return _output(self.words, seconds, errors)
 
 

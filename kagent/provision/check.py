@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 from ..custody.configured import SYSTEM_FILE, Configuration
 from . import delivery
-from .backends import NotDelivered
+from .backends import NotDelivered, NotRootsOwn, check_only_root_writes
 from .policy import Asker, Policy, Rule
 
 
@@ -22,6 +24,15 @@ def of_rules(policy: Policy, errors: int) -> Iterator[tuple[bool, str]]:
 def of_configuration() -> Iterator[str]:
     """What is wrong with the system's configured identities."""
     yield from Configuration.read(SYSTEM_FILE).faults
+
+
+def of_installation() -> Iterator[str]:
+    """What of kagent-provision itself could be changed by others than root, who is to run it."""
+    for part in (sys.argv[0], sys.executable, __file__):
+        try:
+            check_only_root_writes(Path(part))
+        except (OSError, NotRootsOwn) as error:
+            yield f"kagent-provision runs as root, and is not root's alone: {error}"
 
 
 def of_asker(policy: Policy, asker: Asker) -> Iterator[tuple[bool, str]]:

@@ -82,7 +82,11 @@ def _asking_process(serial: int) -> int:
 
 
 def _program(pid: int) -> str:
+    """The path of a process's executable; "" if that can't be told."""
+    link = f"/proc/{pid}/exe"
     try:
-        return os.readlink(f"/proc/{pid}/exe")
+        path = os.readlink(link)
+        # In a mount namespace of its own, a process can have anything at any path.
+        return path if os.path.samefile(link, path) else ""
     except OSError:
         return ""

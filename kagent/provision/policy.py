@@ -81,6 +81,8 @@ class Policy:
         try:
             check_only_root_writes(file)
             told = tomllib.loads(file.read_text())
+        except FileNotFoundError as error:
+            raise PolicyError(f"there is no {file}, so nobody may have any key") from error
         except (OSError, NotRootsOwn) as error:
             raise PolicyError(str(error)) from error
         except ValueError as error:

@@ -100,7 +100,7 @@ def test_mistakes(folder: Path, old: str, new: str, told: str) -> None:
 
 def test_missing_and_of_others(folder: Path) -> None:
     file = folder / "provision.toml"
-    with pytest.raises(PolicyError, match="No such file"):
+    with pytest.raises(PolicyError, match=f"there is no {file}"):
         Policy.read(file)
     file.write_text(RULE)
     below = folder / "below"
