@@ -5,8 +5,13 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from typing import TYPE_CHECKING
 
 from .. import __version__, confine, log
+from .options import fail
+
+if TYPE_CHECKING:
+    from ..provision.policy import Policy
 
 _DESCRIPTION = """\
 Gives the kernel the keys that request_key(2) asks for, as /etc/kagent/provision.toml says."""
@@ -36,7 +41,7 @@ def parser() -> argparse.ArgumentParser:
         help="does the configuration do what it should",
         description="Fetches each rule's key and says whether the kernel could sign with it, and "
         "whether it is the one in /etc/kagent/identities.  With --user, says instead which keys "
-        "that user may have.  Exits with 0 if all is well, else with 1.",
+        "that user may have.  Exits with 1 if one can't be had; with --user, if none may.",
     )
     check.add_argument("--user", help="say which keys that user may have")
     check.add_argument(
@@ -53,41 +58,58 @@ def _create(options: argparse.Namespace) -> int:
     confine.forbid_inspection()
     confine.lock_memory()
     log.configure(to_stderr=False, verbose=False, name="kagent-provision")
-    from ..keyctl import KernelKeyError
     from ..provision.create import create
 
     try:
         return create(options.key)
-    except KernelKeyError as error:
-        log.error(f"key {options.key} is not this process's to create: {error}")
+    except Exception as error:
+        # Not the traceback: its lines could show values of the key.
+        log.error(f"key {options.key} was not created: {type(error).__name__}")
         return 1
 
 
 def _check(options: argparse.Namespace) -> int:
     confine.forbid_inspection()
-    import pwd
-
     from ..provision import check
-    from ..provision.policy import POLICY_FILE, Asker, Policy, PolicyError
+    from ..provision.policy import POLICY_FILE, Policy, PolicyError
 
-    faults = list(check.of_configuration())
     try:
         policy = Policy.read(POLICY_FILE)
-        if options.user is None:
-            findings = list(check.of_rules(policy, sys.stderr.fileno()))
-        else:
-            asker = Asker(pwd.getpwnam(options.user).pw_uid, options.program)
-            findings = list(check.of_asker(policy, asker))
-    except (PolicyError, KeyError) as error:
-        sys.stderr.write(f"kagent-provision: {error}\n")
-        return 1
+    except PolicyError as error:
+        fail(f"kagent-provision: {error}")
     for told in check.of_installation():
         print(f"warning  {told}")
+    if options.user is None:
+        return _check_rules(policy)
+    return _check_user(policy, options.user, options.program)
+
+
+def _check_rules(policy: Policy) -> int:
+    from ..provision import check
+
+    faults = list(check.of_configuration())
     for fault in faults:
         print(f"failure  {fault}")
+    findings = list(check.of_rules(policy, sys.stderr.fileno()))
     for good, told in findings:
         print(f"{'ok' if good else 'failure':7}  {told}")
     return int(bool(faults) or not all(good for good, _ in findings))
+
+
+def _check_user(policy: Policy, user: str, program: str) -> int:
+    import pwd
+
+    from ..provision import check
+    from ..provision.policy import Asker
+
+    try:
+        asker = Asker(pwd.getpwnam(user).pw_uid, program)
+    except KeyError:
+        fail(f"kagent-provision: there is no user {user}")
+    findings = list(check.of_asker(policy, asker))
+    for permitted, told in findings:
+        print(f"{'ok' if permitted else 'refused':7}  {told}")
+    return int(not any(permitted for permitted, _ in findings))
 
 
 def _fill_standard_descriptors() -> None:

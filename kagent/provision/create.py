@@ -58,9 +58,9 @@ def _deliver(serial: int, description: str, asker: Asker) -> str:
         # A program's complaints could show what it handles.
         delivered = delivery.fetch(rule, nowhere.fileno())
     try:
-        # Before there is anything to be protected; who asked can't take it back after that.
-        syscalls.set_timeout(serial, rule.lifetime)
+        # First the permissions: after that, who asked can't change the rest any more.
         syscalls.setperm(serial, _PERMISSIONS)
+        syscalls.set_timeout(serial, rule.lifetime)
         syscalls.instantiate(serial, delivered.payload, 0)
     except KernelKeyError as error:
         raise NotDelivered(Failure.FAILED, f"the kernel refused: {error}") from error

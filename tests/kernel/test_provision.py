@@ -218,9 +218,11 @@ def test_denials(provisioning: Provisioning, kagent: Agent) -> None:
         assert "refused: the machine's policy refuses" in shown(kagent, parse_comment(path))
     assert len(provisioning.told("refused")) == 2
     assert not (ETC / "asked").exists()
-    assert "kagent:git: no rule permits it" in provisioning.check("--user", person.name, code=1)
-    told = provisioning.check("--user", person.name, "--program", "/usr/bin/git", code=1)
-    assert f"kagent:git: rule 2 permits it to {person.name} by /usr/bin/git" in told
+    told = provisioning.check("--user", person.name, code=1)
+    assert f"refused  kagent:git: no rule permits it to {person.name} by /usr/bin/python3" in told
+    told = provisioning.check("--user", person.name, "--program", "/usr/bin/git")
+    assert f"ok       kagent:git: rule 2 permits it to {person.name} by /usr/bin/git" in told
+    assert "refused  kagent:others: " in told
 
 
 def parse_comment(path: Path) -> str:
