@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import re
 import runpy
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -79,6 +81,21 @@ def test_completions_complete() -> None:
     fish = f"source {COMPLETIONS}/kagentctl.fish; complete -C 'kagentctl st'"
     told = subprocess.run(["fish", "-N", "-c", fish], capture_output=True, text=True, check=True)
     assert told.stdout.startswith("status\t")
+
+
+@pytest.mark.parametrize("program", ["kagent", "kagent-add", "kagentctl"])
+def test_help(program: str) -> None:
+    command = [Path(sys.executable).with_name(program), "--help"]
+    told = subprocess.run(command, capture_output=True, text=True)
+    assert (told.returncode, told.stderr) == (0, "")
+    assert told.stdout.startswith(f"usage: {program} ")
+
+
+def test_readme_shows_what_is_shown() -> None:
+    """After a change: contrib/transcript."""
+    steps = re.findall(r'^step "(.*)"$', (CHECKOUT / "contrib/show").read_text(), re.MULTILINE)
+    readme = (CHECKOUT / "README.md").read_text()
+    assert re.findall(r"^== (.*)$", readme, re.MULTILINE) == steps
 
 
 def test_units() -> None:
