@@ -36,7 +36,7 @@ def run(
 ) -> int:
     """Run `command` as root in a machine; its exit code.
 
-    `root` is the folder that its files are in, `start` the script that makes it ready; with `tpm` it
+    `root` is the folder that its files are in, `start` the script that makes it ready.  `tpm`: it
     has a TPM 2.0, made of software.
 
     Its output goes to ours as it comes.  `exchange` is the one folder that both see, at
