@@ -68,7 +68,7 @@ def tree() -> Path:
 
 def wheels(python: Path, checkout: Path, folder: Path) -> None:
     """kagent's wheel, and what it needs there, into `folder`."""
-    pip = [python, "-m", "pip", "-q", "--disable-pip-version-check"]
+    pip = [python, "-m", "pip", "-qq", "--disable-pip-version-check"]
     subprocess.run([*pip, "wheel", "--no-deps", "-w", folder, checkout], check=True)
     [wheel] = folder.iterdir()
     versions = ("2_34", "2_28", "2_17")

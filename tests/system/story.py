@@ -87,7 +87,7 @@ def processes() -> dict[str, int]:
     return {name: pid for name, pid in all_processes().items() if name.startswith("kagent-")}
 
 
-def keys() -> dict[str, int]:
+def keys() -> Counter[str]:
     """What of kagent's alice can see in /proc/keys, by type."""
     told = subprocess.run(
         ["setpriv", "--reuid=alice", "--regid=alice", "--clear-groups", "cat", "/proc/keys"],
