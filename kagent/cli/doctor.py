@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from enum import StrEnum
@@ -266,9 +267,14 @@ def _provisioning() -> Finding:
         )
     if not POLICY_FILE.exists():
         return _warning(f"nobody may have any key: no {POLICY_FILE}", "see kagent-provision(8)")
-    told = "; ".join(f"{one.comment}, {one.why}" for one in _shown(configuration))
+    told = "; ".join(f"{one.comment}, {one.why}{_left(one)}" for one in _shown(configuration))
     finding = _warning if "; refused" in told else _ok
     return finding(told or f"{len(configuration.identities)} configured; no kagent to ask further")
+
+
+def _left(shown: Shown) -> str:
+    left = shown.expires - int(time.time())
+    return f", {left}s left" if left > 0 else ""
 
 
 def _shown(configuration: Configuration) -> list[Shown]:

@@ -152,6 +152,8 @@ def test_a_login(provisioning: Provisioning, kagent: Agent, folder: Path) -> Non
     assert "by rule 1, for 40 seconds" in line
     told = shown(kagent, "key-2048-0")
     assert re.search(r"needed; fetched; \d+s left", told), told
+    doctor = kagent.run("kagentctl", "doctor", check=False).stdout
+    assert re.search(r"ok +provisioning: .*; fetched, \d+s left", doctor), doctor
     assert "deploy" not in person.run("cat", "/proc/keys").stdout  # nobody else's to see
     kagent.run("ssh-add", "-D")
     assert "not fetched yet" in shown(kagent, "key-2048-0")
