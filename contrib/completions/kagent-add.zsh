@@ -23,4 +23,5 @@ _arguments -s -S \
     '-x[lock]' \
     '--custody[how the key must be held]:custody:(kernel sealed)' \
     '--confirm-forwarded[ask before forwarded signatures]' \
+    '--help[show the usage]' \
     '*:key file:_files'

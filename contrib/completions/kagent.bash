@@ -10,7 +10,7 @@ _kagent() {
     -t | --idle-exit) ;;
     *)
         case $current in
-        -*) COMPREPLY=($(compgen -W "-a -c -D -d -E -k -O -P -s -T -t -U -u -V --custody --idle-exit --keyring" -- "$current")) ;;
+        -*) COMPREPLY=($(compgen -W "-a -c -D -d -E -k -O -P -s -T -t -U -u -V --custody --help --idle-exit --keyring" -- "$current")) ;;
         *) COMPREPLY=($(compgen -c -- "$current")) ;;
         esac
         ;;

@@ -15,6 +15,7 @@ _arguments -s -S -A '-*' \
     '*-u[remove stale sockets]' \
     '-V[version]' \
     '--custody[how keys must be held]:custody:(kernel sealed)' \
+    '--help[show the usage]' \
     '--idle-exit[end when idle for so long]:time:' \
     '--keyring[where keys are anchored]:keyring:(session user persistent private)' \
     '*::command: _normal'

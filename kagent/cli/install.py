@@ -50,24 +50,31 @@ def install(keys: list[str]) -> int:
     before = _variable()
     try:
         systemctl("show-environment")
-        rivals = _rivals()
+        rivals, again = _rivals(), _active(SOCKET)
         folder.mkdir(parents=True, exist_ok=True)
-        for name, text in units.items():
+        new = {name: text for name, text in units.items() if _content(folder / name) != text}
+        for name, text in new.items():
             (folder / name).write_text(text)
             print(f"wrote {folder / name}")
         systemctl("daemon-reload")
         for name in [SOCKET, _AUTOLOAD] if keys else [SOCKET]:
             systemctl("enable", name)
-            systemctl("restart", name)
+            # Without need the socket isn't stopped: its keys would go.
+            systemctl("restart" if name in new else "start", name)
             print(f"enabled and started {name}")
+        systemctl("set-environment", f"SSH_AUTH_SOCK={socket_path()}")
     except (NoSystemd, OSError) as error:
         fail(f"kagentctl: {error}")
+    if again and SOCKET in new:
+        print(f"{SOCKET} has changed and was restarted: what kagent held is gone")
     if before not in ("", socket_path()):
         print(f"SSH_AUTH_SOCK was {before}; it is set anew by {SOCKET}")
     print(f"SSH_AUTH_SOCK is {socket_path()} for what systemd starts from now on")
-    for rival in rivals:
-        print(f"warning: {rival} sets SSH_AUTH_SOCK too; to turn it off:")
-        print(f"    systemctl --user mask --now {rival}")
+    if rivals:
+        # As they end, they unset the variable, whosever it is.
+        print(f"warning: SSH_AUTH_SOCK is set by {' and '.join(rivals)} too; to turn that off:")
+        print(f"    systemctl --user mask --now {' '.join(rivals)}")
+        print(f"    systemctl --user set-environment SSH_AUTH_SOCK={socket_path()}")
     if os.environ.get("SSH_AUTH_SOCK") != socket_path():
         print("log out and in again; for this shell alone:")
         print(f"    export SSH_AUTH_SOCK={socket_path()}")
@@ -98,6 +105,13 @@ def uninstall() -> int:
 def _unit_folder() -> Path:
     configuration = os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config"
     return Path(configuration, "systemd/user")
+
+
+def _content(file: Path) -> str | None:
+    try:
+        return file.read_text()
+    except FileNotFoundError:
+        return None
 
 
 def _with_commands(unit: str) -> str:
@@ -146,6 +160,8 @@ def _variable() -> str:
 
 
 def _rivals() -> list[str]:
-    return [
-        unit for unit in _RIVALS if properties(unit, "ActiveState").get("ActiveState") == "active"
-    ]
+    return [unit for unit in _RIVALS if _active(unit)]
+
+
+def _active(unit: str) -> bool:
+    return properties(unit, "ActiveState").get("ActiveState") == "active"

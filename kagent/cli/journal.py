@@ -12,7 +12,8 @@ _MATCH = "--identifier=kagent"
 
 def run(*, follow: bool, lines: int | None, as_json: bool) -> int:
     """Become journalctl."""
-    words = ["journalctl", _MATCH, f"_UID={os.getuid()}"]
+    # Quietly: it would say that others' messages aren't shown.
+    words = ["journalctl", "--quiet", _MATCH, f"_UID={os.getuid()}"]
     words += ["--output=json"] if as_json else ["--output=short-iso"]
     words += ["--follow"] if follow else []
     words += [f"--lines={lines}"] if lines is not None else []

@@ -21,13 +21,17 @@ def parse(
     """getopt(3) without permutation: (option, value) pairs, and what follows.
 
     `words` are long options, with "=" where they take a value.  An unknown option ends the
-    program with `usage` and exit code 1.
+    program with `usage` and exit code 1; --help does so with 0.
     """
     try:
-        return getopt.getopt(arguments, letters, words)
+        given, rest = getopt.getopt(arguments, letters, [*words, "help"])
     except getopt.GetoptError as error:
         told = (text for ending, text in _ERRORS.items() if error.msg.endswith(ending))
         fail(f"{next(told, 'unknown option')} -- {error.opt}\n{usage}", end="")
+    if ("--help", "") in given:
+        sys.stdout.write(usage)
+        sys.exit(0)
+    return given, rest
 
 
 def fail(text: str, code: int = 1, end: str = "\n") -> NoReturn:

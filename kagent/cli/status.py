@@ -73,7 +73,8 @@ def _answers() -> Iterator[tuple[str, object]]:
         yield "refused", f"{status.refusal} ({_time(status.refused_at)})"
     yield "pending", f"{status.pending} questions to you"
     yield "idle", _idle(status)
-    yield "memory", f"{_memory(status.keeper) // 1024} MiB"
+    kib = (by_systemd and _memory_of_service()) or _memory(status.keeper)
+    yield "memory", f"{kib // 1024} MiB"
 
 
 def _counted(shown: tuple[Shown, ...]) -> str:
@@ -87,7 +88,7 @@ def _idle(status: Status) -> str:
     if status.locked:
         return "stays when idle, since it is locked"
     if status.stays:
-        return "stays when idle, since it holds keys that are sealed, constrained or on a token"
+        return "stays when idle, since it holds keys that would end with it"
     return f"ends when idle for {status.idle_exit} seconds; its keys stay"
 
 
@@ -95,8 +96,17 @@ def _time(seconds: int) -> str:
     return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))
 
 
+def _memory_of_service() -> int:
+    """KiB, as systemd counts them; 0 if it doesn't."""
+    try:
+        text = properties(SERVICE, "MemoryCurrent").get("MemoryCurrent", "")
+    except NoSystemd:
+        return 0
+    return int(text) // 1024 if text.isdecimal() else 0  # or it is "[not set]"
+
+
 def _memory(keeper: int) -> int:
-    """Resident KiB of an agent's processes; 0 if they can't be seen."""
+    """Resident KiB of an agent's processes, what they share counted in each; 0 if unseen."""
     try:
         children = Path(f"/proc/{keeper}/task/{keeper}/children").read_text().split()
         return sum(_resident(pid) for pid in (str(keeper), *children))
@@ -105,5 +115,9 @@ def _memory(keeper: int) -> int:
 
 
 def _resident(pid: str) -> int:
-    found = re.search(r"^VmRSS:\s+(\d+)", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return 0  # many a worker lives for milliseconds
+    found = re.search(r"^VmRSS:\s+(\d+)", status, re.MULTILINE)
     return int(found[1]) if found else 0

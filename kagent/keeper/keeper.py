@@ -122,7 +122,9 @@ class Keeper:
                 if self._idle:
                     log.info("nothing to do: ending until the next request")
                     return 0
-                if not self._front and not self._restart_front():
+                if self._front:
+                    self._fill_pool()
+                elif not self._restart_front():
                     return 1
             elif self._control.fileno() in ready:
                 self._take_job()
@@ -277,12 +279,15 @@ class Keeper:
             elif child in self._errands:
                 self._errands.discard(child)
             elif child in self._pool:
+                # Its place is filled once the front is known to live: without it they end at once.
                 self._pool.discard(child)
-                self._fill_pool()
 
     def _end_children(self) -> None:
         self._drop_pool()
-        for child in {self._front, *self._loads, *self._errands} - {0}:
+        for child in self._errands:
+            # Not waited for: the kernel lets go of one in request_key(2) only when its helper ends.
+            os.kill(child, signal.SIGKILL)
+        for child in {self._front, *self._loads} - {0}:
             os.kill(child, signal.SIGKILL)
             os.waitpid(child, 0)
 

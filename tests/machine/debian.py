@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import subprocess
 import tempfile
 from pathlib import Path
@@ -20,15 +21,32 @@ _PACKAGES = (
     "libseccomp2",
     "openssh-client",
     "openssh-server",
+    "python3-pip",
     "python3-venv",
     "systemd",
     "systemd-sysv",
+)
+# What systemd-creds takes to reach a TPM.  Unpacked and not installed: they depend on udev, without
+# which the machine is up sooner.
+_UNPACKED = (
+    "libtss2-esys-3.0.2-0t64",
+    "libtss2-mu-4.0.1-0t64",
+    "libtss2-rc0t64",
+    "libtss2-sys1t64",
+    "libtss2-tcti-device0t64",
+)
+_UNPACK = (
+    'cd "$1" && mkdir unpacked && chmod 777 unpacked && '
+    f"chroot . sh -c 'cd unpacked && apt-get -q download {' '.join(_UNPACKED)} && "
+    'for one in *.deb; do dpkg --extract "$one" / || exit; done\' && rm -r unpacked'
 )
 
 
 def tree() -> Path:
     """The folder that it is in, made if it isn't there; only root can.  Raises LookupError."""
-    home = cache_directory() / "systems" / RELEASE
+    # Another list, another tree.
+    digest = hashlib.sha256(" ".join((*_PACKAGES, _UNPACK)).encode()).hexdigest()
+    home = cache_directory() / "systems" / f"{RELEASE}-{digest[:16]}"
     if home.exists():
         return home
     print(f"making {home} (once)", flush=True)
@@ -36,9 +54,9 @@ def tree() -> Path:
     with tempfile.TemporaryDirectory(dir=home.parent) as folder:
         made = Path(folder, "tree")
         options = ["--quiet", "--mode=root", "--variant=apt", "--format=directory"]
-        packages = f"--include={','.join(_PACKAGES)}"
+        options += [f"--include={','.join(_PACKAGES)}", f"--customize-hook={_UNPACK}"]
         subprocess.run(
-            ["mmdebstrap", *options, packages, RELEASE, made, mirror(RELEASE)],
+            ["mmdebstrap", *options, RELEASE, made, mirror(RELEASE)],
             check=True,
             capture_output=True,
             text=True,
@@ -50,7 +68,7 @@ def tree() -> Path:
 
 def wheels(python: Path, checkout: Path, folder: Path) -> None:
     """kagent's wheel, and what it needs there, into `folder`."""
-    pip = [python, "-m", "pip", "-q", "--disable-pip-version-check"]
+    pip = [python, "-m", "pip", "-qq", "--disable-pip-version-check"]
     subprocess.run([*pip, "wheel", "--no-deps", "-w", folder, checkout], check=True)
     [wheel] = folder.iterdir()
     versions = ("2_34", "2_28", "2_17")

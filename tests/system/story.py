@@ -13,159 +13,299 @@ import sys
 import time
 import traceback
 import xml.etree.ElementTree as ET
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
-SSH = ["ssh", "-n", "-o", "StrictHostKeyChecking=no", "-o", "LogLevel=ERROR", "alice@localhost"]
+SSH = ["ssh", "-o", "StrictHostKeyChecking=no", "-o", "LogLevel=ERROR"]
+SOCKET = "/run/user/1000/kagent/agent.sock"
 PROGRAMS = "/home/alice/.venv/bin"
-SERVICE_FILES = "/home/alice/.config/systemd/user"
+UNITS = "/home/alice/.config/systemd/user"
 SECONDS = 90
-
-# A login that stays: with the last one, alice's systemd ends.
-resident = subprocess.Popen(
-    [*(word for word in SSH if word != "-n"), "cat"],
-    stdin=subprocess.PIPE,
-    stdout=subprocess.DEVNULL,
-)
+IDLE_SECONDS = 8
 
 
-def login(command: str, *, check: bool = True) -> str:
-    """What a command says in a login of its own."""
-    done = subprocess.run([*SSH, command], capture_output=True, text=True, timeout=300)
-    told = done.stdout + done.stderr
-    assert not check or done.returncode == 0, f"{command}: {done.returncode}\n{told}"
-    return told
+class Login:
+    """alice's, by ssh; it lasts until she logs out.  With the last one, her systemd ends."""
+
+    def __init__(self, name: str) -> None:
+        self._control = f"/run/login-{name}"
+
+    def open(self) -> None:
+        # With nothing of ours to hold open once it is in the background.
+        subprocess.run(
+            [*SSH, "-M", "-S", self._control, "-f", "-N", "alice@localhost"],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            check=True,
+            timeout=SECONDS,
+        )
+
+    def __call__(self, command: str, *, check: bool = True) -> str:
+        """What a command says in it."""
+        done = subprocess.run(
+            [*SSH, "-n", "-S", self._control, "alice@localhost", command],
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+        told = done.stdout + done.stderr
+        assert not check or done.returncode == 0, f"{command}: {done.returncode}\n{told}"
+        return told
+
+    def close(self) -> None:
+        command = [*SSH, "-S", self._control, "-O", "exit", "alice@localhost"]
+        subprocess.run(command, check=True, capture_output=True)
 
 
-def wait_until(true: Callable[[], object]) -> None:
+alice, second = Login("first"), Login("second")
+
+
+def wait_until(true: Callable[[], object], what: str) -> None:
     deadline = time.monotonic() + SECONDS
     while not true():
-        assert time.monotonic() < deadline, f"{true.__doc__ or true}"
+        assert time.monotonic() < deadline, f"not in {SECONDS} s: {what}"
         time.sleep(0.3)
 
 
-def processes() -> dict[str, int]:
-    """alice's processes, by name, that are kagent's."""
-    return {name: pid for name, pid in all_processes().items() if name.startswith("kagent-")}
-
-
 def all_processes() -> dict[str, int]:
-    """alice's processes, by name."""
+    """alice's processes, by name; of several the first, as the keeper is among its workers."""
     uid = pwd.getpwnam("alice").pw_uid
     found = {}
-    for folder in Path("/proc").glob("[0-9]*"):
+    for folder in sorted(Path("/proc").glob("[0-9]*"), key=lambda one: int(one.name)):
         try:
             if re.search(rf"^Uid:\t{uid}\t", (folder / "status").read_text(), re.MULTILINE):
-                found[(folder / "comm").read_text().strip()] = int(folder.name)
+                found.setdefault((folder / "comm").read_text().strip(), int(folder.name))
         except (FileNotFoundError, ProcessLookupError):
             pass
     return found
 
 
-def keys() -> list[str]:
-    """alice's lines of /proc/keys that are kagent's."""
+def processes() -> dict[str, int]:
+    """Those that are kagent's."""
+    return {name: pid for name, pid in all_processes().items() if name.startswith("kagent-")}
+
+
+def keys() -> Counter[str]:
+    """What of kagent's alice can see in /proc/keys, by type."""
     told = subprocess.run(
         ["setpriv", "--reuid=alice", "--regid=alice", "--clear-groups", "cat", "/proc/keys"],
         capture_output=True,
         text=True,
         check=True,
     ).stdout
-    return [line for line in told.splitlines() if "kagent:" in line]
+    return Counter(line.split()[7] for line in told.splitlines() if "kagent:" in line)
 
 
-def signs() -> None:
-    login("ssh-add -T key.pub")
+def all_keys() -> int:
+    """How many alice has, with those that nobody can see."""
+    found = re.search(r"^ *1000: +\d+ (\d+)/", Path("/proc/key-users").read_text(), re.MULTILINE)
+    return int(found[1]) if found else 0
+
+
+def holds_the_key() -> None:
+    """In the kernel there is alice's key and nothing else of kagent's, and it signs."""
+    seen = {"keyring": 1, "asymmetri": 1}  # as long as the kernel shows a type's name
+    assert keys() == seen, keys()
+    shown = alice("keyctl show @u")
+    assert shown.count("keyring: kagent:user") == shown.count("asymmetric: kagent:SHA256:") == 1
+    alice("ssh-add -T key.pub")
+    assert keys() == seen, keys()
 
 
 def installed_from_the_wheel() -> None:
-    # Without a pip of its own: unpacking one takes an emulated machine most of a minute.
-    login("python3 -m venv --without-pip .venv")
-    pip = ".venv/bin/python /usr/share/python-wheels/pip-*.whl/pip"
+    alice.open()
+    # Debian's pip: to unpack one for the environment takes an emulated machine most of a minute.
+    alice("python3 -m venv --without-pip .venv")
     wheels = "--no-index --find-links /run/machine/wheels"
-    login(f"{pip} install -q --no-compile {wheels} kagent")
-    told = login(f"{PROGRAMS}/kagentctl install")
+    alice(f"pip --python .venv/bin/python install -q --no-compile {wheels} kagent")
+    told = alice(f"{PROGRAMS}/kagentctl install")
     assert "enabled and started kagent.socket" in told, told
+    assert "SSH_AUTH_SOCK was /run/user/1000/openssh_agent" in told, told
     # A minute is long for a test.
-    login(f"sed -i s/60s/4s/ {SERVICE_FILES}/kagent.service && systemctl --user daemon-reload")
+    alice(f"sed -i s/60s/{IDLE_SECONDS}s/ {UNITS}/kagent.service && systemctl --user daemon-reload")
     assert not processes()
 
 
 def logins_and_services_find_the_agent() -> None:
-    path = "/run/user/1000/kagent/agent.sock"
-    assert login("echo $SSH_AUTH_SOCK") == f"{path}\n"
-    assert login("systemd-run --user --pipe -q sh -c 'echo $SSH_AUTH_SOCK'") == f"{path}\n"
+    assert alice("echo $SSH_AUTH_SOCK") == f"{SOCKET}\n"
+    service = "systemd-run --user --pipe -q"
+    assert alice(f"{service} sh -c 'echo $SSH_AUTH_SOCK'") == f"{SOCKET}\n"
+
+
+def the_service_is_hardened() -> None:
+    told = alice("systemd-analyze --user --no-pager security kagent.service")
+    assert "Overall exposure level for kagent.service: 6.3 " in told, told  # README.md says so
 
 
 def a_key_is_added_in_one_login_and_used_in_another() -> None:
-    login("ssh-keygen -q -t rsa -b 2048 -N '' -f key && ssh-add -q key && rm key")
-    assert "RSA" in login("ssh-add -l")
-    signs()
-    assert "kagent:user" in login("keyctl show @u")
-    assert any("asymmetri" in line for line in keys()), keys()
+    alice("ssh-keygen -q -t rsa -b 2048 -N '' -f key && ssh-add -q key && rm key")
+    alice("cat key.pub >>.ssh/authorized_keys")
+    second.open()
+    assert "(RSA)" in second("ssh-add -l")
+    assert second(f"{' '.join(SSH)} -i key.pub -o BatchMode=yes localhost echo in") == "in\n"
+    assert second("keyctl show @s").count("asymmetric: kagent:SHA256:") == 1
+    holds_the_key()
 
 
 def it_ends_when_idle_and_comes_back() -> None:
-    wait_until(lambda: not processes())
-    assert "starts it with the next request" in login(f"{PROGRAMS}/kagentctl status")
+    wait_until(lambda: not processes(), "it ends when idle")
+    assert "starts it with the next request" in alice(f"{PROGRAMS}/kagentctl status")
     assert not processes()
-    signs()
+    holds_the_key()
     assert sorted(processes()) == ["kagent-front", "kagent-keeper"]
-    assert "1 kernel" in login(f"{PROGRAMS}/kagentctl status")
 
 
-def killed(victim: str) -> Callable[[], None]:
-    def chapter() -> None:
-        signs()
-        pid = processes()[victim]
-        subprocess.run(["kill", "-KILL", str(pid)], check=True)
-        wait_until(lambda: processes().get(victim) != pid)
-        signs()
+def it_stays_with_a_sealed_key() -> None:
+    alice("ssh-keygen -q -t ed25519 -N '' -f sealed && ssh-add -q sealed")
+    before = processes()
+    time.sleep(IDLE_SECONDS + 2)
+    assert processes() == before
+    told = alice(f"{PROGRAMS}/kagentctl status")
+    assert "1 kernel, 1 sealed" in told, told
+    assert "stays when idle, since it holds keys that would end with it" in told, told
+    assert re.search(r"^memory: +[1-9]\d MiB$", told, re.MULTILINE), told
 
-    chapter.__name__ = f"{victim}_is_killed".replace("-", "_")
-    return chapter
+
+def the_front_is_killed() -> None:
+    kill("kagent-front")
+    alice("ssh-add -T sealed.pub")
+    holds_the_key()
 
 
-def the_service_is_stopped() -> None:
-    signs()
-    login("systemctl --user stop kagent.service")
-    assert not processes()
-    signs()
+def the_keeper_is_killed() -> None:
+    """And with it goes what only the agent has."""
+    count = all_keys()
+    kill("kagent-keeper")
+    wait_until(lambda: all_keys() < count, "sealed keys end with the keeper")
+    holds_the_key()
+    assert "ED25519" not in alice("ssh-add -l")
+
+
+def the_service_is_killed() -> None:
+    alice("ssh-add -T key.pub && systemctl --user kill --signal=KILL kagent.service")
+    wait_until(lambda: not processes(), "the service ends")
+    holds_the_key()
+
+
+def kill(name: str) -> None:
+    pid = processes()[name]
+    subprocess.run(["kill", "-KILL", str(pid)], check=True)
+    wait_until(lambda: processes().get(name) != pid, f"{name} ends")
 
 
 def the_journal_tells() -> None:
-    told = subprocess.run(
-        ["journalctl", "--identifier=kagent", "--output=cat"], capture_output=True, text=True
-    ).stdout
+    told = alice(f"{PROGRAMS}/kagentctl log")
+    assert "custody kernel" in told, told
     assert "result=signed" in told, told
+    assert 'by="ssh ' in told, told
+    assert "host=localhost user=alice" in told, told
+    assert "Hint" not in told, told
+    assert "result=signed" in alice(f"{PROGRAMS}/kagentctl log --lines 3 --json")
 
 
 def logout_ends_the_keys() -> None:
-    """Of the last login; until then there was one all the time."""
-    assert keys()
-    resident.kill()
-    resident.wait()
-    wait_until(lambda: not all_processes())
+    """The last one; while there is another login, they stay."""
+    second.close()
+    holds_the_key()
+    alice("ssh-keygen -q -t rsa -b 1024 -N '' -f loaded")
+    alice(f"{PROGRAMS}/kagentctl install --autoload loaded")
+    alice("ssh-add -T loaded.pub key.pub")  # to install again did no harm to what was there
+    alice.close()
+    wait_until(lambda: not all_processes(), "alice's processes end")
     assert not keys(), keys()
-    assert not processes()
+
+
+def the_next_login_has_what_is_loaded_by_itself() -> None:
+    alice.open()
+    wait_until(lambda: keys()["asymmetri"] == 1, "the key is loaded")
+    assert alice("ssh-add -L").split()[:2] == alice("cat loaded.pub").split()[:2]
+    alice("ssh-add -T loaded.pub")
+
+
+def the_rival_is_turned_off() -> None:
+    """As install says; before that, kagent has come first all the same."""
+    told = alice(f"{PROGRAMS}/kagentctl install")
+    assert f"SSH_AUTH_SOCK was {SOCKET}" not in told, told
+    commands = re.findall(r"^    (systemctl --user .*)$", told, re.MULTILINE)
+    assert "ssh-agent.socket" in commands[0], told
+    for command in commands:
+        alice(command)
+    assert f"SSH_AUTH_SOCK={SOCKET}\n" in alice("systemctl --user show-environment")
 
 
 def uninstalled() -> None:
-    login(f"{PROGRAMS}/kagentctl uninstall")
-    assert login("echo $SSH_AUTH_SOCK; ls $SSH_AUTH_SOCK", check=False).count("No such file") == 1
-    assert "SSH_AUTH_SOCK" not in login("systemctl --user show-environment")
+    alice(f"{PROGRAMS}/kagentctl uninstall")
+    assert "No such file" in alice(f"ls {SOCKET}", check=False)
+    assert "SSH_AUTH_SOCK" not in alice("systemctl --user show-environment")
+    assert alice(f"find {UNITS} -name 'kagent*'") == ""
+    assert not processes()
+    assert not keys(), keys()
+
+
+def a_key_sealed_to_the_tpm_signs_for_ci() -> None:
+    """As the manual says: its example's commands, root's and then ci's."""
+    root_commands, _ = examples(Path("/run/machine/contrib/man/kagent-provision.8").read_text())
+    wheels = "--no-index --find-links /run/machine/wheels"
+    as_root("python3 -m venv --without-pip /opt/kagent")
+    as_root(f"pip --python /opt/kagent/bin/python install -q --no-compile {wheels} kagent")
+    as_root("ln -s /opt/kagent/bin/kagent-provision /usr/bin")
+    told = as_root(root_commands)
+    assert re.search(r"ok +rule 1, kagent:deploy, from systemd-creds: 3072 SHA256", told), told
+    assert "as in /etc/kagent/identities" in told, told
+    as_root("cat /run/deploy.pub >>/home/alice/.ssh/authorized_keys")
+    login = f"{' '.join(SSH)} -o BatchMode=yes alice@localhost echo in"
+    told = as_ci(f"ssh-add -l && {login} && {login} && kagentctl show && kagentctl doctor; true")
+    assert "3072 SHA256" in told.splitlines()[0], told
+    assert told.splitlines().count("in") == 2, told
+    assert re.search("fetched as kagent:deploy when it is needed; fetched; .* left", told), told
+    log = as_root("journalctl -t kagent-provision --output=cat")
+    assert log.count("delivered kagent:deploy for ci by /usr/bin/python3") == 1, log
+    assert "rule 1, for 3600 seconds" in log, log
+    assert "PRIVATE" not in as_root("cat /etc/kagent/*; journalctl --output=cat")
+
+
+def examples(page: str) -> list[str]:
+    """The commands of each block in a manual page's examples."""
+    _, _, text = page.partition(".Sh EXAMPLES\n")
+    return re.findall(r"^\.Bd -literal.*?\n(.*?)^\.Ed", text, re.MULTILINE | re.DOTALL)
+
+
+def as_root(commands: str) -> str:
+    done = subprocess.run(
+        ["sh", "-euc", commands], cwd="/run/machine", capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, f"{commands}: {done.returncode}\n{done.stdout}{done.stderr}"
+    return done.stdout
+
+
+def as_ci(commands: str) -> str:
+    """In a login of ci's, with a kagent started by hand."""
+    kagent = f'PATH=/opt/kagent/bin:$PATH; eval "$(kagent -s)"; {commands}; kagent -k'
+    done = subprocess.run(
+        [*SSH, "-n", "ci@localhost", kagent], capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout.partition("\n")[2]  # after the agent's pid
 
 
 CHAPTERS = (
     installed_from_the_wheel,
     logins_and_services_find_the_agent,
+    the_service_is_hardened,
     a_key_is_added_in_one_login_and_used_in_another,
     it_ends_when_idle_and_comes_back,
-    killed("kagent-front"),
-    killed("kagent-keeper"),
-    the_service_is_stopped,
+    it_stays_with_a_sealed_key,
+    the_front_is_killed,
+    the_keeper_is_killed,
+    the_service_is_killed,
     the_journal_tells,
     logout_ends_the_keys,
+    the_next_login_has_what_is_loaded_by_itself,
+    the_rival_is_turned_off,
     uninstalled,
+    a_key_sealed_to_the_tpm_signs_for_ci,
 )
 
 
@@ -183,6 +323,8 @@ def main(report: str) -> int:
             told = "FAILED"
             ET.SubElement(case, "failure").text = traceback.format_exc()
             traceback.print_exc(file=sys.stdout)
+            journal = ["journalctl", "--no-pager", "--lines=40", "--output=short-monotonic"]
+            print(subprocess.run(journal, capture_output=True, text=True).stdout)
         print(f"{told}: {chapter.__name__} ({time.monotonic() - started:.0f} s)", flush=True)
         if failed:
             break
