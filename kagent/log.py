@@ -18,13 +18,15 @@ _LABELS = {
 }
 _to_stderr = True
 _to_journal = False
+_name = "kagent"
 _threshold = syslog.LOG_INFO
 codecs.lookup("unicode_escape")  # loads it while this process may still open files
 
 
-def configure(*, to_stderr: bool, verbose: bool) -> None:
-    """Choose where lines go, and whether debug lines are among them."""
-    global _to_stderr, _to_journal, _threshold
+def configure(*, to_stderr: bool, verbose: bool, name: str = "kagent") -> None:
+    """Choose where lines go, whether debug lines are among them, and who writes them."""
+    global _to_stderr, _to_journal, _threshold, _name
+    _name = name
     _to_stderr = to_stderr
     _to_journal = to_stderr and _stderr_is_the_journals()
     _threshold = syslog.LOG_DEBUG if verbose else syslog.LOG_INFO
@@ -43,7 +45,7 @@ def _stderr_is_the_journals() -> bool:
 
 def _connect() -> None:
     # At once: a confined process can't do so later.
-    syslog.openlog("kagent", syslog.LOG_PID | syslog.LOG_NDELAY, syslog.LOG_AUTH)
+    syslog.openlog(_name, syslog.LOG_PID | syslog.LOG_NDELAY, syslog.LOG_AUTH)
 
 
 def reconnect() -> None:
@@ -72,7 +74,7 @@ def _write(level: int, text: str) -> None:
         syslog.syslog(level, line)
         return
     # The journal knows who writes, and takes the level from the line: sd-daemon(3).
-    start = f"<{level}>" if _to_journal else f"kagent[{os.getpid()}]: "
+    start = f"<{level}>" if _to_journal else f"{_name}[{os.getpid()}]: "
     try:
         os.write(sys.stderr.fileno(), f"{start}{line}\n".encode())
     except (OSError, ValueError):

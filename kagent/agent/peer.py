@@ -15,6 +15,10 @@ from .sessions import Sessions
 _CREDENTIALS = struct.Struct("3i")  # struct ucred: pid, uid, gid.  unix(7)
 
 
+class Refusal(Exception):
+    """The request is answered with FAILURE; the text goes to the log and to who asks."""
+
+
 @dataclass
 class Peer:
     """A connected client."""

@@ -40,12 +40,13 @@ from ..protocol.messages import (
 from ..protocol.publickey import PublicKey
 from ..protocol.wire import TEXT, ProtocolError
 from .destinations import check_visible
+from .fetching import Fetching
 from .journal import quoted
 from .lock import Lock
-from .peer import Peer
+from .peer import Peer, Refusal
 from .sessions import NotPermitted
 from .settings import Settings
-from .signing import Refusal, Signing
+from .signing import Signing
 from .tally import Tally
 from .workers import Workers
 
@@ -59,6 +60,7 @@ class Requests:
         self,
         store: Store,
         workers: Workers,
+        fetching: Fetching,
         signing: Signing,
         lock: Lock,
         settings: Settings,
@@ -66,6 +68,7 @@ class Requests:
     ) -> None:
         self._store = store
         self._workers = workers
+        self._fetching = fetching
         self._signing = signing
         self._lock = lock
         self._idle_exit = settings.idle_exit
@@ -161,32 +164,30 @@ class Requests:
 
     async def _list(self, peer: Peer) -> Message:
         return IdentitiesAnswer(
-            tuple(Identity(one.blob, one.comment) for one in await self._visible(peer))
+            tuple(Identity(one.blob, one.comment) for one in await self._shown(peer))
         )
 
     async def _show(self, peer: Peer) -> Message:
+        return ExtensionResponse(SHOW, b"".join([one.write() for one in await self._shown(peer)]))
+
+    async def _shown(self, peer: Peer) -> list[Shown]:
+        """What is held and may be seen here, and what is configured besides."""
+        held = await trio.to_thread.run_sync(self._store.all)
         shown = [
             Shown(one.blob, one.comment, one.custody, one.why, one.constraints, one.expires)
-            for one in await self._visible(peer)
+            for one in held
+            if _is_visible(one, peer)
         ]
-        return ExtensionResponse(SHOW, b"".join(one.write() for one in shown))
-
-    async def _visible(self, peer: Peer) -> list[HeldIdentity]:
-        visible = []
-        now = time.time()
-        for identity in await trio.to_thread.run_sync(self._store.all):
-            try:
-                check_visible(identity, peer.sessions, now)
-            except NotPermitted as reason:
-                log.debug(f"not listed: {reason}")
-                continue
-            visible.append(identity)
-        return visible
+        # What is held is asked for first, so that its constraints count.
+        blobs = {one.blob for one in held}
+        return shown + [one for one in await self._fetching.offered() if one.blob not in blobs]
 
     async def _remove(self, peer: Peer, blob: bytes) -> Message:
         held = self._store.find(blob)
         if held is None:
             held = await trio.to_thread.run_sync(self._store.find_adopted, blob)
+        if held is None and any(one.blob == blob for one in await self._fetching.offered()):
+            raise Refusal("the key is not loaded but configured: see kagent-provision(8)")
         if held is None:
             raise Refusal("no such key")
         check_visible(held.identity, peer.sessions, time.time())
@@ -239,3 +240,12 @@ class Requests:
         answer = await self._workers.send_out(Kind.CHECK_BIND, bind)
         if not isinstance(answer, Done):
             raise NotPermitted(answer.reason if isinstance(answer, Refused) else "not checked")
+
+
+def _is_visible(identity: HeldIdentity, peer: Peer) -> bool:
+    try:
+        check_visible(identity, peer.sessions, time.time())
+    except NotPermitted as reason:
+        log.debug(f"not listed: {reason}")
+        return False
+    return True

@@ -13,6 +13,7 @@ from .. import log
 from ..custody.rings import Rings
 from ..custody.store import Store
 from .connection import Connection
+from .fetching import Fetching
 from .lock import Lock
 from .peer import Peer
 from .requests import Requests
@@ -43,8 +44,9 @@ async def serve(
     store, workers = Store(rings), Workers(control, signing)
     idle = False
     async with trio.open_nursery() as serving, trio.open_nursery() as clients:
-        signatures = Signing(store, workers, Signers(), settings, tally)
-        requests = Requests(store, workers, signatures, Lock(store), settings, tally)
+        fetching = Fetching(workers)
+        signatures = Signing(store, workers, fetching, Signers(), settings, tally)
+        requests = Requests(store, workers, fetching, signatures, Lock(store), settings, tally)
 
         async def end_with_keeper() -> None:
             await trio.lowlevel.wait_readable(control)  # it never writes: this is its end

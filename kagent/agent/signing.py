@@ -14,15 +14,23 @@ from ..custody.identity import Custody
 from ..custody.store import Store
 from ..keeper.jobs import Answer, Done, Kind, Refused, Signed, SignJob
 from ..keeper.questions import Binding, DeviceSignature, Origin, Purpose, Question, Who
-from ..keyctl import AsymmetricKey, KernelKeyError, KeyNotFound, PermissionDenied
+from ..keyctl import (
+    AsymmetricKey,
+    KernelKeyError,
+    KeyExpired,
+    KeyNotFound,
+    KeyRevoked,
+    PermissionDenied,
+)
 from ..protocol.constraints import Confirm, ConfirmForwarded
 from ..protocol.messages import SignFlags, SignRequest, SignResponse, encode
 from ..protocol.publickey import PublicKey
 from ..protocol.userauth import Login, SignedMessage, ToBeSigned, recognise
 from ..protocol.wire import ProtocolError, Record
 from .destinations import check_signature
+from .fetching import Fetching
 from .journal import Entry
-from .peer import Peer
+from .peer import Peer, Refusal
 from .sessions import NotPermitted
 from .settings import Settings
 from .signers import Signers
@@ -32,10 +40,6 @@ from .workers import Workers
 _SECONDS_TO_LOOK = 1.0  # at who asks; it takes milliseconds
 
 
-class Refusal(Exception):
-    """The request is answered with FAILURE; the text goes to the log and to who asks."""
-
-
 class Signing:
     """Answers requests for signatures."""
 
@@ -43,12 +47,14 @@ class Signing:
         self,
         store: Store,
         workers: Workers,
+        fetching: Fetching,
         signers: Signers,
         settings: Settings,
         tally: Tally,
     ) -> None:
         self._store = store
         self._workers = workers
+        self._fetching = fetching
         self._signers = signers
         self._fingerprint_hash = settings.fingerprint_hash
         self._web_safety = settings.web_safety
@@ -86,9 +92,7 @@ class Signing:
                 log.error(f"who asks can't be told: {error}")
 
     async def _answer(self, peer: Peer, request: SignRequest, entry: Entry) -> bytes:
-        held = self._store.find(request.blob)
-        if held is None:
-            held = await trio.to_thread.run_sync(self._held, request.blob)
+        held = await self._find(request.blob)
         entry.identity = held.identity
         entry.algorithm = algorithm = _signature_algorithm(request.blob, request.flags)
         signed = recognise(request.data, request.blob)
@@ -98,42 +102,41 @@ class Signing:
         if self._must_ask(held, peer):
             await self._confirm(held, peer, signed)
             # The user may have taken a while.
-            held = self._held_still(held)
+            held = await self._find_again(held)
         if held.identity.custody is Custody.DEVICE:
             return await self._sign_with_device(held, peer, request, signed)
         if held.key is not None:
-            return await self._signers.answer(
-                peer.client, partial(self._sign_in_kernel, held, held.key, algorithm, request.data)
-            )
+            return await self._sign_in_kernel(held, held.key, peer, algorithm, request.data)
         answer = await self._workers.sign(
             SignJob(held.identity.description, algorithm, request.data)
         )
         return encode(SignResponse(_signature(answer)))
 
-    def _held(self, blob: bytes) -> Held:
-        held = self._store.find(blob) or self._store.find_adopted(blob)
+    async def _find(self, blob: bytes) -> Held:
+        held = self._store.find(blob) or self._fetching.held(blob)
         if held is None:
-            raise Refusal("no such key")
-        return held
+            held = await trio.to_thread.run_sync(self._store.find_adopted, blob)
+        return held or await self._fetching.fetch(blob)
 
-    def _held_still(self, before: Held) -> Held:
-        now = self._held(before.identity.blob)
+    async def _find_again(self, before: Held) -> Held:
+        now = await self._find(before.identity.blob)
         if now.identity.constraints != before.identity.constraints:
             raise Refusal("the key was loaded again meanwhile, under other constraints")
         return now
 
-    def _sign_in_kernel(self, held: Held, key: AsymmetricKey, algorithm: str, data: bytes) -> bytes:
-        """The frame with the signature; for any thread."""
+    async def _sign_in_kernel(
+        self, held: Held, key: AsymmetricKey, peer: Peer, algorithm: str, data: bytes
+    ) -> bytes:
         try:
-            signature = kernel.sign(key, algorithm, data)
-        except (KeyNotFound, PermissionDenied):
+            return await self._signers.answer(peer.client, partial(_frame, key, algorithm, data))
+        except (KeyNotFound, KeyExpired, KeyRevoked, PermissionDenied):
             # Loading a key again replaces it, which may have happened since it was looked up: it
-            # is gone then, or just not possessed any more.
-            again = self._held_still(held).key
+            # is gone then, or just not possessed any more.  A fetched one has its time.
+            self._fetching.drop(held)
+            again = (await self._find_again(held)).key
             if again is None:
                 raise
-            signature = kernel.sign(again, algorithm, data)
-        return encode(SignResponse(signature))
+            return await self._signers.answer(peer.client, partial(_frame, again, algorithm, data))
 
     async def _sign_with_device(
         self, held: Held, peer: Peer, request: SignRequest, signed: ToBeSigned | None
@@ -185,6 +188,11 @@ class Signing:
             purpose,
             name,
         )
+
+
+def _frame(key: AsymmetricKey, algorithm: str, data: bytes) -> bytes:
+    """The answer with the signature; for any thread."""
+    return encode(SignResponse(kernel.sign(key, algorithm, data)))
 
 
 def _signature(answer: Answer | None) -> bytes:

@@ -8,12 +8,13 @@ import socket
 import trio
 
 from ..keeper.jobs import Answer, Job, Kind, SignJob, unpack_answer
+from ..keeper.questions import Fetch
 from ..protocol.messages import MAX_PAYLOAD
 from ..protocol.wire import Record
 
 # A worker ends itself long before that; this is for when there is none.
 _SECONDS = 60.0
-_SECONDS_WITH_USER = 180.0
+_SECONDS_OF_OTHERS = 180.0
 
 
 class Workers:
@@ -55,7 +56,11 @@ class Workers:
 
     async def ask_user(self, kind: Kind, request: Record, client: socket.socket) -> Answer | None:
         """Have a worker do what needs the user, as long as `client` is there; None if it died."""
-        return await self._errand(kind, request, [client.fileno()], _SECONDS_WITH_USER)
+        return await self._errand(kind, request, [client.fileno()], _SECONDS_OF_OTHERS)
+
+    async def fetch(self, request: Fetch) -> Answer | None:
+        """Have a worker have the kernel fetch a key; None if it died."""
+        return await self._errand(Kind.FETCH, request, [], _SECONDS_OF_OTHERS)
 
     async def _errand(
         self, kind: Kind, request: Record, descriptors: list[int], seconds: float

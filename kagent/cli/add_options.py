@@ -6,9 +6,9 @@ import os
 
 from ..hostkeys import DEFAULT_FILES
 from ..protocol.constraints import CUSTODIES
+from ..times import seconds
 from .options import fail, parse
 from .report import Report, fatal
-from .times import seconds
 
 _USAGE = """\
 usage: kagent-add [-CcDdKkLlqvXx] [-E fingerprint_hash] [-H hostkey_file]

@@ -20,10 +20,10 @@ from ..protocol.constraints import (
 )
 from ..protocol.messages import AddIdConstrained, AddIdentity
 from ..protocol.publickey import Certificate, PublicKey
+from ..times import timeframe
 from . import keyfiles
 from .add_options import Options
 from .client import AgentError, Client
-from .times import timeframe
 
 if TYPE_CHECKING:
     from ..protocol.privatekey import NamedPrivateKey

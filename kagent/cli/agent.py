@@ -13,8 +13,8 @@ from .. import __version__, confine, log
 from ..confine import seccomp
 from ..keeper.listener import ENDING, Listener, remove_stale
 from ..keyctl import KernelKeyError, session_keyring
+from ..times import seconds
 from .options import fail, parse
-from .times import seconds
 
 _USAGE = """\
 usage: kagent [-c | -s] [-DdTU] [-a bind_address] [-E fingerprint_hash]

@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from enum import StrEnum
@@ -15,6 +16,7 @@ from pathlib import Path
 
 from ..confine import profiles
 from ..confine.seccomp import CannotConfine
+from ..custody.configured import SYSTEM_FILE, Configuration, user_file
 from ..keyctl import (
     PROCESS_KEYRING,
     KernelKeyError,
@@ -23,7 +25,10 @@ from ..keyctl import (
     QuotaExceeded,
     session_keyring,
 )
-from .client import AgentUnavailable, Client
+from ..protocol.messages import SHOW, Extension, ExtensionResponse, Shown
+from ..protocol.wire import ProtocolError
+from ..provision.policy import POLICY_FILE
+from .client import AgentError, AgentUnavailable, Client
 
 _PARSER = "pkcs8_key_parser"
 # What the kernel must have been built with; the parser has a check of its own.
@@ -41,6 +46,8 @@ _LOAD_PARSER = (
 _RAISE_QUOTA = "sudo sysctl -w kernel.keys.maxkeys=2000 kernel.keys.maxbytes=200000"
 _SEALED = "so RSA keys are sealed like all others"
 _UNBLOCK = "allow add_key, keyctl and request_key in the container's seccomp profile"
+_REQUEST_KEY = Path("/sbin/request-key")
+_REQUEST_KEY_LINES = Path("/etc/request-key.d/kagent.conf")
 _QUOTA_WARNING = 0.8  # of the quota used
 
 
@@ -244,6 +251,43 @@ def _agent() -> Finding:
     return _ok(f"{path}: kagent answers")
 
 
+def _provisioning() -> Finding:
+    configuration = Configuration.read(SYSTEM_FILE, user_file())
+    if configuration.faults:
+        return _warning("; ".join(configuration.faults), "mend or remove these lines")
+    if not configuration.identities:
+        return _ok("no identity is configured to be fetched when it is needed")
+    if not _REQUEST_KEY.exists():
+        return _warning(f"{_REQUEST_KEY} is missing", "on Debian: sudo apt-get install keyutils")
+    folder = _REQUEST_KEY_LINES.parent
+    if not any("kagent-provision" in _text(file) for file in folder.glob("*.conf")):
+        return _warning(
+            f"the kernel isn't told of kagent-provision: no {_REQUEST_KEY_LINES}",
+            "see kagent-provision(8) for the line that belongs there",
+        )
+    if not POLICY_FILE.exists():
+        return _warning(f"nobody may have any key: no {POLICY_FILE}", "see kagent-provision(8)")
+    told = "; ".join(f"{one.comment}, {one.why}{_left(one)}" for one in _shown(configuration))
+    finding = _warning if "; refused" in told else _ok
+    return finding(told or f"{len(configuration.identities)} configured; no kagent to ask further")
+
+
+def _left(shown: Shown) -> str:
+    left = shown.expires - int(time.time())
+    return f", {left}s left" if left > 0 else ""
+
+
+def _shown(configuration: Configuration) -> list[Shown]:
+    """What the agent says of the identities that are configured."""
+    try:
+        with Client() as client:
+            answer = client.request(Extension(SHOW, b""), ExtensionResponse)
+            shown = Shown.parse_all(answer.contents)
+    except (AgentError, AgentUnavailable, ProtocolError):
+        return []
+    return [one for one in shown if configuration.find(one.blob)]
+
+
 def _openssh() -> Finding:
     try:
         told = subprocess.run(["ssh", "-V"], capture_output=True, text=True).stderr.strip()
@@ -266,5 +310,6 @@ _CHECKS: dict[str, Callable[[], Finding]] = {
     "seccomp": _seccomp,
     "confinement": _confinement,
     "SSH_AUTH_SOCK": _agent,
+    "provisioning": _provisioning,
     "OpenSSH": _openssh,
 }

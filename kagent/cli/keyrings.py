@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import pwd
-import re
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -18,15 +17,11 @@ from ..keyctl import (
     PROCESS_KEYRING,
     USER_KEYRING,
     KernelKeyError,
-    Key,
     Keyring,
+    listed,
     session_keyring,
 )
 from ..protocol.publickey import PublicKey, parse_line
-
-_LINE = re.compile(
-    r"(?P<serial>[0-9a-f]+) \S+ +\d+ +(?P<left>\S+) [0-9a-f]+ +(?P<uid>\d+) +-?\d+ (?P<type>\S+) +"
-)
 
 
 @cache
@@ -38,30 +33,13 @@ def login() -> Rings:
     process, user = Keyring.special(PROCESS_KEYRING, create=True), Keyring.special(USER_KEYRING)
     process.link(user)
     session = session_keyring()
-    return Rings(Place.PRIVATE, session, user, session, process)
+    return Rings(Place.PRIVATE, session, user, session, process, process)
 
 
 @cache
 def finder() -> Adopted:
     """Finds the keys in them that sign."""
     return Adopted(login())
-
-
-class Listed(NamedTuple):
-    """A line of /proc/keys: proc_keys(5)."""
-
-    key: Key
-    left: str  # perm, expd, or a number with s, m, h, d or w
-    uid: int
-    type: str
-
-
-def listed() -> Iterator[Listed]:
-    """All keys of the machine that this process may see."""
-    for line in Path("/proc/keys").read_text(errors="replace").splitlines():
-        if told := _LINE.match(line):
-            key = Key(int(told["serial"], 16))
-            yield Listed(key, told["left"], int(told["uid"]), told["type"])
 
 
 class Share(NamedTuple):
@@ -74,7 +52,7 @@ class Share(NamedTuple):
 def inboxes() -> Iterator[tuple[int, Keyring]]:
     """The keyrings in which other users take keys from us, and whose they are."""
     wanted = Giver(os.getuid(), user_name(os.getuid())).inbox
-    for key, _, uid, kind in listed():
+    for key, _, _, uid, kind, _ in listed():
         try:
             if kind == "keyring" and uid != os.getuid() and key.describe().description == wanted:
                 yield uid, Keyring(key.serial)

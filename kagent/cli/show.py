@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 
 from ..custody.adopted import Found
 from ..custody.identity import PREFIX
-from ..keyctl import Description, KernelKeyError, Key, Keyring, Permission
+from ..keyctl import Description, KernelKeyError, Key, Keyring, Permission, listed
 from ..log import printable
 from ..protocol.constraints import Confirm, ConfirmForwarded, Constraint, Hop, RestrictDestination
 from ..protocol.messages import SHOW, Extension, ExtensionResponse, Shown
@@ -87,7 +87,7 @@ def run(*, as_json: bool, watch: bool) -> int:
 
 def _look() -> Picture:
     rings = keyrings.login()
-    left = {line.key.serial: line.left for line in keyrings.listed()}
+    left = {line.key.serial: line.left for line in listed()}
     receivers: dict[int, list[str]] = {}
     for name, found in keyrings.shares():
         receivers.setdefault(found.key.serial, []).append(name)

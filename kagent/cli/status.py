@@ -88,7 +88,7 @@ def _idle(status: Status) -> str:
     if status.locked:
         return "stays when idle, since it is locked"
     if status.stays:
-        return "stays when idle, since it holds keys that are sealed, constrained or on a token"
+        return "stays when idle, since it holds keys that would end with it"
     return f"ends when idle for {status.idle_exit} seconds; its keys stay"
 
 
@@ -115,5 +115,9 @@ def _memory(keeper: int) -> int:
 
 
 def _resident(pid: str) -> int:
-    found = re.search(r"^VmRSS:\s+(\d+)", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return 0  # many a worker lives for milliseconds
+    found = re.search(r"^VmRSS:\s+(\d+)", status, re.MULTILINE)
     return int(found[1]) if found else 0

@@ -16,9 +16,8 @@ from ..keyctl import (
     PayloadNotParsed,
     QuotaExceeded,
 )
+from .kernel import SIGNS_WITH
 from .private import LibraryKey, der
-
-KERNEL_SIGNS = "the Linux kernel signs with RSA keys of 1024, 1536, 2048, 3072 and 4096 bits"
 
 
 class CannotSign(Exception):
@@ -43,7 +42,7 @@ def load(key: LibraryKey, type: str, description: str, keyring: Keyring) -> Asym
     it.  Raises CannotSign, KernelKeyError.
     """
     if not isinstance(key, rsa.RSAPrivateKey):
-        raise CannotSign(f"{type}: the kernel can't sign with this type of key; {KERNEL_SIGNS}")
+        raise CannotSign(f"{type}: the kernel can't sign with this type of key; {SIGNS_WITH}")
     try:
         # What was written a moment ago is well-formed: if it isn't parsed, there is no parser.
         held = AsymmetricKey.add(description, der(key), keyring)
@@ -58,7 +57,7 @@ def load(key: LibraryKey, type: str, description: str, keyring: Keyring) -> Asym
     except (KernelKeyError, InvalidSignature) as error:
         keyring.unlink(held)
         raise CannotSign(
-            f"the kernel can't sign with this {key.key_size}-bit RSA key; {KERNEL_SIGNS}"
+            f"the kernel can't sign with this {key.key_size}-bit RSA key; {SIGNS_WITH}"
         ) from error
     return held
 

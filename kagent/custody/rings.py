@@ -8,6 +8,9 @@ home
     Where the anchor keyring is: one of the two above, or the user's persistent keyring, or private.
 private
     Records and kernel keys that nobody may use around the agent.  Keeper, front, load workers.
+fetched
+    The keys of configured identities, which are fetched again when they are gone.  Keeper, front,
+    load workers.
 sealed
     The keys that workers sign with.  Keeper, sign workers.
 inbox
@@ -68,6 +71,7 @@ class Rings:
     user: Keyring
     home: Keyring
     private: Keyring
+    fetched: Keyring
 
     @property
     def anchor_name(self) -> str:
@@ -90,7 +94,7 @@ class Rings:
 
     def enter(self, *more: Keyring) -> None:
         """Leave every keyring but these, for good.  Raises KernelKeyError."""
-        enter_private_session(*self.around, self.private, *more)
+        enter_private_session(*self.around, self.private, self.fetched, *more)
 
 
 @dataclass(frozen=True)
@@ -106,7 +110,8 @@ class KeeperRings:
         """Make an agent's keyrings and possess them.  Raises KernelKeyError."""
         login, user = session_keyring(), Keyring.special(USER_KEYRING)
         process = Keyring.special(PROCESS_KEYRING, create=True)
-        private, sealed = (_new(name, process) for name in ("private", "sealed"))
+        names = ("private", "fetched", "sealed")
+        private, fetched, sealed = (_new(name, process) for name in names)
         match place:
             case Place.SESSION:
                 home = login
@@ -116,8 +121,8 @@ class KeeperRings:
                 home = persistent_keyring(process)
             case Place.PRIVATE:
                 home = private
-        shared = Rings(place, login, user, home, private)
-        session = enter_private_session(*shared.around, private, sealed)
+        shared = Rings(place, login, user, home, private, fetched)
+        session = enter_private_session(*shared.around, private, fetched, sealed)
         process.clear()
         return cls(shared, session, SealedRing.of(sealed))
 

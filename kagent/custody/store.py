@@ -58,7 +58,8 @@ class Store:
     @property
     def ends_with_agent(self) -> bool:
         """Whether something is held that no later agent will find: a key, or the lock."""
-        return bool(self.rings.private.keys())
+        fetched = any(key.alive for key, _ in self.rings.fetched.described())
+        return fetched or bool(self.rings.private.keys())
 
     def find(self, blob: bytes) -> Held | None:
         """The loaded identity of that public key, and the key that signs for it."""
@@ -107,9 +108,10 @@ class Store:
         self.adopted.remove(blob)
 
     def remove_all(self) -> None:
-        """Destroy every identity's record and kernel key, also the adopted ones'."""
+        """Destroy every identity's record and kernel key, also the adopted and fetched ones'."""
         for anchor in self._anchors():
             anchor.remove_all()
+        self.rings.fetched.clear()
         self.adopted.remove()
 
     def withdraw(self) -> None:

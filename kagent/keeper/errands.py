@@ -15,24 +15,24 @@ from ..custody import token
 from ..custody.device import SignWithDevice
 from ..custody.identity import description_of
 from ..custody.rings import KeeperRings
-from ..keyctl import KernelKeyError, join_session_keyring
+from ..keyctl import KernelKeyError, enter_private_session, join_session_keyring
 from ..protocol.messages import SessionBind
 from ..protocol.wire import ProtocolError, Reader
 from ..verify import BadSignature, check_bind
-from . import confirm
-from .jobs import ASKING, Answer, Done, Job, Kind, Refused, Signed, pack_answer
+from . import confirm, fetching
+from .jobs import WAITING, Answer, Done, Job, Kind, Refused, Signed, pack_answer
 from .loader import receive
-from .questions import DeviceSignature, Question, Who
+from .questions import DeviceSignature, Fetch, Question, Who
 
 _SECONDS = 10
-_SECONDS_WITH_USER = 150  # of which the user has 120
+_SECONDS_OF_OTHERS = 150  # of which the user has 120, and kagent-provision as much
 
 
 def run(job: Job, descriptors: Sequence[int], rings: KeeperRings) -> NoReturn:
     """The life of such a worker, from after the fork to its end.  `descriptors` as in Kind."""
     request, *client, answer = descriptors
     try:
-        signal.alarm(_SECONDS_WITH_USER if job.kind in ASKING else _SECONDS)
+        signal.alarm(_SECONDS_OF_OTHERS if job.kind in WAITING else _SECONDS)
         body = receive(request, job.body_length)
         if body is not None:
             os.write(answer, pack_answer(_carry_out(job.kind, Reader(body), rings, *client)))
@@ -48,6 +48,12 @@ def _carry_out(kind: Kind, record: Reader, rings: KeeperRings, gone: int = -1) -
     # When the peer of `gone` has gone, nobody waits for the user's answer any more.
     if kind is Kind.DEVICE:
         return _sign_with_device(DeviceSignature.read(record), rings)
+    if kind in (Kind.OFFER, Kind.FETCH):
+        ring = rings.shared.fetched
+        enter_private_session(ring)
+        if kind is Kind.OFFER:
+            return fetching.offer(ring)
+        return fetching.fetch(Fetch.read(record), ring)
     join_session_keyring(None)
     match kind:
         case Kind.CONFIRM:

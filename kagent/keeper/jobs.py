@@ -14,7 +14,18 @@ from enum import IntEnum
 from typing import TypeAlias
 
 from ..custody.identity import Identity
-from ..protocol.wire import BYTE, STRING, TEXT, ProtocolError, Reader, Record, record
+from ..protocol.messages import Shown
+from ..protocol.wire import (
+    BYTE,
+    STRING,
+    TEXT,
+    UINT32,
+    ProtocolError,
+    Reader,
+    Record,
+    counted,
+    record,
+)
 from .questions import Origin
 
 
@@ -28,10 +39,12 @@ class Kind(IntEnum):
     CHECK_BIND = 5  # request, answer
     CONFIRM = 6  # request, client's socket, answer
     DEVICE = 7  # request, client's socket, answer
+    OFFER = 8  # request, answer
+    FETCH = 9  # request, answer
 
 
-# The jobs that last as long as the user takes, or until the client goes.
-ASKING = (Kind.CONFIRM, Kind.DEVICE)
+# The jobs that last as long as the user takes, or the kernel's helper.
+WAITING = (Kind.CONFIRM, Kind.DEVICE, Kind.FETCH)
 
 _DESCRIPTION = "57s"  # kagent:SHA256: and 43 characters, as every identity's
 _HEADER = struct.Struct(f"=BB??I{_DESCRIPTION}")
@@ -145,7 +158,24 @@ class Refused(Record):
     layout = (TEXT,)
 
 
-Answer: TypeAlias = Loaded | Signed | Done | Refused | Origin
+@dataclass(frozen=True)
+class Offered(Record):
+    """The identities that are configured, each with the state of its key as `why`."""
+
+    shown: tuple[Shown, ...]
+    layout = (counted(record(Shown)),)
+
+
+@dataclass(frozen=True)
+class Fetched(Record):
+    """A configured identity's key is in the ring for such keys, under that serial."""
+
+    identity: Identity
+    serial: int
+    layout = (record(Identity), UINT32)
+
+
+Answer: TypeAlias = Loaded | Signed | Done | Refused | Origin | Offered | Fetched
 _ANSWERS: tuple[type[Answer], ...] = Answer.__args__
 
 

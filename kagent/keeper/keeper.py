@@ -284,7 +284,10 @@ class Keeper:
 
     def _end_children(self) -> None:
         self._drop_pool()
-        for child in {self._front, *self._loads, *self._errands} - {0}:
+        for child in self._errands:
+            # Not waited for: the kernel lets go of one in request_key(2) only when its helper ends.
+            os.kill(child, signal.SIGKILL)
+        for child in {self._front, *self._loads} - {0}:
             os.kill(child, signal.SIGKILL)
             os.waitpid(child, 0)
 

@@ -70,6 +70,19 @@ class Origin(Record):
     layout = (record(Asker), counted(TEXT))
 
 
+@dataclass(frozen=True)
+class Offer(Record):
+    """Which identities are configured?"""
+
+
+@dataclass(frozen=True)
+class Fetch(Record):
+    """Have the key of the configured identity `blob` fetched."""
+
+    blob: bytes
+    layout = (STRING,)
+
+
 class Purpose(IntEnum):
     """What a signature is for, as far as the data shows."""
 

@@ -28,6 +28,7 @@ from .keys import (
     persistent_keyring,
     session_keyring,
 )
+from .proc import Listed, listed
 from .rsa import NotRecovered, RsaPublicKey, recover
 from .syscalls import (
     PROCESS_KEYRING,
@@ -56,6 +57,7 @@ __all__ = [
     "KeyRevoked",
     "KeyServiceBlocked",
     "Keyring",
+    "Listed",
     "NotRecovered",
     "OperationNotSupported",
     "PayloadNotParsed",
@@ -67,6 +69,7 @@ __all__ = [
     "RsaPublicKey",
     "enter_private_session",
     "join_session_keyring",
+    "listed",
     "mask",
     "persistent_keyring",
     "recover",

@@ -54,9 +54,9 @@ class Operation(IntEnum):
     SEARCH = 10
     READ = 11
     INSTANTIATE = 12
-    NEGATE = 13
     SET_TIMEOUT = 15
     ASSUME_AUTHORITY = 16
+    REJECT = 19
     INVALIDATE = 21
     GET_PERSISTENT = 22
     PKEY_QUERY = 24
@@ -207,9 +207,9 @@ def instantiate(serial: int, payload: bytes | bytearray, keyring: int) -> None:
     _keyctl(Operation.INSTANTIATE, serial, _address(payload), len(payload), keyring)
 
 
-def negate(serial: int, seconds: int, keyring: int) -> None:
-    """Answer a key under construction with 'no such key' for a while.  KEYCTL_NEGATE(2const)."""
-    _keyctl(Operation.NEGATE, serial, seconds, keyring)
+def reject(serial: int, seconds: int, error: int, keyring: int) -> None:
+    """Answer a key under construction with that errno, for a while.  KEYCTL_REJECT(2const)."""
+    _keyctl(Operation.REJECT, serial, seconds, error, keyring)
 
 
 def assume_authority(serial: int) -> None:

@@ -5,6 +5,6 @@ For short-lived processes only, as everything that can hold a private key.
 
 from .errors import KeyFileError, WrongPassphrase
 from .openssh import public_key
-from .private import parse
+from .private import parse, parse_any
 
-__all__ = ["KeyFileError", "WrongPassphrase", "parse", "public_key"]
+__all__ = ["KeyFileError", "WrongPassphrase", "parse", "parse_any", "public_key"]

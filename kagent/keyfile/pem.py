@@ -1,4 +1,4 @@
-"""PEM private keys, read by OpenSSL, as the values that an agent takes."""
+"""PEM and DER private keys, read by OpenSSL, as the values that an agent takes."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from cryptography.hazmat.primitives.serialization import (
     NoEncryption,
     PrivateFormat,
     PublicFormat,
+    load_der_private_key,
     load_pem_private_key,
 )
 
@@ -23,11 +24,12 @@ from .errors import KeyFileError, WrongPassphrase
 _CURVES = {"secp256r1": "nistp256", "secp384r1": "nistp384", "secp521r1": "nistp521"}
 
 
-def parse(data: bytes, passphrase: bytes) -> NamedPrivateKey:
+def parse(data: bytes, passphrase: bytes, *, der: bool = False) -> NamedPrivateKey:
     """The key.  Raises WrongPassphrase, KeyFileError."""
+    load = load_der_private_key if der else load_pem_private_key
     try:
         # Checking a long RSA key takes minutes, and the agent checks what it gets anyway.
-        key = load_pem_private_key(data, passphrase or None, unsafe_skip_rsa_key_validation=True)
+        key = load(data, passphrase or None, unsafe_skip_rsa_key_validation=True)
         return from_library(key)
     except TypeError as error:
         # Encrypted and no passphrase; the other way round can't be, the empty one comes first.

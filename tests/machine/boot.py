@@ -8,7 +8,9 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 from .environment import CHECKOUT, cache_directory
@@ -30,10 +32,12 @@ def run(
     *,
     root: Path = Path("/"),
     start: Path = HERE / "start",
+    tpm: bool = False,
 ) -> int:
     """Run `command` as root in a machine; its exit code.
 
-    `root` is the folder that its files are in, `start` the script that makes it ready.
+    `root` is the folder that its files are in, `start` the script that makes it ready.  `tpm`: it
+    has a TPM 2.0, made of software.
 
     Its output goes to ours as it comes.  `exchange` is the one folder that both see, at
     /run/machine there.  Raises MachineError, subprocess.TimeoutExpired.
@@ -49,11 +53,12 @@ def run(
         )
         Path(exchange, "command").write_text(f"{shlex.join(command)}\n")
         sys.stdout.flush()
-        done = subprocess.run(
-            _qemu(kernel, initramfs, exchange, root),
-            stdin=subprocess.DEVNULL,
-            timeout=seconds,
-        )
+        with _tpm(Path(folder)) if tpm else nullcontext([]) as more:
+            done = subprocess.run(
+                [*_qemu(kernel, initramfs, exchange, root), *more],
+                stdin=subprocess.DEVNULL,
+                timeout=seconds,
+            )
     if done.returncode % 2 == 0:
         raise MachineError(f"the machine broke off (qemu's exit code is {done.returncode})")
     return done.returncode >> 1
@@ -77,6 +82,25 @@ def _qemu(kernel: Kernel, initramfs: Path, exchange: Path, root: Path) -> list[s
         *("-kernel", str(kernel.image), "-initrd", str(initramfs)),
         *("-append", "console=ttyS0 quiet loglevel=3 panic=-1 random.trust_cpu=on rdinit=/init"),
     ]
+
+
+@contextmanager
+def _tpm(folder: Path) -> Iterator[list[str]]:
+    """A new TPM for one machine; qemu's words for it."""
+    control = folder / "tpm"
+    state = ("--tpm2", "--tpmstate", f"dir={folder}", "--ctrl", f"type=unixio,path={control}")
+    with subprocess.Popen(["swtpm", "socket", *state, "--terminate"]) as chip:
+        try:
+            while not control.exists():
+                if chip.poll() is not None:
+                    raise MachineError(f"swtpm ended with exit code {chip.returncode}")
+                time.sleep(0.02)
+            yield [
+                *("-chardev", f"socket,id=tpm,path={control}"),
+                *("-tpmdev", "emulator,id=tpm0,chardev=tpm", "-device", "tpm-tis,tpmdev=tpm0"),
+            ]
+        finally:
+            chip.terminate()
 
 
 def _initramfs(kernel: Kernel) -> bytes:

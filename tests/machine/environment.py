@@ -31,6 +31,7 @@ MACHINE_PACKAGES = {
     "depmod": "kmod",
     "mmdebstrap": "mmdebstrap",
     "qemu-system-x86_64": "qemu-system-x86",
+    "swtpm": "swtpm",
     "zstd": "zstd",
 }
 

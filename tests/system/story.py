@@ -164,7 +164,7 @@ def it_stays_with_a_sealed_key() -> None:
     assert processes() == before
     told = alice(f"{PROGRAMS}/kagentctl status")
     assert "1 kernel, 1 sealed" in told, told
-    assert "stays when idle, since it holds keys that are sealed" in told, told
+    assert "stays when idle, since it holds keys that would end with it" in told, told
     assert re.search(r"^memory: +[1-9]\d MiB$", told, re.MULTILINE), told
 
 
@@ -244,6 +244,52 @@ def uninstalled() -> None:
     assert not keys(), keys()
 
 
+def a_key_sealed_to_the_tpm_signs_for_ci() -> None:
+    """As the manual says: its example's commands, root's and then ci's."""
+    root_commands, _ = examples(Path("/run/machine/contrib/man/kagent-provision.8").read_text())
+    wheels = "--no-index --find-links /run/machine/wheels"
+    as_root("python3 -m venv --without-pip /opt/kagent")
+    as_root(f"pip --python /opt/kagent/bin/python install -q --no-compile {wheels} kagent")
+    as_root("ln -s /opt/kagent/bin/kagent-provision /usr/bin")
+    told = as_root(root_commands)
+    assert re.search(r"ok +rule 1, kagent:deploy, from systemd-creds: 3072 SHA256", told), told
+    assert "as in /etc/kagent/identities" in told, told
+    as_root("cat /run/deploy.pub >>/home/alice/.ssh/authorized_keys")
+    login = f"{' '.join(SSH)} -o BatchMode=yes alice@localhost echo in"
+    told = as_ci(f"ssh-add -l && {login} && {login} && kagentctl show && kagentctl doctor; true")
+    assert "3072 SHA256" in told.splitlines()[0], told
+    assert told.splitlines().count("in") == 2, told
+    assert re.search("fetched as kagent:deploy when it is needed; fetched; .* left", told), told
+    log = as_root("journalctl -t kagent-provision --output=cat")
+    assert log.count("delivered kagent:deploy for ci by /usr/bin/python3") == 1, log
+    assert "rule 1, for 3600 seconds" in log, log
+    assert "PRIVATE" not in as_root("cat /etc/kagent/*; journalctl --output=cat")
+
+
+def examples(page: str) -> list[str]:
+    """The commands of each block in a manual page's examples."""
+    _, _, text = page.partition(".Sh EXAMPLES\n")
+    return re.findall(r"^\.Bd -literal.*?\n(.*?)^\.Ed", text, re.MULTILINE | re.DOTALL)
+
+
+def as_root(commands: str) -> str:
+    done = subprocess.run(
+        ["sh", "-euc", commands], cwd="/run/machine", capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, f"{commands}: {done.returncode}\n{done.stdout}{done.stderr}"
+    return done.stdout
+
+
+def as_ci(commands: str) -> str:
+    """In a login of ci's, with a kagent started by hand."""
+    kagent = f'PATH=/opt/kagent/bin:$PATH; eval "$(kagent -s)"; {commands}; kagent -k'
+    done = subprocess.run(
+        [*SSH, "-n", "ci@localhost", kagent], capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout.partition("\n")[2]  # after the agent's pid
+
+
 CHAPTERS = (
     installed_from_the_wheel,
     logins_and_services_find_the_agent,
@@ -259,6 +305,7 @@ CHAPTERS = (
     the_next_login_has_what_is_loaded_by_itself,
     the_rival_is_turned_off,
     uninstalled,
+    a_key_sealed_to_the_tpm_signs_for_ci,
 )
 
 

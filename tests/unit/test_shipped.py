@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import argparse
 import re
 import runpy
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from kagent.cli import add_options, agent
-from kagent.cli.ctl import parser
+from kagent.cli import add_options, agent, ctl, provision
 
 CHECKOUT = Path(__file__).parent.parent.parent
 COMPLETIONS = CHECKOUT / "contrib/completions"
@@ -30,8 +31,13 @@ def test_manual_page(page: Path) -> None:
     assert (told.returncode, told.stdout) == (0, "")
 
 
-def test_every_command_is_in_the_manual() -> None:
-    text = (CHECKOUT / "contrib/man/kagentctl.1").read_text()
+@pytest.mark.parametrize(
+    ("page", "parser"), [("kagentctl.1", ctl.parser), ("kagent-provision.8", provision.parser)]
+)
+def test_every_command_is_in_the_manual(
+    page: str, parser: Callable[[], argparse.ArgumentParser]
+) -> None:
+    text = (CHECKOUT / "contrib/man" / page).read_text()
     [commands] = [one for one in parser()._actions if one.dest == "==SUPPRESS=="]
     for name in commands.choices or ():
         assert f"Cm {name}" in text
@@ -53,7 +59,7 @@ def test_completions_are_those_of_the_parser() -> None:
         assert (COMPLETIONS / name).read_text() == text
 
 
-@pytest.mark.parametrize("program", ["kagent", "kagent-add", "kagentctl"])
+@pytest.mark.parametrize("program", ["kagent", "kagent-add", "kagentctl", "kagent-provision"])
 def test_completions_load(program: str) -> None:
     bash = f". {COMPLETIONS}/{program}.bash; complete -p {program}"
     subprocess.run(["bash", "-euc", bash], check=True, stdout=subprocess.DEVNULL)

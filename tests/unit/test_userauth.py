@@ -15,7 +15,7 @@ from tests.destinations.proofs import RSA
 from tests.destinations.requests import HOST_BOUND, PLAIN, SSHSIG, login
 
 KEYS = st.sampled_from([A, B, RSA, CERTIFIED])
-USERS = st.text(st.characters(exclude_characters="\0"), max_size=20)
+USERS = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=20)
 
 
 @given(

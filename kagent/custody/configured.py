@@ -1,0 +1,112 @@
+"""Identities that are configured and not loaded: the kernel has their keys fetched when they are
+needed, with request_key(2).
+
+They are in files of lines, as known_hosts is: what the kernel calls the key, and then the public
+key or certificate as in id_rsa.pub.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from dataclasses import dataclass
+from enum import IntEnum
+from pathlib import Path
+
+from ..keyctl import KernelKeyError
+from ..protocol.publickey import PublicKey, parse_line
+from .kernel import why_not
+
+SYSTEM_FILE = Path("/etc/kagent/identities")
+
+
+class Failure(IntEnum):
+    """Why there is no key, by the error with which request_key(2) then fails."""
+
+    DENIED = errno.EKEYREJECTED
+    FAILED = errno.EIO
+    TOO_SLOW = errno.ETIMEDOUT
+    UNUSABLE = errno.EBADMSG
+    NOBODY = errno.ENOKEY
+
+    @property
+    def meaning(self) -> str:
+        """For the user, who may not see the policy nor its log."""
+        return _MEANINGS[self]
+
+    @classmethod
+    def explain(cls, error: KernelKeyError) -> str:
+        """What an error of request_key(2) means."""
+        try:
+            return cls(error.errno).meaning
+        except ValueError:
+            return str(error)
+
+
+_LOG = "journalctl -t kagent-provision, as root, tells more"
+_MEANINGS = {
+    Failure.DENIED: f"the machine's policy refuses the key to this user or program; {_LOG}",
+    Failure.FAILED: f"where the key is kept, it can't be had now; {_LOG}",
+    Failure.TOO_SLOW: f"where the key is kept, there is no answer in time; {_LOG}",
+    Failure.UNUSABLE: f"what was fetched is not the key, or of no use to the kernel; {_LOG}",
+    Failure.NOBODY: "nothing on this machine provides the key: see kagent-provision(8)",
+}
+
+
+@dataclass(frozen=True)
+class Configured:
+    """A line: the key's description in the kernel, its public half, and a comment for people."""
+
+    description: str
+    public: PublicKey
+    comment: str
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """What the files say; `faults` are their lines that say nothing of use, each with a reason."""
+
+    identities: tuple[Configured, ...]
+    faults: tuple[str, ...]
+
+    @classmethod
+    def read(cls, *files: Path) -> Configuration:
+        """Read those of the files that are there; the order is kept."""
+        found: list[Configured] = []
+        faults: list[str] = []
+        for file in files:
+            try:
+                lines = file.read_text().splitlines()
+            except FileNotFoundError:
+                continue
+            except (OSError, UnicodeDecodeError) as error:
+                faults.append(f"{file}: {getattr(error, 'strerror', None) or 'not text'}")
+                continue
+            for number, line in enumerate(lines, 1):
+                if not line.strip() or line.lstrip().startswith("#"):
+                    continue
+                try:
+                    found.append(_parse(line))
+                except ValueError as error:
+                    faults.append(f"{file}:{number}: {error}")
+        return cls(tuple(found), tuple(faults))
+
+    def find(self, blob: bytes) -> Configured | None:
+        """The first identity with that public key."""
+        return next((one for one in self.identities if one.public.blob == blob), None)
+
+
+def user_file() -> Path:
+    """This user's own."""
+    return Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config", "kagent/identities")
+
+
+def _parse(line: str) -> Configured:
+    description, *rest = line.split(None, 1)
+    try:
+        public, comment = parse_line("".join(rest))
+    except ValueError as error:
+        raise ValueError(f"not KEY PUBLIC-KEY, as kagent:deploy ssh-rsa AAAA…: {error}") from error
+    if reason := why_not(public):
+        raise ValueError(reason)
+    return Configured(description, public, comment or description)

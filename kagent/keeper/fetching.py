@@ -1,0 +1,110 @@
+"""Configured identities: which there are, and having their keys fetched.  For workers.
+
+request_key(2) can't be interrupted, not even by SIGKILL, as long as the kernel's helper is at work;
+and a key that is still under construction holds up who uses it.  So the front leaves both to a
+worker, and learns of a key when it is there and is the right one.  `ring` is the only keyring that
+the worker has: nothing else can be found in a key's place, whoever has put it anywhere.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+
+from .. import log
+from ..custody.configured import SYSTEM_FILE, Configuration, Configured, Failure, user_file
+from ..custody.identity import Custody, Identity
+from ..keyctl import (
+    AsymmetricKey,
+    KernelKeyError,
+    KeyExpired,
+    KeyNotFound,
+    KeyRevoked,
+    Keyring,
+    Listed,
+    RsaPublicKey,
+    listed,
+    syscalls,
+)
+from ..protocol.messages import Shown
+from ..times import seconds
+from .jobs import Fetched, Offered, Refused
+from .questions import Fetch
+
+# For request-key(8)'s fourth field: who asks for this and nothing else.
+_CALLOUT = "kagent"
+
+
+def offer(ring: Keyring) -> Offered:
+    """The job of telling which identities are configured, and what is known of their keys."""
+    return Offered(tuple(_shown(_read().identities, ring)))
+
+
+def fetch(request: Fetch, ring: Keyring) -> Fetched | Refused:
+    """The job of having a key fetched, or finding it where it has been fetched already."""
+    configured = _read().find(request.blob)
+    if configured is None:
+        return Refused("no such key")
+    try:
+        key = _request(configured.description, ring)
+        proved = _proved(key, configured)
+    except KernelKeyError as error:
+        return Refused(f"{configured.description}: {Failure.explain(error)}")
+    if not proved:
+        # It stays until its time is over: fetched anew at each request it would be no other.
+        return Refused(f"{configured.description}: a key was fetched, but not the configured one")
+    identity = Identity(configured.public.blob, configured.comment, Custody.KERNEL)
+    return Fetched(identity, key.serial)
+
+
+def _request(description: str, ring: Keyring) -> AsymmetricKey:
+    try:
+        # First here: request_key(2) asks the helper again if that has refused, whatever the time
+        # that the refusal was to last, unless it has refused with ENOKEY; and it doesn't give a key
+        # that may not be linked, as a fetched one, to who names a keyring for it.
+        return AsymmetricKey(syscalls.search(ring.serial, "asymmetric", description))
+    except (KeyNotFound, KeyExpired, KeyRevoked):
+        return AsymmetricKey(syscalls.request_key("asymmetric", description, _CALLOUT, ring.serial))
+
+
+def _read() -> Configuration:
+    configuration = Configuration.read(SYSTEM_FILE, user_file())
+    for fault in configuration.faults:
+        log.warning(fault)
+    return configuration
+
+
+def _proved(key: AsymmetricKey, configured: Configured) -> bool:
+    public = RsaPublicKey(int(configured.public.numbers["e"]), int(configured.public.numbers["n"]))
+    digest = os.urandom(32)
+    return public.verify(key.sign(digest, "sha256"), digest, "sha256")
+
+
+def _shown(identities: tuple[Configured, ...], ring: Keyring) -> Iterator[Shown]:
+    keys = {about.description: key for key, about in ring.described()}
+    lines = {line.key: line for line in listed()}
+    firsts: dict[bytes, Configured] = {}
+    for one in identities:
+        firsts.setdefault(one.public.blob, one)
+    for one in firsts.values():
+        line = lines.get(keys[one.description]) if one.description in keys else None
+        state, expires = _state(one, line, ring)
+        why = f"fetched as {one.description} when it is needed; {state}"
+        yield Shown(one.public.blob, one.comment, Custody.KERNEL, why, (), expires)
+
+
+def _state(one: Configured, line: Listed | None, ring: Keyring) -> tuple[str, int]:
+    """What became of its key, and when it ends, in seconds since 1970, or 0."""
+    if line is None or line.left == "expd":
+        return "not fetched yet", 0
+    if line.under_construction:
+        return "being fetched", 0
+    expires = 0 if line.left == "perm" else int(time.time()) + seconds(line.left)
+    if not line.negative:
+        return "fetched", expires
+    try:
+        syscalls.search(ring.serial, "asymmetric", one.description)
+    except KernelKeyError as error:
+        return f"refused: {Failure.explain(error)}", expires
+    return "not fetched yet", 0

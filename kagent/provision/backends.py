@@ -1,0 +1,153 @@
+"""Where keys and passphrases are kept.  Each backend is a few lines over what the machine has."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import stat
+import subprocess
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, TypeAlias
+
+from ..custody.configured import Failure
+from ..keyctl import join_session_keyring
+
+_LARGEST = 65536  # bytes; an RSA key of 16384 bits has 13,000
+_SYSTEMD_CREDS = "/usr/bin/systemd-creds"
+
+
+class NotDelivered(Exception):
+    """There is no key: `failure` is for who asked, the text for the administrator."""
+
+    def __init__(self, failure: Failure, reason: str) -> None:
+        super().__init__(reason)
+        self.failure = failure
+
+
+@dataclass(frozen=True)
+class File:
+    """A file that only root can read."""
+
+    path: str
+    setting: ClassVar = "file"
+
+    def fetch(self, seconds: float, errors: int) -> bytes:
+        """Its content.  Raises NotDelivered."""
+        try:
+            check_only_root_writes(Path(self.path))
+            with open(os.open(self.path, os.O_RDONLY | os.O_NOFOLLOW), "rb") as file:
+                about = os.fstat(file.fileno())
+                if not stat.S_ISREG(about.st_mode) or about.st_mode & 0o077:
+                    raise NotRootsOwn(f"{self.path} must be a file of mode 0600")
+                return file.read(_LARGEST)
+        except (OSError, NotRootsOwn) as error:
+            raise NotDelivered(Failure.FAILED, str(error)) from error
+
+
+@dataclass(frozen=True)
+class Credential:
+    """A credential, sealed by `systemd-creds encrypt` to this machine's TPM or host key.
+
+    Its name is that of the file, as it is by default for `systemd-creds encrypt`.
+    """
+
+    path: str
+    setting: ClassVar = "systemd-creds"
+
+    def fetch(self, seconds: float, errors: int) -> bytes:
+        """Its content.  Raises NotDelivered."""
+        return _output((_SYSTEMD_CREDS, "decrypt", self.path, "-"), seconds, errors)
+
+
+@dataclass(frozen=True)
+class Command:
+    """Any program that prints it."""
+
+    words: tuple[str, ...]
+    setting: ClassVar = "command"
+
+    def fetch(self, seconds: float, errors: int) -> bytes:
+        """What it prints.  Raises NotDelivered."""
+        try:
+            check_only_root_writes(Path(self.words[0]))
+        except (OSError, NotRootsOwn) as error:
+            raise NotDelivered(Failure.FAILED, str(error)) from error
+        return _output(self.words, seconds, errors)
+
+
+# `fetch` takes at most `seconds`; programs write their complaints to the descriptor `errors`.
+Backend: TypeAlias = File | Credential | Command
+
+
+class NotRootsOwn(Exception):
+    """Somebody else could change what root is about to trust."""
+
+
+def check_only_root_writes(path: Path) -> None:
+    """Raises NotRootsOwn if others can change the file, or replace it.  Raises OSError."""
+    real = path.resolve(strict=True)
+    for one in (*path.parents, real, *real.parents):
+        about = one.stat()
+        sticky = stat.S_ISDIR(about.st_mode) and about.st_mode & stat.S_ISVTX
+        if about.st_uid != 0 or (about.st_mode & 0o022 and not sticky):
+            raise NotRootsOwn(f"{one} must be root's, and nobody else's to write")
+
+
+def _output(words: tuple[str, ...], seconds: float, errors: int) -> bytes:
+    """What a program prints, with nothing in its environment."""
+    deadline = time.monotonic() + seconds
+    try:
+        program = subprocess.Popen(
+            words,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            cwd="/",
+            env={},
+            start_new_session=True,
+            # It needs no authority over the key that is asked for.
+            preexec_fn=_leave_keyrings,
+        )
+    except (OSError, subprocess.SubprocessError) as error:
+        raise NotDelivered(Failure.FAILED, f"{words[0]}: {error}") from error
+    with program:
+        assert program.stdout
+        try:
+            printed = _read(program.stdout.fileno(), deadline)
+            code = program.wait(max(0.0, deadline - time.monotonic()))
+        except (TimeoutError, subprocess.TimeoutExpired) as error:
+            told = f"{words[0]} took longer than {seconds:g} seconds"
+            raise NotDelivered(Failure.TOO_SLOW, told) from error
+        finally:
+            # With all that it has started: the leader is not waited for yet, or was the last.
+            _kill_group(program.pid)
+    if code:
+        raise NotDelivered(Failure.FAILED, f"{words[0]} ended with exit code {code}")
+    return printed
+
+
+def _leave_keyrings() -> None:
+    join_session_keyring(None)
+
+
+def _kill_group(pid: int) -> None:
+    try:
+        os.killpg(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
+
+
+def _read(pipe: int, deadline: float) -> bytes:
+    """All that comes, up to what is longer than any key.  Raises TimeoutError, NotDelivered."""
+    printed = b""
+    while len(printed) <= _LARGEST:
+        if not select.select([pipe], [], [], max(0.0, deadline - time.monotonic()))[0]:
+            raise TimeoutError
+        chunk = os.read(pipe, _LARGEST)
+        if not chunk:
+            return printed
+        printed += chunk
+    raise NotDelivered(Failure.UNUSABLE, f"more than {_LARGEST} bytes were printed")

@@ -1,0 +1,92 @@
+"""What request-key(8) starts kagent-provision for: one key that is under construction."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+from .. import log
+from ..custody.configured import Failure
+from ..keyctl import KernelKeyError, Key, Permission, listed, mask, syscalls
+from . import delivery
+from .backends import NotDelivered
+from .policy import POLICY_FILE, Asker, Policy, PolicyError
+
+# What the receiver may do with it: find it, which is what signing takes, and see how long it lives.
+_PERMISSIONS = mask(possessor=Permission.SEARCH | Permission.VIEW)
+
+# .request_key_auth, as far as /proc/keys shows a type.
+_AUTHORISATION = ".request_"
+
+# For who asks again at once: a backend that fails is not to be hammered.
+_SECONDS_OF_REFUSAL = 10
+
+# After that the kernel ends this process, and says by itself that there is no such key.
+_SECONDS = 115
+
+
+def create(serial: int) -> int:
+    """Give that key a payload, or say why there is none; the exit code.
+
+    Raises KernelKeyError if this process has no authority over the key.
+    """
+    signal.alarm(_SECONDS)
+    syscalls.assume_authority(serial)
+    about = Key(serial).describe()
+    asker = Asker(about.uid, _program(_asking_process(serial)))
+    told = f"{about.description} for {asker.name} by {asker.program or 'an unknown program'}"
+    try:
+        given = _deliver(serial, about.description, asker)
+    except NotDelivered as error:
+        log.warning(f"refused {told}: {error}")
+        syscalls.reject(serial, _SECONDS_OF_REFUSAL, error.failure, 0)
+        return 1
+    log.info(f"delivered {told}: {given}")
+    return 0
+
+
+def _deliver(serial: int, description: str, asker: Asker) -> str:
+    """What was given, for the log."""
+    try:
+        policy = Policy.read(POLICY_FILE)
+    except PolicyError as error:
+        raise NotDelivered(Failure.FAILED, str(error)) from error
+    rule = policy.rule_for(description, asker)
+    if rule is None:
+        raise NotDelivered(Failure.DENIED, f"no rule in {POLICY_FILE} permits it")
+    with open(os.devnull, "wb") as nowhere:
+        # A program's complaints could show what it handles.
+        delivered = delivery.fetch(rule, nowhere.fileno())
+    try:
+        # First the permissions: after that, who asked can't change the rest any more.
+        syscalls.setperm(serial, _PERMISSIONS)
+        syscalls.set_timeout(serial, rule.lifetime)
+        syscalls.instantiate(serial, delivered.payload, 0)
+    except KernelKeyError as error:
+        raise NotDelivered(Failure.FAILED, f"the kernel refused: {error}") from error
+    fingerprint = delivered.public.fingerprint()
+    return f"{fingerprint} by rule {rule.number}, for {rule.lifetime} seconds"
+
+
+def _asking_process(serial: int) -> int:
+    """The pid of who asks; 0 if that can't be told.
+
+    It waits in request_key(2) until this process ends, so it is still the one.
+    """
+    for line in listed():
+        # `key:` and the serial that it authorises, `pid:` and who has asked for it.
+        words = dict(word.split(":", 1) for word in line.told.split() if ":" in word)
+        if line.type == _AUTHORISATION and words.get("key") == f"{serial:x}":
+            return int(words.get("pid", 0))
+    return 0
+
+
+def _program(pid: int) -> str:
+    """The path of a process's executable; "" if that can't be told."""
+    link = f"/proc/{pid}/exe"
+    try:
+        path = os.readlink(link)
+        # In a mount namespace of its own, a process can have anything at any path.
+        return path if os.path.samefile(link, path) else ""
+    except OSError:
+        return ""
