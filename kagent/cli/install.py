@@ -49,8 +49,8 @@ def install(keys: list[str]) -> int:
         )
     before = _variable()
     try:
-        systemctl("show-environment")
-        rivals, again = _rivals(), _active(SOCKET)
+        rivals = _rivals()
+        again = properties(SOCKET, "ActiveState").get("ActiveState") == "active"
         folder.mkdir(parents=True, exist_ok=True)
         new = {name: text for name, text in units.items() if _content(folder / name) != text}
         for name, text in new.items():
@@ -160,8 +160,5 @@ def _variable() -> str:
 
 
 def _rivals() -> list[str]:
-    return [unit for unit in _RIVALS if _active(unit)]
-
-
-def _active(unit: str) -> bool:
-    return properties(unit, "ActiveState").get("ActiveState") == "active"
+    told = systemctl("list-units", "--plain", "--no-legend", "--state=active", *_RIVALS)
+    return [line.split()[0] for line in told.splitlines()]
