@@ -35,10 +35,10 @@ as_root = pytest.mark.skipif(os.getuid() != 0, reason="only root may get into th
 WITHOUT_LIBRARY = """
 import sys
 from kagent.confine import seccomp
-from kagent.cli import {module}
+from kagent.cli.{module} import main
 seccomp._LIBRARY = "libnothing.so.2"
 sys.argv[0] = {module!r}
-sys.exit({module}.main())
+sys.exit(main())
 """
 
 # Locks what a sign worker, then what a load worker locks, each in a fork as they do.
@@ -223,10 +223,10 @@ def test_the_system_log_is_reached(person: Person, folder: Path) -> None:
                 expect("from the worker")
 
 
-@pytest.mark.parametrize("module", ["agent", "ctl"])
+@pytest.mark.parametrize("module", ["agent", "ctl.main"])
 def test_without_libseccomp(person: Person, module: str) -> None:
     """Nothing is started, and who asks is told what to install."""
-    words = {"agent": ["-s"], "ctl": ["doctor"]}[module]
+    words = {"agent": ["-s"], "ctl.main": ["doctor"]}[module]
     program = WITHOUT_LIBRARY.format(module=module)
     told = person.run(sys.executable, "-c", program, *words, check=False)
     assert told.returncode == 1

@@ -12,7 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from kagent.cli import add_options, agent, ctl, provision
+from kagent.cli import agent, provision
+from kagent.cli.add import options as add_options
+from kagent.cli.ctl import main as ctl
 
 CHECKOUT = Path(__file__).parent.parent.parent
 COMPLETIONS = CHECKOUT / "contrib/completions"

@@ -6,8 +6,8 @@ import os
 import pwd
 from collections.abc import Sequence
 
-from ..hostkeys import Marker, keys_of
-from ..protocol.constraints import Hop, HostKey, PermittedHop
+from ...hostkeys import Marker, keys_of
+from ...protocol.constraints import Hop, HostKey, PermittedHop
 from .report import Report, fatal
 
 _WORDS = {Marker.NONE: "", Marker.AUTHORITY: "ca ", Marker.REVOKED: "revoked "}

@@ -7,8 +7,8 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
-from .. import log
-from ..protocol.constraints import (
+from ... import log
+from ...protocol.constraints import (
     Confirm,
     ConfirmForwarded,
     Constraint,
@@ -18,15 +18,15 @@ from ..protocol.constraints import (
     RestrictDestination,
     SkProvider,
 )
-from ..protocol.messages import AddIdConstrained, AddIdentity
-from ..protocol.publickey import Certificate, PublicKey
-from ..times import timeframe
+from ...protocol.messages import AddIdConstrained, AddIdentity
+from ...protocol.publickey import Certificate, PublicKey
+from ...times import timeframe
+from ..client import AgentError, Client
 from . import keyfiles
-from .add_options import Options
-from .client import AgentError, Client
+from .options import Options
 
 if TYPE_CHECKING:
-    from ..protocol.privatekey import NamedPrivateKey
+    from ...protocol.privatekey import NamedPrivateKey
 
 _FOREVER = 2**64 - 1
 _LONGEST_LIFETIME = 2**31 - 1  # seconds
@@ -66,7 +66,7 @@ class Adder:
 
     def add_resident(self) -> bool:
         """Add the keys that a FIDO token has itself."""
-        from ..skhelper import HelperError, load_resident
+        from ...skhelper import HelperError, load_resident
         from . import prompt
 
         pin = prompt.passphrase("Enter PIN for authenticator: ", self._report)
@@ -104,7 +104,7 @@ class Adder:
         return None
 
     def _decrypt(self, data: bytes, name: str) -> tuple[NamedPrivateKey, str] | None:
-        from ..keyfile import KeyFileError, WrongPassphrase, parse
+        from ...keyfile import KeyFileError, WrongPassphrase, parse
         from . import prompt
 
         attempts = [b""] if self._passphrase is None else [b"", self._passphrase]

@@ -10,16 +10,16 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 
-from ..custody.adopted import Found
-from ..custody.identity import PREFIX
-from ..keyctl import Description, KernelKeyError, Key, Keyring, Permission, listed
-from ..log import printable
-from ..protocol.constraints import Confirm, ConfirmForwarded, Constraint, Hop, RestrictDestination
-from ..protocol.messages import SHOW, Extension, ExtensionResponse, Shown
-from ..protocol.publickey import PublicKey
-from ..protocol.wire import ProtocolError
+from ...custody.adopted import Found
+from ...custody.identity import PREFIX
+from ...keyctl import Description, KernelKeyError, Key, Keyring, Permission, listed
+from ...log import printable
+from ...protocol.constraints import Confirm, ConfirmForwarded, Constraint, Hop, RestrictDestination
+from ...protocol.messages import SHOW, Extension, ExtensionResponse, Shown
+from ...protocol.publickey import PublicKey
+from ...protocol.wire import ProtocolError
+from ..client import AgentError, AgentUnavailable, Client
 from . import keyrings
-from .client import AgentError, AgentUnavailable, Client
 
 _SECONDS = 1.0  # between two looks
 _FOREVER = 2**64 - 1

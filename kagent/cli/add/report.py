@@ -6,7 +6,7 @@ import sys
 from dataclasses import dataclass
 from typing import NoReturn
 
-from .options import fail
+from ..options import fail
 
 _FATAL = 255  # OpenSSH's exit code where a program can't go on
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 import sys
 
-from .. import __version__
-from ..keyctl import KernelKeyError
+from ... import __version__
+from ...keyctl import KernelKeyError
+from ..options import fail
 from . import service_help, sharing_help
-from .options import fail
 
 
 def main() -> int:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from ..custody.identity import PREFIX
-from ..custody.rings import Place
-from ..keyctl import USER_KEYRING, Keyring
+from ...custody.identity import PREFIX
+from ...custody.rings import Place
+from ...keyctl import USER_KEYRING, Keyring
 
 
 def run() -> int:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from ..protocol.messages import Lock, Unlock
+from ...protocol.messages import Lock, Unlock
+from ..client import AgentError, Client
 from . import prompt
-from .client import AgentError, Client
 from .report import Report
 
 

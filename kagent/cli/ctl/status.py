@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from ..protocol.messages import (
+from ...protocol.messages import (
     SHOW,
     STATUS,
     Extension,
@@ -18,9 +18,9 @@ from ..protocol.messages import (
     Shown,
     Status,
 )
-from ..protocol.wire import ProtocolError
-from .client import AgentError, AgentUnavailable, Client
-from .options import fail
+from ...protocol.wire import ProtocolError
+from ..client import AgentError, AgentUnavailable, Client
+from ..options import fail
 from .units import SERVICE, SOCKET, NoSystemd, properties, socket_path
 
 _ASLEEP = "not running; systemd starts it with the next request"

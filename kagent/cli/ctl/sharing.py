@@ -8,16 +8,16 @@ from __future__ import annotations
 import os
 import pwd
 
-from ..custody.adopted import Found
-from ..custody.sharing import INBOX, SHARED, SHARED_RECORD, UNSHARED, Giver
-from ..keyctl import (
+from ...custody.adopted import Found
+from ...custody.sharing import INBOX, SHARED, SHARED_RECORD, UNSHARED, Giver
+from ...keyctl import (
     PROCESS_KEYRING,
     KernelKeyError,
     Keyring,
 )
-from ..protocol.publickey import PublicKey
+from ...protocol.publickey import PublicKey
+from ..options import fail
 from . import keyrings
-from .options import fail
 
 
 def share(wanted: str, receiver: str) -> int:

@@ -14,10 +14,10 @@ from dataclasses import asdict, dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from ..confine import profiles
-from ..confine.seccomp import CannotConfine
-from ..custody.configured import SYSTEM_FILE, Configuration, user_file
-from ..keyctl import (
+from ...confine import profiles
+from ...confine.seccomp import CannotConfine
+from ...custody.configured import SYSTEM_FILE, Configuration, user_file
+from ...keyctl import (
     PROCESS_KEYRING,
     KernelKeyError,
     Keyring,
@@ -25,10 +25,10 @@ from ..keyctl import (
     QuotaExceeded,
     session_keyring,
 )
-from ..protocol.messages import SHOW, Extension, ExtensionResponse, Shown
-from ..protocol.wire import ProtocolError
-from ..provision.policy import POLICY_FILE
-from .client import AgentError, AgentUnavailable, Client
+from ...protocol.messages import SHOW, Extension, ExtensionResponse, Shown
+from ...protocol.wire import ProtocolError
+from ...provision.policy import POLICY_FILE
+from ..client import AgentError, AgentUnavailable, Client
 
 _PARSER = "pkcs8_key_parser"
 # What the kernel must have been built with; the parser has a check of its own.
@@ -138,7 +138,7 @@ def _mend(error: KernelKeyError) -> str:
 
 
 def _parser() -> Finding:
-    from ..custody import pkcs8
+    from ...custody import pkcs8
 
     try:
         pkcs8.probe(Keyring.special(PROCESS_KEYRING, create=True))

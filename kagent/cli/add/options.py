@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 
-from ..hostkeys import DEFAULT_FILES
-from ..protocol.constraints import CUSTODIES
-from ..times import seconds
-from .options import fail, parse
+from ...hostkeys import DEFAULT_FILES
+from ...protocol.constraints import CUSTODIES
+from ...times import seconds
+from ..options import fail, parse
 from .report import Report, fatal
 
 _USAGE = """\

@@ -8,8 +8,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from ..protocol.publickey import PublicKey, parse_line
-from ..protocol.wire import ProtocolError
+from ...protocol.publickey import PublicKey, parse_line
+from ...protocol.wire import ProtocolError
 
 _LARGEST = 1 << 20  # bytes; no key comes near it
 
@@ -70,8 +70,8 @@ def public_key(name: str) -> tuple[PublicKey, str | None]:
             return _public_line(path)
         except Unreadable:
             continue
-    from ..keyfile import KeyFileError
-    from ..keyfile import public_key as public_half
+    from ...keyfile import KeyFileError
+    from ...keyfile import public_key as public_half
 
     try:
         return public_half(Path(name).read_bytes()), None

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import sys
 
-from ..protocol.messages import (
+from ...protocol.messages import (
     Message,
     RemoveAllIdentities,
     RemoveAllRsaIdentities,
     RemoveIdentity,
 )
-from ..protocol.publickey import PublicKey
+from ...protocol.publickey import PublicKey
+from ..client import AgentError, Client
 from . import keyfiles
-from .add_options import Options
-from .client import AgentError, Client
+from .options import Options
 from .report import Report, fatal
 
 

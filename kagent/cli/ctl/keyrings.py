@@ -9,11 +9,11 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
-from ..custody.adopted import Adopted, Found
-from ..custody.identity import Identity
-from ..custody.rings import Place, Rings
-from ..custody.sharing import Giver
-from ..keyctl import (
+from ...custody.adopted import Adopted, Found
+from ...custody.identity import Identity
+from ...custody.rings import Place, Rings
+from ...custody.sharing import Giver
+from ...keyctl import (
     PROCESS_KEYRING,
     USER_KEYRING,
     KernelKeyError,
@@ -21,7 +21,7 @@ from ..keyctl import (
     listed,
     session_keyring,
 )
-from ..protocol.publickey import PublicKey, parse_line
+from ...protocol.publickey import PublicKey, parse_line
 
 
 @cache

@@ -9,7 +9,7 @@ import sys
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
-from .options import fail
+from ..options import fail
 from .units import SERVICE, SOCKET, NoSystemd, properties, socket_path, systemctl
 
 _SHIPPED_COMMAND = re.compile(r"/usr/bin/(kagent\w*)")  # in the units

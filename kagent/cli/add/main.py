@@ -12,11 +12,11 @@ import signal
 import sys
 from collections.abc import Callable
 
-from .. import confine
-from .add_options import Options
-from .client import AgentUnavailable, Client
+from ... import confine
+from ..client import AgentUnavailable, Client
+from ..options import fail
 from .destinations import permitted_hops
-from .options import fail
+from .options import Options
 from .report import fatal
 
 _DEFAULT_FILES = (

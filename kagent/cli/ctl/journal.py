@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from .options import fail
+from ..options import fail
 
 # By identifier, which the service and an agent in the background have in common.
 _MATCH = "--identifier=kagent"

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from ..protocol.messages import Extension, ExtensionResponse, IdentitiesAnswer, RequestIdentities
-from ..protocol.publickey import PublicKey, UnknownKeyType
-from ..protocol.wire import TEXT, ProtocolError, Reader, repeated
-from .client import AgentError, Client
+from ...protocol.messages import Extension, ExtensionResponse, IdentitiesAnswer, RequestIdentities
+from ...protocol.publickey import PublicKey, UnknownKeyType
+from ...protocol.wire import TEXT, ProtocolError, Reader, repeated
+from ..client import AgentError, Client
 from .report import Report, fatal
 
 

@@ -1,0 +1,1 @@
+"""kagent-add: ssh-add's command line, and what it does."""

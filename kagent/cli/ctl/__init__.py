@@ -1,0 +1,1 @@
+"""kagentctl: what ssh-agent never had."""
