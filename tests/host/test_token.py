@@ -38,15 +38,28 @@ LIBRARY = re.findall(r"(/usr/lib\S*/libc\.so\S*)", Path("/proc/self/maps").read_
 TAKES_ALL = Providers(allowed="*")
 REAL_HELPER = "/usr/lib/openssh/ssh-sk-helper"
 
-# A token with a PIN: what OpenSSH's test provider can't be.
-WANTS_PIN = f"""\
+# A token that is touched when its user has seen the notice, if there is one to see it.
+READS = """\
 #!/usr/bin/python3 -SE
-import subprocess, sys
+import os, subprocess, sys, time
+def touch():
+    while os.path.exists("askpass.log") and not open("askpass.log").read().endswith("somewhere\\n"):
+        time.sleep(0.01)
 header = sys.stdin.buffer.read(4)
 request = sys.stdin.buffer.read(int.from_bytes(header, "big"))
+"""
+TOUCHED = f"""\
+{READS}
+touch()
+subprocess.run(["{REAL_HELPER}"], input=header + request)
+"""
+# And one with a PIN: what OpenSSH's test provider can't be.
+WANTS_PIN = f"""\
+{READS}
 if request.endswith(b"\\0\\0\\0\\x041234"):
     subprocess.run(["{REAL_HELPER}"], input=header + request)
 else:
+    touch()
     sys.stdout.buffer.write(bytes((0, 0, 0, 9, 5, 0, 0, 0, 0, 0, 0, 0, 43)))
 """
 SAYS = """\
@@ -186,13 +199,15 @@ def test_a_user_who_touches_and_types(
         *details[:-1],
         f"{details[-1]}: ",
     ]
+    helper(TOUCHED)
     token.sign(request, payload)
     assert askpass() == notice
 
+    (desk / "askpass.log").write_text("")
     helper(WANTS_PIN)
     (desk / "answer").write_text("1234\n")
     verify(PublicKey.parse(named.public_blob), token.sign(request, payload), b"data")
-    assert askpass() == [*notice, *notice, *question]
+    assert askpass() == [*notice, *question]
     (desk / "answer").write_text("4321\n")
     with pytest.raises(skhelper.PinRequired, match="incorrect passphrase"):
         token.sign(request, payload)
