@@ -84,14 +84,17 @@ class Workers:
 async def _ask(
     channel: socket.socket, packet: bytes, descriptors: list[int], seconds: float = _SECONDS
 ) -> Answer | None:
-    answer, theirs = os.pipe2(os.O_CLOEXEC)
-    async with trio.lowlevel.FdStream(answer) as pipe:
+    pipe, theirs = os.pipe2(os.O_CLOEXEC)
+    try:
         try:
             await _send(channel, packet, [*descriptors, theirs])
         finally:
             os.close(theirs)
+        os.set_blocking(pipe, False)
         with trio.move_on_after(seconds):
-            return unpack_answer(b"".join([chunk async for chunk in pipe]))
+            return unpack_answer(await _receive(pipe))
+    finally:
+        os.close(pipe)
     return None
 
 
@@ -102,3 +105,16 @@ async def _send(channel: socket.socket, packet: bytes, descriptors: list[int]) -
             return
         except BlockingIOError:
             await trio.lowlevel.wait_writable(channel)
+
+
+async def _receive(pipe: int) -> bytes:
+    chunks: list[bytes] = []
+    while True:
+        try:
+            chunk = os.read(pipe, MAX_PAYLOAD)
+        except BlockingIOError:
+            await trio.lowlevel.wait_readable(pipe)
+            continue
+        if not chunk:
+            return b"".join(chunks)
+        chunks.append(chunk)

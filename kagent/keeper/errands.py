@@ -36,6 +36,8 @@ def run(job: Job, descriptors: Sequence[int], rings: KeeperRings) -> NoReturn:
         body = receive(request, job.body_length)
         if body is not None:
             os.write(answer, pack_answer(_carry_out(job.kind, Reader(body), rings, *client)))
+            # By itself this would come late, after the memory's end: the front waits for it.
+            os.close(answer)
     except BrokenPipeError:
         pass  # nobody waits for it any more
     except Exception as error:

@@ -76,6 +76,8 @@ def _run(channel: socket.socket, sealed: SealedRing, memory: Sequence[Area]) -> 
     [(_, _, descriptor)] = ancillary
     [answer] = _DESCRIPTOR.unpack(descriptor)
     os.write(answer, _sign(packet, sealed))
+    # By itself this would come late, after the memory's end: the front waits for it.
+    os.close(answer)
     os._exit(0)
 
 
