@@ -62,6 +62,8 @@ def settings() -> tuple[bool, bool]:
 
 def printable(text: str) -> str:
     """What others have sent, so that it can't forge a line or drive a terminal."""
+    if text.isprintable():
+        return text
     line = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
     return line.encode("utf-8", "backslashreplace").decode()
 

@@ -50,7 +50,10 @@ def _fingerprint(blob: bytes) -> str:
     return PublicKey.parse(blob).fingerprint()
 
 
+_quote = json.JSONEncoder(ensure_ascii=False).encode
+
+
 def quoted(value: str) -> str:
     """As it is if it is one plain word, else in quotes, so that it can't be taken for more."""
     plain = value.isascii() and not set(value).intersection(' "=\\') and value.isprintable()
-    return value if plain else json.dumps(log.printable(value), ensure_ascii=False)
+    return value if plain else _quote(log.printable(value))
