@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from functools import lru_cache, partial
+from functools import partial
 
 import trio
 
@@ -201,7 +201,6 @@ def _signature(answer: Answer | None) -> bytes:
     raise Refusal(answer.reason if isinstance(answer, Refused) else "the sign worker died")
 
 
-@lru_cache
 def _signature_algorithm(blob: bytes, flags: int) -> str:
     """RFC 9987 section 3.6.1; both flags at once mean SHA-256, as in ssh-agent."""
     key_type = PublicKey.parse(blob).plain_type

@@ -8,7 +8,7 @@ import base64
 import binascii
 import hashlib
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 from .wire import (
     MPINT,
@@ -99,6 +99,7 @@ class PublicKey:
     certificate: Certificate | None
 
     @classmethod
+    @lru_cache(64)  # of blobs, which may be as long as a message
     def parse(cls, blob: bytes) -> PublicKey:
         """Read a whole blob.  Raises ProtocolError, UnknownKeyType."""
         reader = Reader(blob)
