@@ -8,6 +8,7 @@ private ring: a constraint could be stepped around with keyctl where others poss
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -131,10 +132,10 @@ class Store:
             if home != private:
                 private.move(identity.description, home)
 
-    def _anchors(self) -> list[Anchor]:
-        anchor = self.rings.anchor
-        private = [Anchor(self.rings.private)]
-        return [*private, Anchor(anchor, exposed=True)] if anchor else private
+    def _anchors(self) -> Iterator[Anchor]:
+        yield Anchor(self.rings.private)
+        if anchor := self.rings.anchor:
+            yield Anchor(anchor, exposed=True)
 
     def _home(self, identity: Identity) -> Anchor:
         rings = self.rings
