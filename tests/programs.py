@@ -174,6 +174,8 @@ def agent(
             running = Agent(person, process, path, log)
             wait_until(lambda: path.exists() or process.poll() is not None)
             assert process.poll() is None, running.logged()
+            if program == "ssh-agent":
+                running.connect().close()  # see there
             yield running
         finally:
             process.send_signal(signal.SIGTERM)

@@ -30,10 +30,11 @@ class Fetching:
         if trio.current_time() < self._nothing_until:
             return ()
         answer = await self._workers.send_out(Kind.OFFER, Offer())
-        shown = answer.shown if isinstance(answer, Offered) else ()
-        if not shown:
+        if not isinstance(answer, Offered):
+            return ()
+        if not answer.shown:
             self._nothing_until = trio.current_time() + _SECONDS_OF_NOTHING
-        return shown
+        return answer.shown
 
     def held(self, blob: bytes) -> Held | None:
         """The one with that public key, if its key has been fetched."""

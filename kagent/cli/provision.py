@@ -56,15 +56,15 @@ def parser() -> argparse.ArgumentParser:
 def _create(options: argparse.Namespace) -> int:
     _fill_standard_descriptors()
     confine.forbid_inspection()
-    confine.lock_memory()
-    log.configure(to_stderr=False, verbose=False, name="kagent-provision")
+    log.configure(to_stderr=sys.stderr.isatty(), verbose=False, name="kagent-provision")
     from ..provision.create import create
 
     try:
         return create(options.key)
     except Exception as error:
         # Not the traceback: its lines could show values of the key.
-        log.error(f"key {options.key} was not created: {type(error).__name__}")
+        why = str(error) if isinstance(error, OSError) else type(error).__name__
+        log.error(f"key {options.key} was not created: {why}")
         return 1
 
 
@@ -73,10 +73,14 @@ def _check(options: argparse.Namespace) -> int:
     from ..provision import check
     from ..provision.policy import POLICY_FILE, Policy, PolicyError
 
+    if os.getuid() != 0:
+        fail("kagent-provision: root fetches the keys: sudo kagent-provision check")
     try:
         policy = Policy.read(POLICY_FILE)
     except PolicyError as error:
         fail(f"kagent-provision: {error}")
+    if not policy.rules:
+        fail(f"kagent-provision: {POLICY_FILE} has no [[rule]], so nobody may have any key")
     for told in check.of_installation():
         print(f"warning  {told}")
     if options.user is None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
@@ -18,6 +19,8 @@ from ..protocol.publickey import PublicKey, parse_line
 from .kernel import why_not
 
 SYSTEM_FILE = Path("/etc/kagent/identities")
+_LARGEST = 262144  # bytes
+_MOST_LINES = 100  # more don't fit into what an agent may answer
 
 
 class Failure(IntEnum):
@@ -76,15 +79,20 @@ class Configuration:
         faults: list[str] = []
         for file in files:
             try:
-                lines = file.read_text().splitlines()
+                lines = _lines(file)
             except FileNotFoundError:
                 continue
-            except (OSError, UnicodeDecodeError) as error:
-                faults.append(f"{file}: {getattr(error, 'strerror', None) or 'not text'}")
+            except (OSError, ValueError) as error:
+                faults.append(f"{file}: {getattr(error, 'strerror', None) or error}")
                 continue
             for number, line in enumerate(lines, 1):
                 if not line.strip() or line.lstrip().startswith("#"):
                     continue
+                if len(found) + len(faults) == _MOST_LINES:
+                    faults.append(
+                        f"{file}:{number}: more than {_MOST_LINES} lines: the rest is left out"
+                    )
+                    break
                 try:
                     found.append(_parse(line))
                 except ValueError as error:
@@ -96,9 +104,21 @@ class Configuration:
         return next((one for one in self.identities if one.public.blob == blob), None)
 
 
-def user_file() -> Path:
-    """This user's own."""
-    return Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config", "kagent/identities")
+def files() -> tuple[Path, ...]:
+    """The system's, and this user's own unless the user has no home."""
+    try:
+        own = os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config"
+    except RuntimeError:
+        return (SYSTEM_FILE,)
+    return (SYSTEM_FILE, Path(own, "kagent/identities"))
+
+
+def _lines(file: Path) -> list[str]:
+    # Whatever there is at that path must not hold up the agent.
+    with open(os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as content:
+        if not stat.S_ISREG(os.fstat(content.fileno()).st_mode):
+            raise ValueError("not a file")
+        return content.read(_LARGEST).decode().splitlines()
 
 
 def _parse(line: str) -> Configured:

@@ -22,20 +22,22 @@ from ..verify import BadSignature, check_bind
 from . import confirm, fetching
 from .jobs import WAITING, Answer, Done, Job, Kind, Refused, Signed, pack_answer
 from .loader import receive
+from .policy import Policy
 from .questions import DeviceSignature, Fetch, Question, Who
 
 _SECONDS = 10
 _SECONDS_OF_OTHERS = 150  # of which the user has 120, and kagent-provision as much
 
 
-def run(job: Job, descriptors: Sequence[int], rings: KeeperRings) -> NoReturn:
+def run(job: Job, descriptors: Sequence[int], rings: KeeperRings, policy: Policy) -> NoReturn:
     """The life of such a worker, from after the fork to its end.  `descriptors` as in Kind."""
     request, *client, answer = descriptors
     try:
         signal.alarm(_SECONDS_OF_OTHERS if job.kind in WAITING else _SECONDS)
         body = receive(request, job.body_length)
         if body is not None:
-            os.write(answer, pack_answer(_carry_out(job.kind, Reader(body), rings, *client)))
+            done = _carry_out(job.kind, Reader(body), rings, policy, *client)
+            os.write(answer, pack_answer(done))
             # By itself this would come late, after the memory's end: the front waits for it.
             os.close(answer)
     except BrokenPipeError:
@@ -46,7 +48,9 @@ def run(job: Job, descriptors: Sequence[int], rings: KeeperRings) -> NoReturn:
         os._exit(0)
 
 
-def _carry_out(kind: Kind, record: Reader, rings: KeeperRings, gone: int = -1) -> Answer:
+def _carry_out(
+    kind: Kind, record: Reader, rings: KeeperRings, policy: Policy, gone: int = -1
+) -> Answer:
     # When the peer of `gone` has gone, nobody waits for the user's answer any more.
     if kind is Kind.DEVICE:
         return _sign_with_device(DeviceSignature.read(record), rings)
@@ -54,8 +58,8 @@ def _carry_out(kind: Kind, record: Reader, rings: KeeperRings, gone: int = -1) -
         ring = rings.shared.fetched
         enter_private_session(ring)
         if kind is Kind.OFFER:
-            return fetching.offer(ring)
-        return fetching.fetch(Fetch.read(record), ring)
+            return fetching.offer(ring, policy)
+        return fetching.fetch(Fetch.read(record), ring, policy)
     join_session_keyring(None)
     match kind:
         case Kind.CONFIRM:

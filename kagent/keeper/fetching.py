@@ -12,8 +12,7 @@ import os
 import time
 from collections.abc import Iterator
 
-from .. import log
-from ..custody.configured import SYSTEM_FILE, Configuration, Configured, Failure, user_file
+from ..custody.configured import Configuration, Configured, Failure, files
 from ..custody.identity import Custody, Identity
 from ..keyctl import (
     AsymmetricKey,
@@ -30,22 +29,29 @@ from ..keyctl import (
 from ..protocol.messages import Shown
 from ..times import seconds
 from .jobs import Fetched, Offered, Refused
+from .policy import Policy
 from .questions import Fetch
 
 # For request-key(8)'s fourth field: who asks for this and nothing else.
 _CALLOUT = "kagent"
 
 
-def offer(ring: Keyring) -> Offered:
+def offer(ring: Keyring, policy: Policy) -> Offered:
     """The job of telling which identities are configured, and what is known of their keys."""
-    return Offered(tuple(_shown(_read().identities, ring)))
+    if policy.custody is Custody.SEALED:
+        return Offered(())
+    return Offered(tuple(_shown(Configuration.read(*files()).identities, ring)))
 
 
-def fetch(request: Fetch, ring: Keyring) -> Fetched | Refused:
+def fetch(request: Fetch, ring: Keyring, policy: Policy) -> Fetched | Refused:
     """The job of having a key fetched, or finding it where it has been fetched already."""
-    configured = _read().find(request.blob)
+    configuration = Configuration.read(*files())
+    configured = configuration.find(request.blob)
     if configured is None:
-        return Refused("no such key")
+        faults = "; some lines that configure keys are of no use: see kagentctl doctor"
+        return Refused("no such key" + (faults if configuration.faults else ""))
+    if policy.custody is Custody.SEALED:
+        return Refused("kagent was started with --custody sealed, and this key isn't to be")
     try:
         key = _request(configured.description, ring)
         proved = _proved(key, configured)
@@ -66,13 +72,6 @@ def _request(description: str, ring: Keyring) -> AsymmetricKey:
         return AsymmetricKey(syscalls.search(ring.serial, "asymmetric", description))
     except (KeyNotFound, KeyExpired, KeyRevoked):
         return AsymmetricKey(syscalls.request_key("asymmetric", description, _CALLOUT, ring.serial))
-
-
-def _read() -> Configuration:
-    configuration = Configuration.read(SYSTEM_FILE, user_file())
-    for fault in configuration.faults:
-        log.warning(fault)
-    return configuration
 
 
 def _proved(key: AsymmetricKey, configured: Configured) -> bool:

@@ -194,7 +194,7 @@ class Keeper:
     def _send_out(self, job: Job, *descriptors: int) -> None:
         from . import errands
 
-        work = partial(errands.run, job, descriptors, self._rings)
+        work = partial(errands.run, job, descriptors, self._rings, self._policy)
         self._errands.add(_fork(work, descriptors))
 
     def _load(self, job: Job, client: int, answer: int) -> None:

@@ -1,4 +1,8 @@
-"""What /proc/keys tells: proc_keys(5).  Time left and state are told nowhere else."""
+"""What /proc/keys tells: proc_keys(5).  Time left and state are told nowhere else.
+
+All else is for KEYCTL_DESCRIBE to tell: any user's key can have a description with a line's end in
+it, and behind that what looks like a line.
+"""
 
 from __future__ import annotations
 

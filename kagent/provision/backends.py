@@ -15,6 +15,7 @@ from typing import ClassVar, TypeAlias
 from ..custody.configured import Failure
 from ..keyctl import join_session_keyring
 
+_MOST_LINKS = 40  # the kernel's
 _LARGEST = 65536  # bytes; an RSA key of 16384 bits has 13,000
 _SYSTEMD_CREDS = "/usr/bin/systemd-creds"
 
@@ -88,12 +89,26 @@ class NotRootsOwn(Exception):
 
 def check_only_root_writes(path: Path) -> None:
     """Raises NotRootsOwn if others can change the file, or replace it.  Raises OSError."""
-    real = path.resolve(strict=True)
-    for one in (*path.parents, real, *real.parents):
-        about = one.stat()
+    names = list(reversed(path.absolute().parts[1:]))
+    place, links = Path("/"), 0
+    while True:
+        about = place.lstat()
+        if stat.S_ISLNK(about.st_mode) and about.st_uid == 0 and links < _MOST_LINKS:
+            links += 1
+            target = place.readlink()
+            names += reversed(target.parts[1:] if target.is_absolute() else target.parts)
+            place = Path("/") if target.is_absolute() else place.parent
+            continue
         sticky = stat.S_ISDIR(about.st_mode) and about.st_mode & stat.S_ISVTX
         if about.st_uid != 0 or (about.st_mode & 0o022 and not sticky):
-            raise NotRootsOwn(f"{one} must be root's, and nobody else's to write")
+            raise NotRootsOwn(
+                f"{place} must be root's, and nobody else's to write: "
+                f"chown root {place}; chmod go-w {place}"
+            )
+        if not names:
+            return
+        name = names.pop()
+        place = place.parent if name == ".." else place / name
 
 
 def _output(words: tuple[str, ...], seconds: float, errors: int) -> bytes:

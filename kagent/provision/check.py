@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import grp
+import pwd
 import sys
 from collections.abc import Iterator
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 from ..custody.configured import SYSTEM_FILE, Configuration
@@ -11,14 +14,59 @@ from . import delivery
 from .backends import NotDelivered, NotRootsOwn, check_only_root_writes
 from .policy import Asker, Policy, Rule
 
+REQUEST_KEY_LINES = Path("/etc/request-key.d/kagent.conf")
+
 
 def of_rules(policy: Policy, errors: int) -> Iterator[tuple[bool, str]]:
     """For each rule whether its key can be had, and what is to be said of it."""
     for rule in policy.rules:
+        told = f"rule {rule.number}, {rule.key}, from {rule.backend.setting}"
         try:
-            yield True, f"{_told(rule)}: {_delivered(rule, errors)}"
+            yield True, f"{told}: {_delivered(rule, errors)}"
         except NotDelivered as error:
-            yield False, f"{_told(rule)}: {error}"
+            yield False, f"{told}: {error}"
+        yield from ((False, f"rule {rule.number}: {fault}") for fault in _faults(rule))
+
+
+def _faults(rule: Rule) -> Iterator[str]:
+    """What keeps it from being used."""
+    yield from (f"there is no user {name}" for name in rule.users if not _is_user(name))
+    yield from (f"there is no group {name}" for name in rule.groups if not _is_group(name))
+    yield from (f"there is no program {path}" for path in rule.programs if not Path(path).exists())
+    if fault := not_routed(rule.key):
+        yield fault
+
+
+def not_routed(key: str) -> str:
+    """Why the kernel doesn't ask kagent-provision for that key; "" if it does.
+
+    request-key.conf(5): op, type, description and callout as patterns, then a program.
+    """
+    lines = [line for file in REQUEST_KEY_LINES.parent.glob("*.conf") for line in _lines_of(file)]
+    for operation, kind, pattern, _, program in lines:
+        if operation == "create" and fnmatchcase("asymmetric", kind) and fnmatchcase(key, pattern):
+            found = Path(program).exists()
+            return "" if found else f"there is no {program}, which the kernel is told to ask"
+    return f"the kernel isn't told to ask for {key}: there is no line for it in {REQUEST_KEY_LINES}"
+
+
+def _lines_of(file: Path) -> list[list[str]]:
+    words = (line.split()[:5] for line in file.read_text().splitlines())
+    return [line for line in words if len(line) == 5 and not line[0].startswith("#")]
+
+
+def _is_user(name: str) -> bool:
+    try:
+        return bool(pwd.getpwnam(name))
+    except KeyError:
+        return False
+
+
+def _is_group(name: str) -> bool:
+    try:
+        return bool(grp.getgrnam(name))
+    except KeyError:
+        return False
 
 
 def of_configuration() -> Iterator[str]:
@@ -44,10 +92,6 @@ def of_asker(policy: Policy, asker: Asker) -> Iterator[tuple[bool, str]]:
             yield True, f"{key}: rule {rule.number} permits it to {asker.name} {by}"
         else:
             yield False, f"{key}: no rule permits it to {asker.name} {by}"
-
-
-def _told(rule: Rule) -> str:
-    return f"rule {rule.number}, {rule.key}, from {rule.backend.setting}"
 
 
 def _delivered(rule: Rule, errors: int) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import grp
+import os
 import pwd
 import tomllib
 from collections.abc import Callable, Mapping
@@ -45,8 +46,7 @@ class Asker:
             user = pwd.getpwuid(self.uid)
         except KeyError:
             return set()
-        own = {one.gr_name for one in grp.getgrall() if user.pw_name in one.gr_mem}
-        return own | {one.gr_name for one in grp.getgrall() if one.gr_gid == user.pw_gid}
+        return set(map(_group_name, os.getgrouplist(user.pw_name, user.pw_gid)))
 
 
 @dataclass(frozen=True)
@@ -100,6 +100,13 @@ class Policy:
     def rule_for(self, key: str, asker: Asker) -> Rule | None:
         """The first one that lets `asker` have that key."""
         return next((one for one in self.rules if one.key == key and one.permits(asker)), None)
+
+
+def _group_name(gid: int) -> str:
+    try:
+        return grp.getgrgid(gid).gr_name
+    except KeyError:
+        return str(gid)
 
 
 def _rule(number: int, told: Mapping[str, Any]) -> Rule:

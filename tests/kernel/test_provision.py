@@ -7,6 +7,7 @@ import re
 import shutil
 import socket
 import subprocess
+import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -227,6 +228,42 @@ def test_denials(provisioning: Provisioning, kagent: Agent) -> None:
     assert "refused  kagent:others: " in told
 
 
+FORGES = """
+import os, sys, threading
+from kagent.keyctl import SESSION_KEYRING, KernelKeyError, syscalls
+from kagent.keyctl.proc import listed
+
+def forge():
+    # As if another process had asked for what is under construction.
+    while True:
+        for line in listed():
+            if line.under_construction:
+                told = f"key:{line.key.serial:x} pid:{os.getppid()} ci:0"
+                forged = f"x\\n00000001 I--Q---     1 perm 1f3f0000 0 0 .request_ {told}"
+                serial = syscalls.add_key("user", forged, b"x", SESSION_KEYRING)
+                syscalls.setperm(serial, 0x3f3f3f3f)
+                return
+
+threading.Thread(target=forge, daemon=True).start()
+try:
+    print(syscalls.request_key("asymmetric", "kagent:dash", "x", SESSION_KEYRING))
+except KernelKeyError as error:
+    print(error.errno)
+"""
+
+
+def test_a_line_of_proc_keys_that_is_forged(provisioning: Provisioning) -> None:
+    """By a description with a line's end in it: then no program is believed to have asked."""
+    person = provisioning.person
+    secret = provisioning.secret("deploy", keys.rsa(1024).read_bytes())
+    shell = os.path.realpath("/bin/sh")
+    provisioning.rule("kagent:dash", f'{{ file = "{secret}" }}', f'programs = ["{shell}"]')
+    person.file("forges.py", FORGES)
+    told = person.run("sh", "-c", f"keyctl session - {sys.executable} forges.py; true").stdout
+    assert told == "129\n", provisioning.logged()  # EKEYREJECTED
+    assert "by an unknown program" in provisioning.told("refused")[-1]
+
+
 def parse_comment(path: Path) -> str:
     return path.with_suffix(".pub").read_text().split()[2]
 
@@ -414,4 +451,4 @@ def test_nothing_is_set_up(provisioning: Provisioning, kagent: Agent) -> None:
         assert not signs(kagent, public(person, keys.rsa(1024)))
         assert "nothing on this machine provides the key" in kagent.logged().splitlines()[-1]
         told = kagent.run("kagentctl", "doctor", check=False).stdout
-        assert re.search("provisioning: .*no /etc/request-key.d/kagent.conf", told), told
+        assert re.search("provisioning: the kernel isn't told to ask for kagent:deploy", told), told

@@ -250,7 +250,7 @@ def a_key_sealed_to_the_tpm_signs_for_ci() -> None:
     wheels = "--no-index --find-links /run/machine/wheels"
     as_root("python3 -m venv --without-pip /opt/kagent")
     as_root(f"pip --python /opt/kagent/bin/python install -q --no-compile {wheels} kagent")
-    as_root("ln -s /opt/kagent/bin/kagent-provision /usr/bin")
+    as_root("ln -s /opt/kagent/bin/kagent-provision /usr/bin/")
     told = as_root(root_commands)
     assert re.search(r"ok +rule 1, kagent:deploy, from systemd-creds: 3072 SHA256", told), told
     assert "as in /etc/kagent/identities" in told, told

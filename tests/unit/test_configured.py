@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from pathlib import Path
 
@@ -59,4 +60,15 @@ def test_not_readable(tmp_path: Path) -> None:
     binary.write_bytes(b"\xff\xfe")
     read = Configuration.read(tmp_path, binary)
     assert read.identities == ()
-    assert read.faults == (f"{tmp_path}: Is a directory", f"{binary}: not text")
+    assert read.faults[0] == f"{tmp_path}: Is a directory"
+    assert read.faults[1].startswith(f"{binary}: 'utf-8' codec can't decode")
+
+
+def test_nothing_that_blocks_and_no_more_than_fits(tmp_path: Path, keys: dict[str, str]) -> None:
+    pipe, many = tmp_path / "pipe", tmp_path / "many"
+    os.mkfifo(pipe)
+    many.write_text("".join(f"kagent:{number} {keys['rsa1024']}" for number in range(2000)))
+    read = Configuration.read(pipe, Path("/dev/zero"), many)
+    assert read.faults[:2] == (f"{pipe}: not a file", "/dev/zero: not a file")
+    assert len(read.identities) == 98
+    assert read.faults[2] == f"{many}:99: more than 100 lines: the rest is left out"

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from ...confine import profiles
 from ...confine.seccomp import CannotConfine
-from ...custody.configured import SYSTEM_FILE, Configuration, user_file
+from ...custody.configured import Configuration, files
 from ...keyctl import (
     PROCESS_KEYRING,
     KernelKeyError,
@@ -27,6 +27,7 @@ from ...keyctl import (
 )
 from ...protocol.messages import SHOW, Extension, ExtensionResponse, Shown
 from ...protocol.wire import ProtocolError
+from ...provision.check import not_routed
 from ...provision.policy import POLICY_FILE
 from ..client import AgentError, AgentUnavailable, Client
 
@@ -47,7 +48,6 @@ _RAISE_QUOTA = "sudo sysctl -w kernel.keys.maxkeys=2000 kernel.keys.maxbytes=200
 _SEALED = "so RSA keys are sealed like all others"
 _UNBLOCK = "allow add_key, keyctl and request_key in the container's seccomp profile"
 _REQUEST_KEY = Path("/sbin/request-key")
-_REQUEST_KEY_LINES = Path("/etc/request-key.d/kagent.conf")
 _QUOTA_WARNING = 0.8  # of the quota used
 
 
@@ -252,19 +252,16 @@ def _agent() -> Finding:
 
 
 def _provisioning() -> Finding:
-    configuration = Configuration.read(SYSTEM_FILE, user_file())
+    configuration = Configuration.read(*files())
     if configuration.faults:
         return _warning("; ".join(configuration.faults), "mend or remove these lines")
     if not configuration.identities:
         return _ok("no identity is configured to be fetched when it is needed")
     if not _REQUEST_KEY.exists():
         return _warning(f"{_REQUEST_KEY} is missing", "on Debian: sudo apt-get install keyutils")
-    folder = _REQUEST_KEY_LINES.parent
-    if not any("kagent-provision" in _text(file) for file in folder.glob("*.conf")):
-        return _warning(
-            f"the kernel isn't told of kagent-provision: no {_REQUEST_KEY_LINES}",
-            "see kagent-provision(8) for the line that belongs there",
-        )
+    for one in configuration.identities:
+        if fault := not_routed(one.description):
+            return _warning(fault, "see kagent-provision(8) for the line that belongs there")
     if not POLICY_FILE.exists():
         return _warning(f"nobody may have any key: no {POLICY_FILE}", "see kagent-provision(8)")
     told = "; ".join(f"{one.comment}, {one.why}{_left(one)}" for one in _shown(configuration))

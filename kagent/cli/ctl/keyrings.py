@@ -52,10 +52,11 @@ class Share(NamedTuple):
 def inboxes() -> Iterator[tuple[int, Keyring]]:
     """The keyrings in which other users take keys from us, and whose they are."""
     wanted = Giver(os.getuid(), user_name(os.getuid())).inbox
-    for key, _, _, uid, kind, _ in listed():
+    for key in dict.fromkeys(line.key for line in listed()):
         try:
-            if kind == "keyring" and uid != os.getuid() and key.describe().description == wanted:
-                yield uid, Keyring(key.serial)
+            about = key.describe()
+            if (about.type, about.description) == ("keyring", wanted) and about.uid != os.getuid():
+                yield about.uid, Keyring(key.serial)
         except KernelKeyError:
             continue
 
