@@ -9,9 +9,11 @@ from typing import TypeVar
 from ..protocol.messages import (
     EXPLAIN,
     MAX_PAYLOAD,
+    SHOW,
     Extension,
     ExtensionResponse,
     Message,
+    Shown,
     Success,
     decode,
     encode,
@@ -62,6 +64,10 @@ class Client:
     def do(self, message: Message) -> None:
         """Request what is answered with SUCCESS.  Raises AgentError."""
         self.request(message, Success)
+
+    def shown(self) -> tuple[Shown, ...]:
+        """All that a kagent knows of its identities.  Raises AgentError, ProtocolError."""
+        return Shown.parse_all(self.request(Extension(SHOW, b""), ExtensionResponse).contents)
 
     def explanation(self) -> str | None:
         """What a kagent has to say about the last request; None if it is another agent."""

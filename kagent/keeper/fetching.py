@@ -8,7 +8,6 @@ the worker has: nothing else can be found in a key's place, whoever has put it a
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterator
 
@@ -54,7 +53,8 @@ def fetch(request: Fetch, ring: Keyring, policy: Policy) -> Fetched | Refused:
         return Refused("kagent was started with --custody sealed, and this key isn't to be")
     try:
         key = _request(configured.description, ring)
-        proved = _proved(key, configured)
+        numbers = configured.public.numbers
+        proved = RsaPublicKey(int(numbers["e"]), int(numbers["n"])).is_of(key)
     except KernelKeyError as error:
         return Refused(f"{configured.description}: {Failure.explain(error)}")
     if not proved:
@@ -72,12 +72,6 @@ def _request(description: str, ring: Keyring) -> AsymmetricKey:
         return AsymmetricKey(syscalls.search(ring.serial, "asymmetric", description))
     except (KeyNotFound, KeyExpired, KeyRevoked):
         return AsymmetricKey(syscalls.request_key("asymmetric", description, _CALLOUT, ring.serial))
-
-
-def _proved(key: AsymmetricKey, configured: Configured) -> bool:
-    public = RsaPublicKey(int(configured.public.numbers["e"]), int(configured.public.numbers["n"]))
-    digest = os.urandom(32)
-    return public.verify(key.sign(digest, "sha256"), digest, "sha256")
 
 
 def _shown(identities: tuple[Configured, ...], ring: Keyring) -> Iterator[Shown]:

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from .keys import Key
 
 _LINE = re.compile(
-    r"(?P<serial>[0-9a-f]+) (?P<flags>\S+) +\d+ +(?P<left>\S+) [0-9a-f]+ +(?P<uid>\d+) +-?\d+ "
+    r"(?P<serial>[0-9a-f]+) (?P<flags>\S+) +\d+ +(?P<left>\S+) [0-9a-f]+ +\d+ +-?\d+ "
     r"(?P<type>\S+) +(?P<told>.*)"
 )
 
@@ -29,7 +29,6 @@ class Listed(NamedTuple):
     key: Key
     flags: str
     left: str
-    uid: int
     type: str
     told: str
 
@@ -52,7 +51,6 @@ def listed() -> Iterator[Listed]:
                 Key(int(told["serial"], 16)),
                 told["flags"],
                 told["left"],
-                int(told["uid"]),
                 # The kernel cuts a type's name off after nine characters.
                 told["type"],
                 told["told"],

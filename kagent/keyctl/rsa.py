@@ -53,6 +53,11 @@ class RsaPublicKey:
             and pow(number, self.e, self.n).to_bytes(size, "big") == expected
         )
 
+    def is_of(self, key: AsymmetricKey) -> bool:
+        """Whether it is the public half of that key, by a signature.  Raises KernelKeyError."""
+        digest = os.urandom(32)
+        return self.verify(key.sign(digest, "sha256"), digest, "sha256")
+
     def encrypt_raw(self, data: bytes) -> bytes:
         """What AsymmetricKey.encrypt_raw gives: data^e mod n, big-endian."""
         size = (self.n.bit_length() + 7) // 8
@@ -68,7 +73,7 @@ def recover(key: AsymmetricKey) -> RsaPublicKey:
         raise NotRecovered("no private key")
     for exponent in _EXPONENTS:
         public = RsaPublicKey(exponent, _modulus(key, exponent))
-        if public.n.bit_length() > 512 and _proved(key, public):
+        if public.n.bit_length() > 512 and public.is_of(key):
             return public
     raise NotRecovered("not an RSA key with a usual exponent")
 
@@ -84,8 +89,3 @@ def _modulus(key: AsymmetricKey, exponent: int) -> int:
     while common and (factor := math.gcd(common, _SMALL_FACTORS)) > 1:
         common //= factor
     return common
-
-
-def _proved(key: AsymmetricKey, public: RsaPublicKey) -> bool:
-    digest = os.urandom(32)
-    return public.verify(key.sign(digest, "sha256"), digest, "sha256")

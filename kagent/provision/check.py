@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import grp
+import os
 import pwd
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from fnmatch import fnmatchcase
 from pathlib import Path
 
@@ -30,9 +31,12 @@ def of_rules(policy: Policy, errors: int) -> Iterator[tuple[bool, str]]:
 
 def _faults(rule: Rule) -> Iterator[str]:
     """What keeps it from being used."""
-    yield from (f"there is no user {name}" for name in rule.users if not _is_user(name))
-    yield from (f"there is no group {name}" for name in rule.groups if not _is_group(name))
-    yield from (f"there is no program {path}" for path in rule.programs if not Path(path).exists())
+    for kind, names, look_up in (
+        ("user", rule.users, pwd.getpwnam),
+        ("group", rule.groups, grp.getgrnam),
+        ("program", rule.programs, os.stat),
+    ):
+        yield from (f"there is no {kind} {one}" for one in names if not _is_known(look_up, one))
     if fault := not_routed(rule.key):
         yield fault
 
@@ -55,17 +59,10 @@ def _lines_of(file: Path) -> list[list[str]]:
     return [line for line in words if len(line) == 5 and not line[0].startswith("#")]
 
 
-def _is_user(name: str) -> bool:
+def _is_known(look_up: Callable[[str], object], name: str) -> bool:
     try:
-        return bool(pwd.getpwnam(name))
-    except KeyError:
-        return False
-
-
-def _is_group(name: str) -> bool:
-    try:
-        return bool(grp.getgrnam(name))
-    except KeyError:
+        return bool(look_up(name))
+    except (KeyError, OSError):
         return False
 
 

@@ -25,7 +25,7 @@ from ...keyctl import (
     QuotaExceeded,
     session_keyring,
 )
-from ...protocol.messages import SHOW, Extension, ExtensionResponse, Shown
+from ...protocol.messages import Shown
 from ...protocol.wire import ProtocolError
 from ...provision.check import not_routed
 from ...provision.policy import POLICY_FILE
@@ -278,8 +278,7 @@ def _shown(configuration: Configuration) -> list[Shown]:
     """What the agent says of the identities that are configured."""
     try:
         with Client() as client:
-            answer = client.request(Extension(SHOW, b""), ExtensionResponse)
-            shown = Shown.parse_all(answer.contents)
+            shown = client.shown()
     except (AgentError, AgentUnavailable, ProtocolError):
         return []
     return [one for one in shown if configuration.find(one.blob)]

@@ -15,7 +15,7 @@ from ...custody.identity import PREFIX
 from ...keyctl import Description, KernelKeyError, Key, Keyring, Permission, listed
 from ...log import printable
 from ...protocol.constraints import Confirm, ConfirmForwarded, Constraint, Hop, RestrictDestination
-from ...protocol.messages import SHOW, Extension, ExtensionResponse, Shown
+from ...protocol.messages import Shown
 from ...protocol.publickey import PublicKey
 from ...protocol.wire import ProtocolError
 from ..client import AgentError, AgentUnavailable, Client
@@ -110,8 +110,7 @@ def _ask_agent() -> tuple[tuple[Shown, ...], str]:
     """Its identities, and why there are none if it can't be asked."""
     try:
         with Client() as client:
-            answer = client.request(Extension(SHOW, b""), ExtensionResponse)
-            return Shown.parse_all(answer.contents), ""
+            return client.shown(), ""
     except AgentUnavailable as error:
         return (), str(error) or "SSH_AUTH_SOCK is not set"
     except (AgentError, ProtocolError):

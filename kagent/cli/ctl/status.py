@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ...protocol.messages import (
-    SHOW,
     STATUS,
     Extension,
     ExtensionResponse,
@@ -61,8 +60,7 @@ def _answers() -> Iterator[tuple[str, object]]:
         status = Status.parse(answer.contents)
         shown: tuple[Shown, ...] = ()
         if not status.locked:
-            keys = client.request(Extension(SHOW, b""), ExtensionResponse)
-            shown = Shown.parse_all(keys.contents)
+            shown = client.shown()
     by_systemd = os.environ.get("SSH_AUTH_SOCK") == socket_path()
     yield "agent", f"running, {'started by systemd' if by_systemd else 'started by hand'}"
     yield "socket", os.environ["SSH_AUTH_SOCK"]
