@@ -19,6 +19,7 @@ from .. import confine, log
 from ..custody.rings import KeeperRings, Rings
 from ..custody.store import Store
 from ..keyctl import KernelKeyError, Keyring
+from . import forking
 from .jobs import HEADER_LENGTH, IDLE, Answer, Done, Job, Kind, Refused, pack_answer
 from .listener import ENDING
 from .notify import notify
@@ -295,7 +296,7 @@ class Keeper:
 def _fork(work: Callable[[], NoReturn], kept: Sequence[int]) -> int:
     """Start a worker that has no descriptors but those; its pid.  Only the keeper comes back."""
     keeper = os.getpid()
-    child = os.fork()
+    child = forking.fork()
     if child:
         return child
     try:

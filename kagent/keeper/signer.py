@@ -22,15 +22,14 @@ from ..confine.memory import Area
 from ..custody import sealed as custody
 from ..custody.rings import SealedRing
 from ..keyctl import KernelKeyError
-from ..keyctl._libc import ffi
 from ..protocol.messages import MAX_PAYLOAD
+from . import forking
 from .jobs import SIGN_HEADER_LENGTH, Refused, SignJob, pack_answer, pack_signature
 
 # Compiled by the keeper, for all its forks.
 _FILTER = profiles.sign_worker()
 
 _SECONDS = 20  # a 16384-bit RSA signature takes one or two
-_libc = ffi.dlopen(None)
 _DESCRIPTOR = struct.Struct("=i")
 _END_OF_DESCRIPTORS = os.sysconf("SC_OPEN_MAX")
 
@@ -43,15 +42,9 @@ def prepare() -> Sequence[Area]:
 
 
 def fork(channel: socket.socket, sealed: SealedRing) -> int:
-    """Start a worker that waits at `channel`; its pid.  Only the keeper comes back.
-
-    libc's fork, since os.fork's preparations in the child (a new seed for `random`, …) would be a
-    third of what a signature costs; the keeper has no other thread that they would be for.
-    """
+    """Start a worker that waits at `channel`; its pid.  Only the keeper comes back."""
     memory = prepare()
-    child: int = _libc.fork()
-    if child < 0:
-        raise OSError(ffi.errno, os.strerror(ffi.errno))
+    child = forking.fork()
     if child:
         return child
     try:
