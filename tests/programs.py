@@ -124,8 +124,14 @@ class Agent:
 
     @property
     def children(self) -> list[int]:
-        """The processes that the agent's first process has."""
-        return children_of(self.process.pid)
+        """The agent's first process's, but for the lookout, which the first signature brings."""
+        lookouts = self.lookouts
+        return [pid for pid in children_of(self.process.pid) if pid not in lookouts]
+
+    @property
+    def lookouts(self) -> list[int]:
+        """kagent's process that tells who asks, once there is one."""
+        return [pid for pid in children_of(self.process.pid) if _name(pid) == "kagent-lookout"]
 
     @property
     def front(self) -> int:

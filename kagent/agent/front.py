@@ -23,6 +23,7 @@ from ..keeper.jobs import IDLE
 from .server import serve
 from .settings import Settings
 from .tally import Tally
+from .workers import Workers
 
 # What those that are connected need to be answered: no client that comes may take it from them.
 _SPARE_DESCRIPTORS = 100
@@ -34,6 +35,7 @@ def run(
     listener: socket.socket,
     control: socket.socket,
     signing: socket.socket,
+    looking: socket.socket,
 ) -> NoReturn:
     """Leave the sealed ring behind, lose what system calls aren't needed, and serve."""
     rings.enter()
@@ -45,8 +47,9 @@ def run(
 
     async def serve_confined() -> bool:
         # From here, since what trio needs for its loop is open now, and no thread runs yet.
-        profiles.front(control.fileno(), signing.fileno()).install()
-        return await serve(rings, listener, control, signing, settings, tally, most_clients)
+        profiles.front(control.fileno(), signing.fileno(), looking.fileno()).install()
+        workers = Workers(control, signing, looking)
+        return await serve(rings, listener, control, workers, settings, tally, most_clients)
 
     try:
         os._exit(IDLE if trio.run(serve_confined) else 0)

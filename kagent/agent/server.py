@@ -30,18 +30,17 @@ async def serve(
     rings: Rings,
     listener: socket.socket,
     control: socket.socket,
-    signing: socket.socket,
+    workers: Workers,
     settings: Settings,
     tally: Tally,
     most_clients: int,
 ) -> bool:
     """Serve on `listener` until the keeper, at the other end of `control`, is gone.
 
-    Sign workers wait at the other end of `signing`.  True if it ends because it is idle.
+    True if it ends because it is idle.
     """
-    for own in (listener, control, signing):
-        own.setblocking(False)
-    store, workers = Store(rings), Workers(control, signing)
+    listener.setblocking(False)
+    store = Store(rings)
     idle = False
     async with trio.open_nursery() as serving, trio.open_nursery() as clients:
         fetching = Fetching(workers)

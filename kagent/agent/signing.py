@@ -86,7 +86,7 @@ class Signing:
             peer.origin = None
             try:
                 with trio.move_on_after(_SECONDS_TO_LOOK):
-                    answer = await self._workers.send_out(Kind.WHO, Who(peer.process, hosts))
+                    answer = await self._workers.look(Who(peer.process, hosts))
                     peer.origin = answer if isinstance(answer, Origin) else None
             except OSError as error:
                 log.error(f"who asks can't be told: {error}")

@@ -8,7 +8,7 @@ import socket
 import trio
 
 from ..keeper.jobs import Answer, Job, Kind, SignJob, unpack_answer
-from ..keeper.questions import Fetch
+from ..keeper.questions import Fetch, Who
 from ..protocol.messages import MAX_PAYLOAD
 from ..protocol.wire import Record
 
@@ -18,13 +18,18 @@ _SECONDS_OF_OTHERS = 180.0
 
 
 class Workers:
-    """The front's ends of the keeper's socket and of the one that sign workers wait at."""
+    """The front's ends of three sockets: to the keeper, the sign workers and the lookout."""
 
-    def __init__(self, control: socket.socket, signing: socket.socket) -> None:
+    def __init__(
+        self, control: socket.socket, signing: socket.socket, looking: socket.socket
+    ) -> None:
         self._control = control
         self._signing = signing
-        # Room for the largest message in one packet.
-        signing.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, MAX_PAYLOAD)
+        self._looking = looking
+        for channel in (control, signing, looking):
+            channel.setblocking(False)
+            # Room for the largest message in one packet.
+            channel.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, MAX_PAYLOAD)
 
     async def load(
         self,
@@ -75,6 +80,10 @@ class Workers:
                 raise OSError("an errand's request doesn't fit into a socket")
             job = Job(kind, body_length=len(body))
             return await _ask(self._control, job.pack(), [theirs.fileno(), *descriptors], seconds)
+
+    async def look(self, request: Who) -> Answer | None:
+        """Have the lookout tell who asks; None if it died.  Raises OSError."""
+        return await _ask(self._looking, request.write(), [])
 
     async def sign(self, job: SignJob) -> Answer | None:
         """Have a worker sign; None if it died."""

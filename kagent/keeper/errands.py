@@ -1,4 +1,4 @@
-"""One-shot workers for what the front may not do itself: look at processes, ask the user, verify.
+"""One-shot workers for what the front may not do itself: ask the user, verify.
 
 They parse what clients sent and run other programs, so they leave the agent's keyrings first.
 """
@@ -23,7 +23,7 @@ from . import confirm, fetching
 from .jobs import WAITING, Answer, Done, Job, Kind, Refused, Signed, pack_answer
 from .loader import receive
 from .policy import Policy
-from .questions import DeviceSignature, Fetch, Question, Who
+from .questions import DeviceSignature, Fetch, Question
 
 _SECONDS = 10
 _SECONDS_OF_OTHERS = 150  # of which the user has 120, and kagent-provision as much
@@ -64,8 +64,6 @@ def _carry_out(
     match kind:
         case Kind.CONFIRM:
             return confirm.confirm(Question.read(record), gone)
-        case Kind.WHO:
-            return confirm.origin(Who.read(record))
         case Kind.CHECK_BIND:
             return _check_bind(SessionBind.read(record))
     raise ValueError(f"no errand: {kind.name}")

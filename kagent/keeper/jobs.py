@@ -3,7 +3,7 @@
 A job is one packet: a header of fixed size and, by SCM_RIGHTS, the descriptors that the worker
 gets, of which the last is the pipe that the answer goes to.  A worker that dies closes the pipe
 without an answer.  Jobs go to the keeper; signatures, which have to be quick, go straight to the
-workers that wait for them.
+workers that wait for them, and the question who asks to the lookout.
 """
 
 from __future__ import annotations
@@ -35,12 +35,11 @@ class Kind(IntEnum):
     LOAD = 1  # client's socket, answer
     FORGET = 2  # answer
     FORGET_ALL = 3  # answer
-    WHO = 4  # request, answer
-    CHECK_BIND = 5  # request, answer
-    CONFIRM = 6  # request, client's socket, answer
-    DEVICE = 7  # request, client's socket, answer
-    OFFER = 8  # request, answer
-    FETCH = 9  # request, answer
+    CHECK_BIND = 4  # request, answer
+    CONFIRM = 5  # request, client's socket, answer
+    DEVICE = 6  # request, client's socket, answer
+    OFFER = 7  # request, answer
+    FETCH = 8  # request, answer
 
 
 # The jobs that last as long as the user takes, or the kernel's helper.

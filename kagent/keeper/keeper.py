@@ -44,8 +44,10 @@ _RENEWAL_SECONDS = 3600.0
 _SIGNALS = (*ENDING, signal.SIGCHLD, signal.SIGUSR1)
 
 
-# The rings that the front shares, the listening socket, and its ends of the keeper's two channels.
-Front: TypeAlias = Callable[[Rings, socket.socket, socket.socket, socket.socket], NoReturn]
+# The rings that the front shares, the listening socket, and its ends of the keeper's channels.
+Front: TypeAlias = Callable[
+    [Rings, socket.socket, socket.socket, socket.socket, socket.socket], NoReturn
+]
 
 
 class Keeper:
@@ -69,6 +71,8 @@ class Keeper:
         self._short_lives = 0
         self._control: socket.socket  # its other end is the front's; a new pair for each front
         self._signing: socket.socket  # likewise; the sign workers' end
+        self._looking: socket.socket  # likewise; the lookout's end
+        self._lookout = 0
         self._pool: set[int] = set()
         self._loads: dict[int, Callable[[], None]] = {}  # workers, and what their end leads to
         self._errands: set[int] = set()
@@ -93,7 +97,7 @@ class Keeper:
             # Imported once, and while the front starts on another core, so that a fork is ready
             # to work; and kept out of the collector's way, so that a fork shares the memory.
             # Nothing is imported any more once there are keys: by then others may have changed it.
-            from . import errands, loader, signer  # noqa: F401
+            from . import errands, loader, lookout, signer  # noqa: F401
 
             signer.prepare()
             gc.freeze()
@@ -106,6 +110,8 @@ class Keeper:
     def _serve(self, command: int | None) -> int:
         while True:
             wanted = [self._wakeup, self._control.fileno()]
+            if not self._lookout:
+                wanted.append(self._looking.fileno())
             ready = _readable(wanted if command is None else [*wanted, command])
             if self._wakeup in ready:
                 os.read(self._wakeup, 512)
@@ -129,6 +135,8 @@ class Keeper:
                     return 1
             elif self._control.fileno() in ready:
                 self._take_job()
+            elif self._looking.fileno() in ready:
+                self._start_lookout()
             elif command in ready:
                 return 2
 
@@ -145,15 +153,27 @@ class Keeper:
     def _start_front(self) -> None:
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._signing, their_signing = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        sockets = (self._listener, theirs, their_signing)
-        with theirs, their_signing:
+        self._looking, their_looking = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        sockets = (self._listener, theirs, their_signing, their_looking)
+        with theirs, their_signing, their_looking:
             work = partial(self._run_front, self._rings.shared, *sockets)
             self._front = _fork(work, [one.fileno() for one in sockets])
         self._front_started = time.monotonic()
 
+    def _start_lookout(self) -> None:
+        from . import lookout
+
+        try:
+            work = partial(lookout.run, self._looking)
+            self._lookout = _fork(work, [self._looking.fileno()])
+        except OSError as error:
+            log.error(f"no lookout can be started: {error}")
+            self._looking.recv(1)  # that request is not going to be answered
+
     def _restart_front(self) -> bool:
         self._control.close()
         self._signing.close()
+        self._looking.close()
         self._drop_pool()  # it waits at the old front's socket
         short = time.monotonic() - self._front_started < _SHORT_LIFE
         self._short_lives = self._short_lives + 1 if short else 0
@@ -275,6 +295,8 @@ class Keeper:
             if child == self._front:
                 self._front = 0
                 self._idle = os.WIFEXITED(status) and os.WEXITSTATUS(status) == IDLE
+            elif child == self._lookout:
+                self._lookout = 0
             elif child in self._loads:
                 self._loads.pop(child)()
             elif child in self._errands:
@@ -288,7 +310,7 @@ class Keeper:
         for child in self._errands:
             # Not waited for: the kernel lets go of one in request_key(2) only when its helper ends.
             os.kill(child, signal.SIGKILL)
-        for child in {self._front, *self._loads} - {0}:
+        for child in {self._front, self._lookout, *self._loads} - {0}:
             os.kill(child, signal.SIGKILL)
             os.waitpid(child, 0)
 

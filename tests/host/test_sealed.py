@@ -118,6 +118,18 @@ def test_login(kagent: Agent, folder: Path) -> None:
             assert accepted[-1] == print_
 
 
+def test_a_lookout_that_dies_is_replaced(kagent: Agent) -> None:
+    path = key(kagent.person, "ed25519")
+    kagent.run("ssh-add", path)
+    for asked in (1, 2):
+        with kagent.connect() as stream:
+            assert ask(stream, request(path))[4] == 14
+        assert len(re.findall(r' by="python', kagent.logged())) == asked
+        [lookout] = kagent.lookouts
+        os.kill(lookout, signal.SIGKILL)
+        wait_until(lambda: not kagent.lookouts)
+
+
 @pytest.mark.native
 def test_what_is_told_of_it(kagent: Agent) -> None:
     told = kagent.run("kagent-add", "-v", key(kagent.person, "nistp384")).stderr
@@ -335,7 +347,10 @@ def test_the_front_can_do_nothing_with_a_sealed_key(kagent: Agent) -> None:
         _keyctl(Operation.UNLINK, str(serial), str(ring)),
         _keyctl(Operation.SEARCH, str(ring), '"user"', name, "0"),
     ]
-    assert calls_in(kagent.front, *attempts) == [-errno.EACCES] * len(attempts)
+    kagent.run("ssh-add", "-T", f"{path}.pub")
+    for process in (kagent.front, *kagent.lookouts):
+        assert calls_in(process, *attempts) == [-errno.EACCES] * len(attempts)
+    assert kagent.lookouts
     assert calls_in(kagent.process.pid, *attempts[:2])[0] > 0
     kagent.run("ssh-add", "-T", f"{path}.pub")
 
