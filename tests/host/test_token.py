@@ -44,7 +44,7 @@ READS = """\
 import os, subprocess, sys, time
 def touch():
     for _ in range(2000):
-        if not os.path.exists("askpass.log") or open("askpass.log").read().endswith("somewhere\\n"):
+        if not os.path.exists("askpass.log") or open("askpass.log").read().endswith("\\n"):
             return
         time.sleep(0.01)
 header = sys.stdin.buffer.read(4)
