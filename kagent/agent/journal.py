@@ -14,12 +14,14 @@ from .. import log
 from ..custody.identity import Identity
 from ..keeper.questions import Origin
 from ..protocol.publickey import PublicKey
+from ..protocol.wire import ProtocolError
 
 
 @dataclass
 class Entry:
-    """A request for a signature, filled in as it becomes known."""
+    """A request for a signature by the key `blob`, filled in as more becomes known."""
 
+    blob: bytes
     identity: Identity | None = None
     algorithm: str = ""
     user: str = ""
@@ -28,11 +30,15 @@ class Entry:
 
     def write(self, origin: Origin | None) -> None:
         """Log it.  `origin` is who asked, and the hosts on the way; None if that can't be told."""
+        try:
+            key = _fingerprint(self.blob)
+        except ProtocolError:
+            key = "unknown"
         fields = {
             "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
             "result": "refused" if self.refusal else "signed",
             "reason": self.refusal,
-            "key": _fingerprint(self.identity.blob) if self.identity else "unknown",
+            "key": key,
             "comment": self.identity.comment if self.identity else "",
             "algorithm": self.algorithm,
             "custody": str(self.identity.custody) if self.identity else "",

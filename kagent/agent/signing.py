@@ -66,7 +66,7 @@ class Signing:
 
         Raises Refusal, NotPermitted, ProtocolError, KernelKeyError.
         """
-        entry = Entry(forwarded=peer.sessions.forwarded)
+        entry = Entry(request.blob, forwarded=peer.sessions.forwarded)
         # First, since many a client ends as soon as it has what it wants.
         await self._look(peer)
         try:

@@ -1,7 +1,8 @@
 """The system calls that each process of kagent keeps, once it has started.
 
-None of them opens, starts, connects or makes executable anything: what a process needs, it has by
-then.  What Python and the C library try and do without is not here.
+None of them starts, connects or makes executable anything, and but for the lookout's none opens a
+file: what a process needs, it has by then.  What Python and the C library try and do without is not
+here.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from .seccomp import ANYHOW, KILL_PROCESS, WHOLE, Check, Filter, Rules, refusal
 _PROT_EXEC = 4
 _SOCK_TYPE_MASK = 0xF
 _F_GETFD, _F_SETFD, _F_GETFL, _F_SETFL = range(1, 5)
+_WRITING = os.O_ACCMODE | os.O_CREAT | os.O_TRUNC
 
 # linux/sched.h: a thread, and of no other namespace.
 _CLONE_THREAD = 0x00010000
@@ -51,6 +53,9 @@ _OPEN: Rules = {
     "ioctl": [[Check(1, termios.FIONBIO)]],
     "sendto": [[Check(4, 0, WHOLE)]],
 }
+
+# To be ended if it hangs; by alarm(2), or as that is called elsewhere.
+_TIMER: Rules = _calls("alarm", "setitimer")
 
 
 def front(*channels: int) -> Filter:
@@ -124,6 +129,22 @@ def load_worker() -> Filter:
     return Filter(rules, refusal(errno.EPERM))
 
 
+def lookout() -> Filter:
+    """For the lookout: reads files.
+
+    What is not foreseen fails with EPERM: who asks is told as far as it can be seen.  Raises
+    CannotConfine.
+    """
+    rules: Rules = {
+        **_PYTHON,
+        **_OPEN,
+        **_TIMER,
+        **_calls("fstat", "lseek", "newfstatat", "readlink", "readlinkat", "stat", "uname"),
+        "openat": [[Check(2, os.O_RDONLY, _WRITING)]],
+    }
+    return Filter(rules, refusal(errno.EPERM))
+
+
 def sign_worker() -> Filter:
     """For a sign worker: reads a sealed key and signs with it.
 
@@ -133,8 +154,7 @@ def sign_worker() -> Filter:
     rules: Rules = {
         **_PYTHON,
         **_OPEN,
-        # To be ended if it hangs; by alarm(2), or as that is called elsewhere.
-        **_calls("alarm", "setitimer"),
+        **_TIMER,
         **_keyctl(Operation.DESCRIBE, Operation.SEARCH, Operation.READ),
     }
     return Filter(rules, KILL_PROCESS)

@@ -1,7 +1,7 @@
 """The lookout: tells who asks, and what the hosts on the way are called.
 
-It has no key and leaves the agent's keyrings, so it may live as long as the front that it answers:
-a fork for each client would cost more than most signatures.
+It has no key, leaves the agent's keyrings, and can do no more than read files, so it may live as
+long as the front that it answers: a fork for each client would cost more than most signatures.
 """
 
 from __future__ import annotations
@@ -12,12 +12,16 @@ import socket
 from typing import NoReturn
 
 from .. import confine, log
+from ..confine import profiles
 from ..keyctl import join_session_keyring
 from ..protocol.messages import MAX_PAYLOAD
 from ..protocol.wire import Reader
 from . import confirm
 from .jobs import pack_answer
 from .questions import Who
+
+# Compiled by the keeper, for each that it starts.
+_FILTER = profiles.lookout()
 
 _LONGEST_REQUEST = 2 * MAX_PAYLOAD
 _SECONDS = 2  # the front waits for one
@@ -31,6 +35,7 @@ def run(channel: socket.socket) -> NoReturn:
         # meet the same end over and over.
         request, pipe = _next(channel)
         join_session_keyring(None)
+        _FILTER.install()
         while True:
             _answer(request, pipe)
             request, pipe = _next(channel)

@@ -1,6 +1,6 @@
 """Tries what an attacker would, each in a process of its own, confined as the argument says.
 
-python -m tests.host.attempts front | load_worker | sign_worker | nothing
+python -m tests.host.attempts front | load_worker | lookout | sign_worker | nothing
 
 Prints an object in JSON: what was tried, and "done", the name of the error, or that of the signal
 which ended the process.
@@ -42,6 +42,9 @@ def _session_to_parent() -> None:
 
 ATTEMPTS: dict[str, Callable[[], object]] = {
     "open": lambda: os.open("/etc/passwd", os.O_RDONLY),
+    "create": lambda: os.open("created", os.O_RDONLY | os.O_CREAT),
+    "open to write": lambda: os.open("created", os.O_WRONLY),
+    "truncate": lambda: os.truncate("created", 0),
     "stat": lambda: os.stat("/etc/passwd"),
     "exec": lambda: os.execv("/bin/true", ["true"]),
     "fork": os.fork,

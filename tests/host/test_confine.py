@@ -74,13 +74,14 @@ def attempts(person: Person, profile: str) -> dict[str, str]:
         ("nothing", "done", set()),  # the control
         ("front", "EPERM", set()),
         ("load_worker", "EPERM", {"stat"}),
+        ("lookout", "EPERM", {"open", "stat"}),
         ("sign_worker", "SIGSYS", set()),
     ],
 )
 def test_what_is_refused(person: Person, profile: str, outcome: str, done: set[str]) -> None:
     told = attempts(person, profile)
     assert {told.pop(name) for name in done} <= {"done"}
-    assert {"open", "exec", "fork", "connect", "session to parent"} < told.keys()
+    assert {"create", "exec", "fork", "connect", "session to parent"} < told.keys()
     assert set(told.values()) == {outcome}, told
 
 
@@ -118,14 +119,15 @@ def test_a_sign_worker_can_sign(algorithm: str) -> None:
 
 
 def load_worker_of(keeper: int) -> int:
-    """Of what a keeper without sealed keys has started, the one confined process but the front."""
+    """Of what a keeper without sealed keys has started, the confined one that won't stay."""
 
     def is_load_worker(pid: int) -> bool:
         try:
             status = Path(f"/proc/{pid}/status").read_text()
         except FileNotFoundError:
             return False
-        return "Seccomp:\t2" in status and "kagent-front" not in status
+        stays = "kagent-front" in status or "kagent-lookout" in status
+        return "Seccomp:\t2" in status and not stays
 
     wait_until(lambda: any(map(is_load_worker, children_of(keeper))))
     [worker] = filter(is_load_worker, children_of(keeper))

@@ -27,6 +27,7 @@ from kagent.protocol.messages import (
     encode,
 )
 from kagent.protocol.privatekey import NamedPrivateKey, RsaPrivateKey
+from kagent.protocol.publickey import PublicKey
 from tests.programs import SECONDS, Agent, agent, wait_until
 
 FAILURE = encode(Failure())
@@ -101,6 +102,7 @@ def test_an_unknown_key_does_not_sign(kagent: Agent) -> None:
         blob = b"\0\0\0\7ssh-rsa\0\0\0\1\3\0\0\0\1\x23"
         assert ask(stream, encode(SignRequest(blob, b"data", 2))) == FAILURE
         assert "no such key" in explained(stream)
+        assert f"key={PublicKey.parse(blob).fingerprint()}" in kagent.logged()
 
 
 def test_a_key_that_is_none_is_refused(kagent: Agent) -> None:

@@ -207,7 +207,7 @@ def test_what_the_receiver_may_do(provisioning: Provisioning) -> None:
         ["chown", serial, str(person.uid)],
     ):
         assert person.run("keyctl", *words, check=False).returncode != 0, words
-    assert re.search(r" 9m 09000000 .*kagent:deploy", person.run("cat", "/proc/keys").stdout)
+    assert re.search(r" (9|10)m 09000000 .*kagent:deploy", person.run("cat", "/proc/keys").stdout)
 
 
 def test_denials(provisioning: Provisioning, kagent: Agent) -> None:
