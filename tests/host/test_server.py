@@ -39,7 +39,10 @@ A_KEY = encode(AddIdentity(NamedPrivateKey("ssh-rsa", RsaPrivateKey(35, 3, 3, 3,
 
 def ask(stream: socket.socket, frame: bytes) -> bytes:
     """Send a frame and give the answer's; b"" if the agent ended the connection."""
-    stream.sendall(frame)
+    try:
+        stream.sendall(frame)
+    except (BrokenPipeError, ConnectionResetError):
+        return b""
     return answer(stream)
 
 

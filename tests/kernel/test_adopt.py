@@ -129,7 +129,7 @@ def test_a_constraint_holds_for_the_adopted_copy_too(kagent: Agent) -> None:
     person = kagent.person
     path = keys.rsa(2048)
     padd(person, path, "deploy")
-    kagent.run("ssh-add", "-t", "1", person.file("key", path))
+    kagent.run("ssh-add", "-t", "5", person.file("key", path))
     assert "asymmetric" not in person.run("keyctl", "show", "@s").stdout
     wait_until(lambda: listed(kagent) == [])
 

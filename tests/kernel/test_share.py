@@ -117,3 +117,20 @@ def test_constrained_keys_are_not_shared(both: tuple[Login, Login], files: Path)
     alice.type("ssh-add -t 600 k.pem")
     assert "without constraints" in alice.type("kagentctl share k.pem --with bob", 1)
     assert listed(bob) == []
+
+
+def test_a_forged_line_of_proc_keys(both: tuple[Login, Login], files: Path) -> None:
+    """Bob's keyring isn't taken for another user's, who takes no keys from Alice."""
+    alice, bob = both
+    alice.type(f"keyctl padd asymmetric deploy @s < {files}/key1.p8")
+    ring = bob.type("keyctl newring kagent:from:1001:alice @u").strip()
+    line = f"{int(ring):08x} I--Q---     1 perm 3f010006     1     1 keyring   "
+    forged = f"x\\n{line}kagent:from:1001:alice: empty"
+    forger = bob.type(f"keyctl newring \"$(printf '{forged}')\" @u").strip()
+    for keyring in (ring, forger):
+        bob.type(f"keyctl setperm {keyring} 0x3f01000f")
+    assert f"\n{line}" in alice.type("cat /proc/keys")
+    assert "daemon takes no keys from you yet" in alice.type(
+        "kagentctl share deploy --with daemon", 1
+    )
+    assert "empty" in bob.type(f"keyctl list {ring}")
