@@ -51,7 +51,7 @@ class Entry:
         (log.warning if self.refusal else log.info)(line)
 
 
-@lru_cache
+@lru_cache(maxsize=32)  # of what can be 256 KiB
 def _fingerprint(blob: bytes) -> str:
     return PublicKey.parse(blob).fingerprint()
 

@@ -81,12 +81,14 @@ class Signing:
 
     async def _look(self, peer: Peer) -> None:
         """See who asks, if that isn't known, and by which hosts' names."""
-        hosts = tuple(session.host.blob for session in peer.sessions.bound)
+        # Without their certificates, which can be long.
+        hosts = tuple(session.host.plain_blob for session in peer.sessions.bound)
         if peer.origin is None or len(peer.origin.hosts) != len(hosts):
             peer.origin = None
+            question = Who(peer.process, hosts)
             try:
                 with trio.move_on_after(_SECONDS_TO_LOOK):
-                    answer = await self._workers.look(Who(peer.process, hosts))
+                    answer = await self._workers.look(question)
                     peer.origin = answer if isinstance(answer, Origin) else None
             except OSError as error:
                 log.error(f"who asks can't be told: {error}")
@@ -182,7 +184,7 @@ class Signing:
             PublicKey.parse(held.identity.blob).fingerprint(self._fingerprint_hash),
             peer.process,
             tuple(
-                Binding(session.host.blob, session.forwarded)
+                Binding(session.host.plain_blob, session.forwarded)
                 for session in peer.sessions.way(signed)
             ),
             purpose,

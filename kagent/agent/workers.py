@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+from collections.abc import Sequence
 
 import trio
 
@@ -23,13 +24,9 @@ class Workers:
     def __init__(
         self, control: socket.socket, signing: socket.socket, looking: socket.socket
     ) -> None:
-        self._control = control
-        self._signing = signing
-        self._looking = looking
-        for channel in (control, signing, looking):
-            channel.setblocking(False)
-            # Room for the largest message in one packet.
-            channel.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, MAX_PAYLOAD)
+        self._keeper = _Channel(control)
+        self._signers = _Channel(signing)
+        self._lookout = _Channel(looking)
 
     async def load(
         self,
@@ -45,15 +42,15 @@ class Workers:
         None if the worker died first: how much it has read of the body is then unknown.
         """
         job = Job(Kind.LOAD, message_type, bound, locked, body_length)
-        return await _ask(self._control, job.pack(), [client.fileno()])
+        return await self._keeper.ask(job.pack(), [client.fileno()])
 
     async def forget(self, description: str) -> Answer | None:
         """Have the keeper destroy the sealed key of the identity with that description."""
-        return await _ask(self._control, Job(Kind.FORGET, description=description).pack(), [])
+        return await self._keeper.ask(Job(Kind.FORGET, description=description).pack())
 
     async def forget_all(self) -> Answer | None:
         """Have the keeper destroy all sealed keys."""
-        return await _ask(self._control, Job(Kind.FORGET_ALL).pack(), [])
+        return await self._keeper.ask(Job(Kind.FORGET_ALL).pack())
 
     async def send_out(self, kind: Kind, request: Record) -> Answer | None:
         """Have a worker do an errand; None if it died."""
@@ -79,41 +76,59 @@ class Workers:
             if ours.send(body) < len(body):
                 raise OSError("an errand's request doesn't fit into a socket")
             job = Job(kind, body_length=len(body))
-            return await _ask(self._control, job.pack(), [theirs.fileno(), *descriptors], seconds)
+            return await self._keeper.ask(job.pack(), [theirs.fileno(), *descriptors], seconds)
 
     async def look(self, request: Who) -> Answer | None:
         """Have the lookout tell who asks; None if it died.  Raises OSError."""
-        return await _ask(self._looking, request.write(), [])
+        packet = request.write()
+        # One that ends in the middle of it is replaced.
+        return await self._lookout.ask(packet) or await self._lookout.ask(packet)
 
     async def sign(self, job: SignJob) -> Answer | None:
         """Have a worker sign; None if it died."""
-        return await _ask(self._signing, job.pack(), [])
+        return await self._signers.ask(job.pack())
 
 
-async def _ask(
-    channel: socket.socket, packet: bytes, descriptors: list[int], seconds: float = _SECONDS
-) -> Answer | None:
-    pipe, theirs = os.pipe2(os.O_CLOEXEC)
-    try:
+class _Channel:
+    """A socket whose other end answers each packet through a pipe that comes with it."""
+
+    def __init__(self, own: socket.socket) -> None:
+        own.setblocking(False)
+        # Room for the largest message in one packet.
+        own.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, MAX_PAYLOAD)
+        self._socket = own
+        self._full = trio.Lock()  # one task at a time can wait for a socket
+
+    async def ask(
+        self, packet: bytes, descriptors: Sequence[int] = (), seconds: float = _SECONDS
+    ) -> Answer | None:
+        """The answer; None if there is none in time, or never will be.  Raises OSError."""
+        pipe, theirs = os.pipe2(os.O_CLOEXEC)
         try:
-            await _send(channel, packet, [*descriptors, theirs])
+            try:
+                await self._send(packet, [*descriptors, theirs])
+            finally:
+                os.close(theirs)
+            os.set_blocking(pipe, False)
+            with trio.move_on_after(seconds):
+                return unpack_answer(await _receive(pipe))
         finally:
-            os.close(theirs)
-        os.set_blocking(pipe, False)
-        with trio.move_on_after(seconds):
-            return unpack_answer(await _receive(pipe))
-    finally:
-        os.close(pipe)
-    return None
+            os.close(pipe)
+        return None
 
+    async def _send(self, packet: bytes, descriptors: list[int]) -> None:
+        # Who comes while others wait, waits behind them.
+        if self._full.locked() or not self._sent(packet, descriptors):
+            async with self._full:
+                while not self._sent(packet, descriptors):
+                    await trio.lowlevel.wait_writable(self._socket)
 
-async def _send(channel: socket.socket, packet: bytes, descriptors: list[int]) -> None:
-    while True:
+    def _sent(self, packet: bytes, descriptors: list[int]) -> bool:
         try:
-            socket.send_fds(channel, [packet], descriptors)
-            return
+            socket.send_fds(self._socket, [packet], descriptors)
         except BlockingIOError:
-            await trio.lowlevel.wait_writable(channel)
+            return False
+        return True
 
 
 async def _receive(pipe: int) -> bytes:

@@ -29,8 +29,8 @@ class ParserMissing(CannotSign):
 
     def __init__(self) -> None:
         super().__init__(
-            "this kernel can't take PKCS#8 keys: load its parser with "
-            "modprobe pkcs8_key_parser (as root), see kagentctl doctor"
+            "this kernel can't take PKCS#8 keys: its parser is not loaded (as root: modprobe "
+            "pkcs8_key_parser) or not there; kagentctl doctor tells"
         )
 
 

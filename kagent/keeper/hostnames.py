@@ -22,7 +22,8 @@ _LARGEST = 1 << 24  # bytes of a file; a hundred thousand hosts
 _MOST_TRIED = 5000
 
 _CONFIGURATION = "~/.ssh/config"
-_SETTING = re.compile(r'\s*(\w+)(?:\s*=\s*|\s+)"?(.*?)"?\s*')
+# In one pass whatever is in it: it may be any program's word.
+_SETTING = re.compile(r"\s*(\w+)(?:\s*=\s*|\s+)(.*)", re.DOTALL)
 _STANDARD_PORT = "22"
 
 # ssh.c, for getopt(3).
@@ -59,7 +60,7 @@ class Destination:
             if option == "-p":
                 settings.setdefault("port", value)
             elif option == "-o" and (parts := _SETTING.fullmatch(value)):
-                settings.setdefault(parts[1].lower(), parts[2])
+                settings.setdefault(parts[1].lower(), _unquoted(parts[2]))
         names = (settings.get("hostkeyalias"), settings.get("hostname"), host)
         told = tuple(name.replace("%h", host) for name in names if name)
         return cls(host, told, settings.get("port", _STANDARD_PORT))
@@ -109,12 +110,16 @@ def _mentioned() -> tuple[list[str], list[str]]:
     ports: list[str] = []
     for line in os.fsdecode(_content(_CONFIGURATION)).splitlines():
         if parts := _SETTING.fullmatch(line):
-            keyword, value = parts[1].lower(), parts[2]
+            keyword, value = parts[1].lower(), _unquoted(parts[2])
             if keyword in ("host", "hostname", "hostkeyalias"):
                 names += [word for word in value.split() if not set("*?!%").intersection(word)]
             elif keyword == "port":
                 ports.append(value)
     return names, ports
+
+
+def _unquoted(value: str) -> str:
+    return value.strip().removeprefix('"').removesuffix('"')
 
 
 def _content(name: str) -> bytes:

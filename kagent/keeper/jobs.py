@@ -91,6 +91,9 @@ class Job:
 # The front's exit code when it had nothing to do for long, and nothing is held that would be lost.
 IDLE = 75
 
+# A sign worker's, when it meets the end of the front's socket instead of a job.
+UNUSED = 76
+
 # What a sealed key may be asked for, by number in a signature job.
 ALGORITHMS = (
     "ssh-ed25519",

@@ -20,7 +20,7 @@ from ..custody.rings import KeeperRings, Rings
 from ..custody.store import Store
 from ..keyctl import KernelKeyError, Keyring
 from . import forking
-from .jobs import HEADER_LENGTH, IDLE, Answer, Done, Job, Kind, Refused, pack_answer
+from .jobs import HEADER_LENGTH, IDLE, UNUSED, Answer, Done, Job, Kind, Refused, pack_answer
 from .listener import ENDING
 from .notify import notify
 from .policy import Policy
@@ -133,11 +133,12 @@ class Keeper:
                     self._fill_pool()
                 elif not self._restart_front():
                     return 1
-            elif self._control.fileno() in ready:
+                continue  # what is ready may be of the front that has ended
+            if self._control.fileno() in ready:
                 self._take_job()
-            elif self._looking.fileno() in ready:
+            if self._looking.fileno() in ready:
                 self._start_lookout()
-            elif command in ready:
+            if command in ready:
                 return 2
 
     def _renew_keyring(self) -> None:
@@ -163,6 +164,9 @@ class Keeper:
     def _start_lookout(self) -> None:
         from . import lookout
 
+        if not self._looking.recv(1, socket.MSG_PEEK):
+            self._end_front()
+            return
         try:
             work = partial(lookout.run, self._looking)
             self._lookout = _fork(work, [self._looking.fileno()])
@@ -170,11 +174,17 @@ class Keeper:
             log.error(f"no lookout can be started: {error}")
             self._looking.recv(1)  # that request is not going to be answered
 
+    def _end_front(self) -> None:
+        # It is ending, or has closed what it must keep open; SIGCHLD follows.
+        if self._front:
+            os.kill(self._front, signal.SIGKILL)
+
     def _restart_front(self) -> bool:
         self._control.close()
         self._signing.close()
         self._looking.close()
         self._drop_pool()  # it waits at the old front's socket
+        self._drop_lookout()
         short = time.monotonic() - self._front_started < _SHORT_LIFE
         self._short_lives = self._short_lives + 1 if short else 0
         if self._short_lives >= _MOST_SHORT_LIVES:
@@ -189,7 +199,8 @@ class Keeper:
         header, descriptors, _, _ = socket.recv_fds(self._control, HEADER_LENGTH, 4)
         try:
             if not header:
-                return  # the front is ending; SIGCHLD follows
+                self._end_front()
+                return
             self._carry_out(Job.unpack(header), *descriptors)
         except (ValueError, TypeError) as error:
             log.error(f"the front sent no job: {error}")
@@ -276,6 +287,13 @@ class Keeper:
         except OSError as error:  # no more processes, say; the next event tries again
             log.error(f"no worker can be started: {error}")
 
+    def _drop_lookout(self) -> None:
+        if self._lookout:
+            os.kill(self._lookout, signal.SIGKILL)
+            # Its end may be long in coming: it reads files, of which some are far away.
+            self._errands.add(self._lookout)
+            self._lookout = 0
+
     def _drop_pool(self) -> None:
         for child in self._pool:
             os.kill(child, signal.SIGKILL)
@@ -291,7 +309,7 @@ class Keeper:
             if not child:
                 return
             if os.WIFSIGNALED(status):
-                log.warning(f"process {child} ended by signal {os.WTERMSIG(status)}")
+                log.warning(f"{self._name(child)} ended by signal {os.WTERMSIG(status)}")
             if child == self._front:
                 self._front = 0
                 self._idle = os.WIFEXITED(status) and os.WEXITSTATUS(status) == IDLE
@@ -304,15 +322,25 @@ class Keeper:
             elif child in self._pool:
                 # Its place is filled once the front is known to live: without it they end at once.
                 self._pool.discard(child)
+                if os.WIFEXITED(status) and os.WEXITSTATUS(status) == UNUSED:
+                    self._end_front()
+
+    def _name(self, child: int) -> str:
+        if child == self._front:
+            return "the front"
+        if child == self._lookout:
+            return "the lookout, which tells who asks,"
+        return f"process {child}"
 
     def _end_children(self) -> None:
         self._drop_pool()
-        for child in self._errands:
-            # Not waited for: the kernel lets go of one in request_key(2) only when its helper ends.
+        self._drop_lookout()
+        for child in {self._front, *self._loads, *self._errands} - {0}:
             os.kill(child, signal.SIGKILL)
-        for child in {self._front, self._lookout, *self._loads} - {0}:
-            os.kill(child, signal.SIGKILL)
-            os.waitpid(child, 0)
+        if self._front:
+            os.waitpid(self._front, 0)
+        # The others may be where only others can let them go: in request_key(2), or at a file that
+        # is far away.
 
 
 def _fork(work: Callable[[], NoReturn], kept: Sequence[int]) -> int:

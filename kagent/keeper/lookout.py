@@ -1,19 +1,19 @@
 """The lookout: tells who asks, and what the hosts on the way are called.
 
-It has no key, leaves the agent's keyrings, and can do no more than read files, so it may live as
-long as the front that it answers: a fork for each client would cost more than most signatures.
+It has no key and can ask for none, and what it can do beyond answering is to read files, so it may
+live as long as the front: a fork for each client would cost more than most signatures.
 """
 
 from __future__ import annotations
 
 import os
+import select
 import signal
 import socket
 from typing import NoReturn
 
 from .. import confine, log
 from ..confine import profiles
-from ..keyctl import join_session_keyring
 from ..protocol.messages import MAX_PAYLOAD
 from ..protocol.wire import Reader
 from . import confirm
@@ -34,7 +34,8 @@ def run(channel: socket.socket) -> NoReturn:
         # Taken first: what then ends this process ends one request, and another process can't
         # meet the same end over and over.
         request, pipe = _next(channel)
-        join_session_keyring(None)
+        # Behind the filter no user can be looked up.
+        os.environ.setdefault("HOME", os.path.expanduser("~"))
         _FILTER.install()
         while True:
             _answer(request, pipe)
@@ -56,8 +57,16 @@ def _next(channel: socket.socket) -> tuple[bytes, int]:
 def _answer(request: bytes, pipe: int) -> None:
     signal.alarm(_SECONDS)
     try:
-        os.write(pipe, pack_answer(confirm.origin(Who.read(Reader(request)))))
+        if not _given_up(pipe):
+            os.write(pipe, pack_answer(confirm.origin(Who.read(Reader(request)))))
     except BrokenPipeError:
-        pass  # nobody waits for it any more
+        pass
     os.close(pipe)
     signal.alarm(0)
+
+
+def _given_up(pipe: int) -> bool:
+    """Whether nobody waits at the other end any more."""
+    poll = select.poll()
+    poll.register(pipe, 0)
+    return bool(poll.poll(0))

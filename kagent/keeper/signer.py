@@ -24,7 +24,7 @@ from ..custody.rings import SealedRing
 from ..keyctl import KernelKeyError
 from ..protocol.messages import MAX_PAYLOAD
 from . import forking
-from .jobs import SIGN_HEADER_LENGTH, Refused, SignJob, pack_answer, pack_signature
+from .jobs import SIGN_HEADER_LENGTH, UNUSED, Refused, SignJob, pack_answer, pack_signature
 
 # Compiled by the keeper, for all its forks.
 _FILTER = profiles.sign_worker()
@@ -64,7 +64,7 @@ def _run(channel: socket.socket, sealed: SealedRing, memory: Sequence[Area]) -> 
         SIGN_HEADER_LENGTH + MAX_PAYLOAD, socket.CMSG_LEN(_DESCRIPTOR.size)
     )
     if not packet:
-        os._exit(0)  # the front has ended
+        os._exit(UNUSED)
     signal.alarm(_SECONDS)
     [(_, _, descriptor)] = ancillary
     [answer] = _DESCRIPTOR.unpack(descriptor)

@@ -41,6 +41,12 @@ sys.argv[0] = {module!r}
 sys.exit(main())
 """
 
+HANG_UP = """
+import gc
+[workers] = [one for one in gc.get_objects() if type(one).__name__ == "Workers"]
+workers.{channel}._socket.shutdown(2)
+"""
+
 # Locks what a sign worker, then what a load worker locks, each in a fork as they do.
 LOCKED = """
 import os, re, resource
@@ -196,6 +202,19 @@ def test_a_front_that_fails_says_where(kagent: Agent, front: int) -> None:
     with kagent.connect() as stream:
         assert ask(stream, LISTING) == NOTHING
     assert kagent.front != front
+
+
+@as_root
+@pytest.mark.parametrize("channel", ["_keeper", "_signers", "_lookout"])
+def test_a_front_that_hangs_up_is_ended(kagent: Agent, channel: str) -> None:
+    """Alive, it would keep the keeper busy: with that, and with workers that end at once."""
+    person = kagent.person
+    person.run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", "key")
+    kagent.run("ssh-add", "-q", "key")
+    front = kagent.front
+    python_in(front, HANG_UP.format(channel=channel))
+    wait_until(lambda: kagent.front != front)
+    kagent.run("ssh-add", "-T", "key.pub")
 
 
 @as_root

@@ -43,8 +43,6 @@ CONTROL = """
 import sys
 from kagent.custody.private import library_key
 from kagent.custody.sealed import sign, der
-from kagent.keyctl.syscalls import _KEYCTL as KEYCTL
-from kagent.keyctl.syscalls import Operation
 from kagent.keyfile import parse
 held = []
 for name in sys.argv[1:]:
@@ -128,6 +126,34 @@ def test_a_lookout_that_dies_is_replaced(kagent: Agent) -> None:
         [lookout] = kagent.lookouts
         os.kill(lookout, signal.SIGKILL)
         wait_until(lambda: not kagent.lookouts)
+
+
+def test_a_lookout_that_hangs_is_left_with_its_front(kagent: Agent) -> None:
+    path = key(kagent.person, "ed25519")
+    kagent.run("ssh-add", path)
+    kagent.run("ssh-add", "-T", f"{path}.pub")
+    [lookout] = kagent.lookouts
+    os.kill(lookout, signal.SIGSTOP)
+    front = kagent.front
+    os.kill(front, signal.SIGKILL)
+    wait_until(lambda: kagent.front != front)
+    kagent.run("ssh-add", "-T", f"{path}.pub")
+    assert lookout not in kagent.lookouts
+    assert kagent.logged().count(' by="ssh-add') == 2
+
+
+def test_large_signatures_at_once(kagent: Agent) -> None:
+    """More than the way to the workers holds: each waits for its turn."""
+    path = key(kagent.person, "ed25519")
+    kagent.run("ssh-add", path)
+    frame = request(path, bytes(250_000))
+
+    def sign(_: int) -> int:
+        with kagent.connect() as stream:
+            return ask(stream, frame)[4]
+
+    with ThreadPoolExecutor(24) as clients:
+        assert set(clients.map(sign, range(24))) == {14}, kagent.logged()
 
 
 @pytest.mark.native

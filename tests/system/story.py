@@ -154,7 +154,7 @@ def it_ends_when_idle_and_comes_back() -> None:
     assert "starts it with the next request" in alice(f"{PROGRAMS}/kagentctl status")
     assert not processes()
     holds_the_key()
-    assert sorted(processes()) == ["kagent-front", "kagent-keeper"]
+    assert sorted(processes()) == ["kagent-front", "kagent-keeper", "kagent-lookout"]
 
 
 def it_stays_with_a_sealed_key() -> None:

@@ -69,6 +69,13 @@ def test_ssh_goes_nowhere(words: list[str]) -> None:
     assert Destination.of(["ssh", *words]) is None
 
 
+def test_a_setting_that_is_made_to_be_slow() -> None:
+    """It is read in one pass: in more, this would not end."""
+    found = Destination.of(["ssh", "-o", "HostName" + " " * 200_000 + "x\nx", "host"])
+    assert found is not None
+    assert found.names == ("x\nx", "host")
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [

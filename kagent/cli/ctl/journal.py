@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 from ..options import fail
 
 # By identifier, which the service and an agent in the background have in common.
 _MATCH = "--identifier=kagent"
+# systemd-journald(8): where it is kept, until the next boot or for long.
+_JOURNALS = (Path("/run/log/journal"), Path("/var/log/journal"))
 
 
 def run(*, follow: bool, lines: int | None, as_json: bool) -> int:
     """Become journalctl."""
+    if not any(journal.exists() for journal in _JOURNALS):
+        fail(
+            "kagentctl: this machine has no journal; kagent -D and -d log to standard error, "
+            "an agent in the background to the system's log, as auth"
+        )
     # Quietly: it would say that others' messages aren't shown.
     words = ["journalctl", "--quiet", _MATCH, f"_UID={os.getuid()}"]
     words += ["--output=json"] if as_json else ["--output=short-iso"]

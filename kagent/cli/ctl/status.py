@@ -71,8 +71,10 @@ def _answers() -> Iterator[tuple[str, object]]:
         yield "refused", f"{status.refusal} ({_time(status.refused_at)})"
     yield "pending", f"{status.pending} questions to you"
     yield "idle", _idle(status)
-    kib = (by_systemd and _memory_of_service()) or _memory(status.keeper)
-    yield "memory", f"{kib // 1024} MiB"
+    if by_systemd and (kib := _memory_of_service()):
+        yield "memory", f"{kib // 1024} MiB"
+    else:
+        yield "memory", f"{_memory(status.keeper) // 1024} MiB, with what is shared in each process"
 
 
 def _counted(shown: tuple[Shown, ...]) -> str:
