@@ -116,6 +116,7 @@ def test_login(kagent: Agent, folder: Path) -> None:
             assert accepted[-1] == print_
 
 
+@pytest.mark.native
 def test_a_lookout_that_dies_is_replaced(kagent: Agent) -> None:
     path = key(kagent.person, "ed25519")
     kagent.run("ssh-add", path)
@@ -128,6 +129,7 @@ def test_a_lookout_that_dies_is_replaced(kagent: Agent) -> None:
         wait_until(lambda: not kagent.lookouts)
 
 
+@pytest.mark.native
 def test_a_lookout_that_hangs_is_left_with_its_front(kagent: Agent) -> None:
     path = key(kagent.person, "ed25519")
     kagent.run("ssh-add", path)
