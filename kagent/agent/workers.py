@@ -79,9 +79,8 @@ class Workers:
             return await self._keeper.ask(job.pack(), [theirs.fileno(), *descriptors], seconds)
 
     async def look(self, request: Who) -> Answer | None:
-        """Have the lookout tell who asks; None if it died.  Raises OSError."""
+        """Have the lookout tell who asks; None if two of them died.  Raises OSError."""
         packet = request.write()
-        # One that ends in the middle of it is replaced.
         return await self._lookout.ask(packet) or await self._lookout.ask(packet)
 
     async def sign(self, job: SignJob) -> Answer | None:

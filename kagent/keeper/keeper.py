@@ -334,8 +334,7 @@ class Keeper:
 
     def _end_children(self) -> None:
         self._drop_pool()
-        self._drop_lookout()
-        for child in {self._front, *self._loads, *self._errands} - {0}:
+        for child in {self._front, self._lookout, *self._loads, *self._errands} - {0}:
             os.kill(child, signal.SIGKILL)
         if self._front:
             os.waitpid(self._front, 0)
