@@ -12,7 +12,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 
-from . import confine, log
+from . import log
+from .confine.process import die_with_parent
 
 _DEFAULT = "/usr/bin/ssh-askpass"
 _LONGEST = 1023  # bytes of an answer
@@ -146,7 +147,7 @@ class _Running:
             stdout=output,
             env={**os.environ, "SSH_ASKPASS_PROMPT": hint} if hint else None,
             start_new_session=alone,
-            preexec_fn=confine.die_with_parent if alone else None,
+            preexec_fn=die_with_parent if alone else None,
         )
         self._target = -self._process.pid if alone else self._process.pid
         self._exit = os.pidfd_open(self._process.pid)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from kagent.keyctl import join_session_keyring, syscalls
+from kagent.keyctl import join_anonymous_session, syscalls
 
 from .programs import Agent, Person, agent
 
@@ -41,9 +41,9 @@ def folder() -> Iterator[Path]:
 def person(folder: Path) -> Person:
     """An ordinary user where there is one, at a login of their own."""
     someone = Person.named(_tester(), folder / "home")
-    login = join_session_keyring(None)
+    login = join_anonymous_session()
     if someone.uid != os.getuid():
-        syscalls.chown(login, someone.uid, someone.gid)
+        syscalls.chown(login.serial, someone.uid, someone.gid)
     return someone
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import trio
 
 from ..custody.anchor import Held
-from ..keeper.jobs import Fetched, Kind, Offered, Refused
-from ..keeper.questions import Fetch, Offer
+from ..jobs.jobs import Fetched, Kind, Offered, Refused
+from ..jobs.questions import Fetch, Offer
 from ..keyctl import AsymmetricKey
 from ..protocol.messages import Shown
 from .peer import Refusal

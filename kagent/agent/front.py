@@ -15,11 +15,12 @@ from typing import NoReturn
 
 import trio
 
-from .. import confine, log
+from .. import log
 from ..confine import profiles
 from ..confine.seccomp import CannotConfine
 from ..custody.rings import Rings
-from ..keeper.jobs import IDLE
+from ..jobs.channels import Channels
+from ..jobs.jobs import IDLE
 from .server import serve
 from .settings import Settings
 from .tally import Tally
@@ -29,17 +30,8 @@ from .workers import Workers
 _SPARE_DESCRIPTORS = 100
 
 
-def run(
-    settings: Settings,
-    rings: Rings,
-    listener: socket.socket,
-    control: socket.socket,
-    signing: socket.socket,
-    looking: socket.socket,
-) -> NoReturn:
-    """Leave the sealed ring behind, lose what system calls aren't needed, and serve."""
-    rings.enter()
-    confine.set_name("kagent-front")
+def run(settings: Settings, rings: Rings, listener: socket.socket, channels: Channels) -> NoReturn:
+    """Lose what system calls aren't needed, and serve."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     most_clients = most - _SPARE_DESCRIPTORS
@@ -47,8 +39,9 @@ def run(
 
     async def serve_confined() -> bool:
         # From here, since what trio needs for its loop is open now, and no thread runs yet.
-        profiles.front(control.fileno(), signing.fileno(), looking.fileno()).install()
-        workers = Workers(control, signing, looking)
+        profiles.front(*(one.fileno() for one in channels)).install()
+        workers = Workers(channels)
+        control = channels.control
         return await serve(rings, listener, control, workers, settings, tally, most_clients)
 
     try:

@@ -12,7 +12,7 @@ from functools import lru_cache
 
 from .. import log
 from ..custody.identity import Identity
-from ..keeper.questions import Origin
+from ..jobs.questions import Origin
 from ..protocol.publickey import PublicKey
 from ..protocol.wire import ProtocolError
 
@@ -26,7 +26,9 @@ class Entry:
     algorithm: str = ""
     user: str = ""
     forwarded: bool = False
+    signed: bool = False
     refusal: str = ""
+    fault: str = ""  # why there is neither signature nor refusal, as when the client has gone
 
     def write(self, origin: Origin | None) -> None:
         """Log it.  `origin` is who asked, and the hosts on the way; None if that can't be told."""
@@ -36,8 +38,8 @@ class Entry:
             key = "unknown"
         fields = {
             "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-            "result": "refused" if self.refusal else "signed",
-            "reason": self.refusal,
+            "result": self._result,
+            "reason": self.refusal or self.fault,
             "key": key,
             "comment": self.identity.comment if self.identity else "",
             "algorithm": self.algorithm,
@@ -48,7 +50,13 @@ class Entry:
             "forwarded": "yes" if self.forwarded else "no",
         }
         line = " ".join(f"{name}={quoted(value)}" for name, value in fields.items() if value)
-        (log.warning if self.refusal else log.info)(line)
+        (log.info if self.signed else log.warning)(line)
+
+    @property
+    def _result(self) -> str:
+        if self.signed:
+            return "signed"
+        return "refused" if self.refusal else "failed"
 
 
 @lru_cache(maxsize=32)  # of what can be 256 KiB

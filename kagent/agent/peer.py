@@ -7,9 +7,7 @@ import struct
 import time
 from dataclasses import dataclass, field
 
-from .. import log
-from ..keeper.questions import Client, Origin
-from ..protocol.messages import Failure
+from ..jobs.questions import Client, Origin
 from .sessions import Sessions
 
 _CREDENTIALS = struct.Struct("3i")  # struct ucred: pid, uid, gid.  unix(7)
@@ -36,9 +34,3 @@ class Peer:
         credentials = client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
         pid, uid, _ = _CREDENTIALS.unpack(credentials)
         return cls(client, Client(pid, time.clock_gettime_ns(time.CLOCK_BOOTTIME)), uid)
-
-    def refuse(self, reason: str) -> Failure:
-        """Keep the reason, and answer with FAILURE."""
-        self.explanation = reason
-        log.warning(f"refused: {reason}")
-        return Failure()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import math
 import os
+import signal
 import socket
 
 import trio
@@ -12,10 +13,11 @@ import trio
 from .. import log
 from ..custody.rings import Rings
 from ..custody.store import Store
+from ..keyctl import KernelKeyError
 from .connection import Connection
 from .fetching import Fetching
 from .lock import Lock
-from .peer import Peer
+from .peer import Peer, Refusal
 from .requests import Requests
 from .settings import Settings
 from .signers import Signers
@@ -41,17 +43,27 @@ async def serve(
     """
     listener.setblocking(False)
     store = Store(rings)
+    store.tidy()
     idle = False
     async with trio.open_nursery() as serving, trio.open_nursery() as clients:
-        fetching = Fetching(workers)
-        signatures = Signing(store, workers, fetching, Signers(), settings, tally)
-        requests = Requests(store, workers, fetching, signatures, Lock(store), settings, tally)
+        fetching, lock = Fetching(workers), Lock(store)
+        signatures = Signing(store, workers, fetching, Signers(), lock, settings, tally)
+        requests = Requests(store, workers, fetching, signatures, lock, settings, tally)
 
         async def end_with_keeper() -> None:
             await trio.lowlevel.wait_readable(control)  # it never writes: this is its end
             serving.cancel_scope.cancel()
 
+        async def remove_when_told() -> None:
+            with trio.open_signal_receiver(signal.SIGUSR1) as told:
+                async for _ in told:
+                    try:
+                        await requests.remove_all()
+                    except (Refusal, KernelKeyError) as error:
+                        log.error(f"SIGUSR1: {error}")
+
         serving.start_soon(end_with_keeper)
+        serving.start_soon(remove_when_told)
         while not idle:
             with trio.move_on_after(settings.idle_exit or math.inf) as wait:
                 await trio.lowlevel.wait_readable(listener)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from functools import partial
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import trio
 
@@ -12,10 +13,18 @@ from ..custody import kernel
 from ..custody.anchor import Held
 from ..custody.identity import Custody
 from ..custody.store import Store
-from ..keeper.jobs import Answer, Done, Kind, Refused, Signed, SignJob
-from ..keeper.questions import Binding, DeviceSignature, Origin, Purpose, Question, Who
+from ..jobs.jobs import Answer, Done, Kind, Refused, Signed, SignJob
+from ..jobs.questions import (
+    Ask,
+    Binding,
+    DeviceSignature,
+    Origin,
+    Purpose,
+    Question,
+    Who,
+    Worded,
+)
 from ..keyctl import (
-    AsymmetricKey,
     KernelKeyError,
     KeyExpired,
     KeyNotFound,
@@ -30,6 +39,7 @@ from ..protocol.wire import ProtocolError, Record
 from .destinations import check_signature
 from .fetching import Fetching
 from .journal import Entry
+from .lock import Lock
 from .peer import Peer, Refusal
 from .sessions import NotPermitted
 from .settings import Settings
@@ -38,6 +48,27 @@ from .tally import Tally
 from .workers import Workers
 
 _SECONDS_TO_LOOK = 1.0  # at who asks; it takes milliseconds
+_LONGEST_SHOWN = 1000  # characters; a question shows less, the beginning and the end
+_SECONDS_UNDER_WAY = 1.0
+
+
+@dataclass(frozen=True)
+class _Case:
+    """A request, and what was found out about it."""
+
+    peer: Peer
+    request: SignRequest
+    algorithm: str
+    signed: ToBeSigned | None
+    held: Held
+    loaded: bool  # or else it is an adopted or a fetched one
+
+    @property
+    def must_ask(self) -> bool:
+        """Whether the user has to say yes."""
+        constraints = {type(one) for one in self.held.identity.constraints}
+        forwarded = self.peer.sessions.forwarded
+        return Confirm in constraints or (ConfirmForwarded in constraints and forwarded)
 
 
 class Signing:
@@ -49,6 +80,7 @@ class Signing:
         workers: Workers,
         fetching: Fetching,
         signers: Signers,
+        lock: Lock,
         settings: Settings,
         tally: Tally,
     ) -> None:
@@ -56,10 +88,12 @@ class Signing:
         self._workers = workers
         self._fetching = fetching
         self._signers = signers
+        self._lock = lock
         self._fingerprint_hash = settings.fingerprint_hash
         self._web_safety = settings.web_safety
         self._tally = tally
         self._asking = trio.Lock()  # two windows at once would take the keyboard from each other
+        self._under_way: set[trio.Event] = set()
 
     async def answer(self, peer: Peer, request: SignRequest) -> bytes:
         """Sign, or say why not; what is left to be sent of the answer's frame.
@@ -72,12 +106,26 @@ class Signing:
         try:
             frame = await self._answer(peer, request, entry)
             self._tally.signatures += 1
+            entry.signed = True
             return frame
         except (Refusal, NotPermitted, ProtocolError, KernelKeyError) as error:
             entry.refusal = str(error)
             raise
+        except BaseException as error:
+            entry.fault = str(error) or type(error).__name__
+            raise
         finally:
             entry.write(peer.origin)
+
+    async def settled(self) -> None:
+        """Wait for the signatures that were looked at before what has just changed.
+
+        So what is answered next is true: nothing signs any more that should not.  One that takes
+        longer than a second is looked at again before it is given to anybody.
+        """
+        with trio.move_on_after(_SECONDS_UNDER_WAY):
+            for event in tuple(self._under_way):
+                await event.wait()
 
     async def _look(self, peer: Peer) -> None:
         """See who asks, if that isn't known, and by which hosts' names."""
@@ -94,73 +142,107 @@ class Signing:
                 log.error(f"who asks can't be told: {error}")
 
     async def _answer(self, peer: Peer, request: SignRequest, entry: Entry) -> bytes:
-        held = await self._find(request.blob)
+        held = self._store.find(request.blob)
+        loaded = held is not None
+        if held is None:
+            held = await self._find_elsewhere(request.blob)
         entry.identity = held.identity
         entry.algorithm = algorithm = _signature_algorithm(request.blob, request.flags)
         signed = recognise(request.data, request.blob)
         if isinstance(signed, Login):
             entry.user = signed.user
-        check_signature(held.identity, peer.sessions, signed, time.time())
-        if self._must_ask(held, peer):
-            await self._confirm(held, peer, signed)
-            # The user may have taken a while.
-            held = await self._find_again(held)
-        if held.identity.custody is Custody.DEVICE:
-            return await self._sign_with_device(held, peer, request, signed)
-        if held.key is not None:
-            return await self._sign_in_kernel(held, held.key, peer, algorithm, request.data)
-        answer = await self._workers.sign(
-            SignJob(held.identity.description, algorithm, request.data)
-        )
-        return encode(SignResponse(_signature(answer)))
+        case = _Case(peer, request, algorithm, signed, held, loaded)
+        self._check(case)
+        if case.must_ask:
+            await self._confirm(case)
+        done = trio.Event()
+        self._under_way.add(done)
+        try:
+            return await self._sign(case)
+        finally:
+            self._under_way.discard(done)
+            done.set()
 
-    async def _find(self, blob: bytes) -> Held:
-        held = self._store.find(blob) or self._fetching.held(blob)
+    def _check(self, case: _Case) -> Held:
+        """All that a signature rests on, as it is now; the key to be used.  For any thread.
+
+        Called after the last wait before a signature, and where that is made by somebody else,
+        also before it is given away: while something was waited for, the agent may have been
+        locked, and the key removed, replaced, or at its end.  Raises Refusal, NotPermitted,
+        ProtocolError, KernelKeyError.
+        """
+        if self._lock.locked:
+            raise Refusal("the agent is locked")
+        now = self._store.find(case.request.blob)
+        if now is None and case.loaded:
+            raise Refusal("the key was removed meanwhile, or its time is over")
+        now = now or case.held
+        if now.identity.constraints != case.held.identity.constraints:
+            raise Refusal("the key was loaded again meanwhile, under other constraints")
+        check_signature(now.identity, case.peer.sessions, case.signed, time.time())
+        return now
+
+    async def _sign(self, case: _Case) -> bytes:
+        match case.held.identity.custody:
+            case Custody.KERNEL:
+                return await self._sign_in_kernel(case)
+            case Custody.DEVICE:
+                made = self._sign_with_device
+            case Custody.SEALED:
+                made = self._sign_sealed
+        self._check(case)
+        answer = await made(case)
+        self._check(case)
+        if isinstance(answer, Signed):
+            return encode(SignResponse(answer.signature))
+        raise Refusal(answer.reason if isinstance(answer, Refused) else "the sign worker died")
+
+    async def _sign_in_kernel(self, case: _Case) -> bytes:
+        try:
+            return await self._signers.answer(case.peer.client, self._checked(case))
+        except (KeyNotFound, KeyExpired, KeyRevoked, PermissionDenied):
+            # Loading a key again replaces it, which may have happened since it was looked up: it
+            # is gone then, or just not possessed any more.  A fetched one has its time.
+            self._fetching.drop(case.held)
+            if not case.loaded:
+                again = await self._find_elsewhere(case.request.blob)
+                case = replace(case, held=again)
+            return await self._signers.answer(case.peer.client, self._checked(case))
+
+    def _checked(self, case: _Case) -> Callable[[], bytes]:
+        """What gives the answer with the signature; for any thread."""
+
+        def sign() -> bytes:
+            key = self._check(case).key
+            if key is None:
+                raise Refusal("the key was loaded again meanwhile, in another custody")
+            made = kernel.sign(key, case.algorithm, case.request.data)
+            return encode(SignResponse(made))
+
+        return sign
+
+    async def _sign_sealed(self, case: _Case) -> Answer | None:
+        description = case.held.identity.description
+        return await self._workers.sign(SignJob(description, case.algorithm, case.request.data))
+
+    async def _sign_with_device(self, case: _Case) -> Answer | None:
+        request = case.request
+        if case.signed is None and self._web_safety.demands_ssh(PublicKey.parse(request.blob)):
+            raise Refusal("web-origin key attempting to sign non-SSH message")
+        worded = await self._worded(case)
+        signature = DeviceSignature(request.blob, request.data, worded.details)
+        return await self._ask(Kind.DEVICE, signature, case.peer)
+
+    async def _find_elsewhere(self, blob: bytes) -> Held:
+        """An identity that no agent has loaded.  Raises Refusal."""
+        held = self._fetching.held(blob)
         if held is None:
             held = await trio.to_thread.run_sync(self._store.find_adopted, blob)
         return held or await self._fetching.fetch(blob)
 
-    async def _find_again(self, before: Held) -> Held:
-        now = await self._find(before.identity.blob)
-        if now.identity.constraints != before.identity.constraints:
-            raise Refusal("the key was loaded again meanwhile, under other constraints")
-        return now
-
-    async def _sign_in_kernel(
-        self, held: Held, key: AsymmetricKey, peer: Peer, algorithm: str, data: bytes
-    ) -> bytes:
-        try:
-            return await self._signers.answer(peer.client, partial(_frame, key, algorithm, data))
-        except (KeyNotFound, KeyExpired, KeyRevoked, PermissionDenied):
-            # Loading a key again replaces it, which may have happened since it was looked up: it
-            # is gone then, or just not possessed any more.  A fetched one has its time.
-            self._fetching.drop(held)
-            again = (await self._find_again(held)).key
-            if again is None:
-                raise
-            return await self._signers.answer(peer.client, partial(_frame, again, algorithm, data))
-
-    async def _sign_with_device(
-        self, held: Held, peer: Peer, request: SignRequest, signed: ToBeSigned | None
-    ) -> bytes:
-        if signed is None and self._web_safety.demands_ssh(PublicKey.parse(request.blob)):
-            raise Refusal("web-origin key attempting to sign non-SSH message")
-        question = self._question(held, peer, signed)
-        answer = await self._ask(
-            Kind.DEVICE, DeviceSignature(request.blob, request.data, question), peer
-        )
-        return encode(SignResponse(_signature(answer)))
-
-    def _must_ask(self, held: Held, peer: Peer) -> bool:
-        for constraint in held.identity.constraints:
-            if isinstance(constraint, Confirm):
-                return True
-            if isinstance(constraint, ConfirmForwarded) and peer.sessions.forwarded:
-                return True
-        return False
-
-    async def _confirm(self, held: Held, peer: Peer, signed: ToBeSigned | None) -> None:
-        answer = await self._ask(Kind.CONFIRM, self._question(held, peer, signed), peer)
+    async def _confirm(self, case: _Case) -> None:
+        worded = await self._worded(case)
+        answer = await self._ask(Kind.ASK, Ask(worded.prompt), case.peer)
         if not isinstance(answer, Done):
             raise Refusal(answer.reason if isinstance(answer, Refused) else "nobody could be asked")
 
@@ -172,35 +254,42 @@ class Signing:
         finally:
             self._tally.pending -= 1
 
-    def _question(self, held: Held, peer: Peer, signed: ToBeSigned | None) -> Question:
+    async def _worded(self, case: _Case) -> Worded:
+        try:
+            answer = await self._workers.look(self._question(case))
+        except OSError as error:
+            raise Refusal(f"the question can't be worded: {error}") from error
+        if not isinstance(answer, Worded):
+            raise Refusal("the question can't be worded: the lookout died")
+        return answer
+
+    def _question(self, case: _Case) -> Question:
         purpose, name = Purpose.UNKNOWN, ""
-        match signed:
+        match case.signed:
             case Login(_, user, _):
                 purpose, name = Purpose.LOGIN, user
             case SignedMessage(namespace):
                 purpose, name = Purpose.SSHSIG, namespace
+        identity = case.held.identity
         return Question(
-            held.identity.comment,
-            PublicKey.parse(held.identity.blob).fingerprint(self._fingerprint_hash),
-            peer.process,
+            _shortened(identity.comment),
+            PublicKey.parse(identity.blob).fingerprint(self._fingerprint_hash),
+            case.peer.process,
             tuple(
                 Binding(session.host.plain_blob, session.forwarded)
-                for session in peer.sessions.way(signed)
+                for session in case.peer.sessions.way(case.signed)
             ),
             purpose,
-            name,
+            _shortened(name),
         )
 
 
-def _frame(key: AsymmetricKey, algorithm: str, data: bytes) -> bytes:
-    """The answer with the signature; for any thread."""
-    return encode(SignResponse(kernel.sign(key, algorithm, data)))
-
-
-def _signature(answer: Answer | None) -> bytes:
-    if isinstance(answer, Signed):
-        return answer.signature
-    raise Refusal(answer.reason if isinstance(answer, Refused) else "the sign worker died")
+def _shortened(text: str) -> str:
+    """Both ends of what is long: the question has to fit into a packet."""
+    if len(text) <= _LONGEST_SHOWN:
+        return text
+    half = _LONGEST_SHOWN // 2
+    return text[:half] + text[-half:]
 
 
 def _signature_algorithm(blob: bytes, flags: int) -> str:

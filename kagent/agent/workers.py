@@ -8,8 +8,9 @@ from collections.abc import Sequence
 
 import trio
 
-from ..keeper.jobs import Answer, Job, Kind, SignJob, unpack_answer
-from ..keeper.questions import Fetch, Who
+from ..jobs.channels import Channels
+from ..jobs.jobs import Answer, Job, Kind, SignJob, unpack_answer
+from ..jobs.questions import Fetch, Question, Who, pack_inquiry
 from ..protocol.messages import MAX_PAYLOAD
 from ..protocol.wire import Record
 
@@ -21,12 +22,8 @@ _SECONDS_OF_OTHERS = 180.0
 class Workers:
     """The front's ends of three sockets: to the keeper, the sign workers and the lookout."""
 
-    def __init__(
-        self, control: socket.socket, signing: socket.socket, looking: socket.socket
-    ) -> None:
-        self._keeper = _Channel(control)
-        self._signers = _Channel(signing)
-        self._lookout = _Channel(looking)
+    def __init__(self, channels: Channels) -> None:
+        self._keeper, self._signers, self._lookout = map(_Channel, channels)
 
     async def load(
         self,
@@ -41,15 +38,24 @@ class Workers:
 
         None if the worker died first: how much it has read of the body is then unknown.
         """
-        job = Job(Kind.LOAD, message_type, bound, locked, body_length)
+        job = Job(Kind.LOAD, message_type, bound, locked, body_length=body_length)
         return await self._keeper.ask(job.pack(), [client.fileno()])
 
+    async def keep(self, number: int, description: str, deadline: int) -> Answer | None:
+        """Have the keeper hold the key of load `number` for the identity of that description."""
+        job = Job(Kind.KEEP, number=number, description=description, deadline=deadline)
+        return await self._keeper.ask(job.pack())
+
+    async def drop(self, number: int) -> Answer | None:
+        """Have the keeper throw the key of load `number` away."""
+        return await self._keeper.ask(Job(Kind.DROP, number=number).pack())
+
     async def forget(self, description: str) -> Answer | None:
-        """Have the keeper destroy the sealed key of the identity with that description."""
+        """Have the keeper destroy what it holds to sign for the identity of that description."""
         return await self._keeper.ask(Job(Kind.FORGET, description=description).pack())
 
     async def forget_all(self) -> Answer | None:
-        """Have the keeper destroy all sealed keys."""
+        """Have the keeper destroy all that it holds to sign with."""
         return await self._keeper.ask(Job(Kind.FORGET_ALL).pack())
 
     async def send_out(self, kind: Kind, request: Record) -> Answer | None:
@@ -78,9 +84,12 @@ class Workers:
             job = Job(kind, body_length=len(body))
             return await self._keeper.ask(job.pack(), [theirs.fileno(), *descriptors], seconds)
 
-    async def look(self, request: Who) -> Answer | None:
-        """Have the lookout tell who asks; None if two of them died.  Raises OSError."""
-        packet = request.write()
+    async def look(self, request: Who | Question) -> Answer | None:
+        """Have the lookout tell who asks, or word a question; None if two of them died.
+
+        Raises OSError.
+        """
+        packet = pack_inquiry(request)
         return await self._lookout.ask(packet) or await self._lookout.ask(packet)
 
     async def sign(self, job: SignJob) -> Answer | None:

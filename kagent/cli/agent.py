@@ -9,8 +9,8 @@ import sys
 from functools import partial
 from typing import Any
 
-from .. import __version__, confine, log
-from ..confine import seccomp
+from .. import __version__, log
+from ..confine import process, seccomp
 from ..keeper.listener import ENDING, Listener, remove_stale
 from ..keyctl import KernelKeyError, session_keyring
 from ..times import seconds
@@ -228,11 +228,16 @@ def _keep(listener: Listener, options: _Options, command: int | None = None) -> 
     from ..custody.device import Providers, WebSafety
     from ..custody.identity import Custody
     from ..custody.rings import KeeperRings, Place
+    from ..jobs.policy import Policy
     from ..keeper.keeper import Keeper
-    from ..keeper.policy import Policy
 
-    confine.forbid_inspection()
-    confine.set_name("kagent-keeper")
+    process.forbid_core_dumps()
+    process.set_name("kagent-keeper")
+    if attached := process.tracer():
+        # Since before this process could forbid it: what it gets from now on is no secret.
+        log.error(f"process {attached} is attached to kagent, as a debugger is: end it first")
+        listener.remove()
+        return 1
     policy = Policy(
         Custody(options.custody) if options.custody else None,
         options.lifetime,

@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from .. import confine, log
+from .. import log
+from ..confine.memory import lock_memory
 from ..custody.configured import Failure
 from ..keyctl import KernelKeyError, Key, Permission, listed, mask, syscalls
 from .backends import NotDelivered
@@ -66,7 +67,7 @@ def _deliver(serial: int, description: str, asker: Asker) -> str:
         # Late, since most of a helper's time and memory is what this imports.
         from . import delivery
 
-        confine.lock_memory()
+        lock_memory()
         # A program's complaints could show what it handles.
         delivered = delivery.fetch(rule, nowhere.fileno())
     try:

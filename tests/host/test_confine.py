@@ -51,7 +51,7 @@ workers.{channel}._socket.shutdown(2)
 LOCKED = """
 import os, re, resource
 from pathlib import Path
-from kagent.confine import lock_memory, memory_areas
+from kagent.confine.memory import lock_memory, memory_areas
 for areas in (memory_areas(python_objects=False), None):
     if os.fork() == 0:
         complete = lock_memory(areas)

@@ -80,7 +80,7 @@ def request(path: Path, data: bytes = b"to be signed") -> bytes:
 
 def pool(kagent: Agent) -> list[int]:
     """The sign workers that wait."""
-    return [child for child in kagent.children if child != kagent.front]
+    return kagent.signers
 
 
 def keys_of(person: Person) -> int:

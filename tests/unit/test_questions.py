@@ -8,9 +8,9 @@ import subprocess
 import pytest
 
 from kagent.askpass import shown
-from kagent.keeper.hostnames import Destination
-from kagent.keeper.questions import Binding, Client, Purpose, Question
+from kagent.jobs.questions import Binding, Client, Purpose, Question
 from kagent.protocol.wire import ProtocolError, Reader
+from kagent.workers.hostnames import Destination
 
 QUESTION = Question(
     "käse", "SHA256:x", Client(4711, 2**63), (Binding(b"key", True),), Purpose.SSHSIG, "git"

@@ -9,7 +9,7 @@ import os
 import pwd
 
 from ...custody.adopted import Found
-from ...custody.sharing import INBOX, SHARED, SHARED_RECORD, UNSHARED, Giver
+from ...custody.sharing import INBOX, SHARED, SHARED_RECORD, UNSHARED, Giver, find_inbox
 from ...keyctl import (
     PROCESS_KEYRING,
     KernelKeyError,
@@ -90,11 +90,11 @@ def accept(giver: str) -> int:
     """Take keys from `giver`; the exit code."""
     user = _user(giver)
     name = Giver(user.pw_uid, user.pw_name).inbox
-    rings = keyrings.login()
-    if rings.user.find("keyring", name) is None:
-        inbox = Keyring.create(name, rings.private)
+    user_keyring = keyrings.login().user
+    if find_inbox(user_keyring, name) is None:
+        inbox = Keyring.create(name, Keyring.special(PROCESS_KEYRING, create=True))
         inbox.set_permissions(INBOX)
-        rings.user.link(inbox)
+        user_keyring.link(inbox)
     me = keyrings.user_name(os.getuid())
     print(f"{giver} can now run: kagentctl share KEY --with {me}")
     return 0

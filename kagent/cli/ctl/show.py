@@ -94,7 +94,7 @@ def _look() -> Picture:
     facts = {
         found.key.serial: _found_facts(found, left, receivers) for found in keyrings.finder().all()
     }
-    session = _node(Key(rings.login.serial), left, facts)
+    session = _node(Key(rings.session.serial), left, facts)
     drawn = {"Session Keyring": session} if session else {}
     if session and rings.user.serial not in _serials(session):
         user = _node(Key(rings.user.serial), left, facts)

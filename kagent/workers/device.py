@@ -1,20 +1,38 @@
-"""Signatures by a FIDO token, and what the user does for them.  For workers only: asks a PIN."""
+"""Signatures by a FIDO token, and what the user does for them.  Asks a PIN."""
 
 from __future__ import annotations
 
 from contextlib import nullcontext
 
 from .. import askpass, skhelper
+from ..custody.device import DeviceKey, TokenKey
+from ..custody.identity import description_of
+from ..custody.rings import DeviceRing
+from ..jobs.jobs import Refused, Signed
+from ..jobs.questions import DeviceSignature
+from ..keyctl import KernelKeyError, join_anonymous_session
 from ..log import printable
 from ..protocol.publickey import PublicKey
 from ..protocol.wire import ProtocolError
-from .device import DeviceKey, SignWithDevice, TokenKey
 
 # sk-api.h: the token waits until it is touched.
 _USER_PRESENCE_REQUIRED = 0x01
 
 
-def sign(request: SignWithDevice, payload: bytes) -> bytes:
+def sign(request: DeviceSignature, ring: DeviceRing) -> Signed | Refused:
+    """The job of a signature by the token whose handle is in `ring`."""
+    try:
+        payload = ring.read(description_of(request.blob))
+        # What is started next, ssh-askpass and a provider's code, must find none of our keyrings.
+        join_anonymous_session()
+        return Signed(sign_by_token(request, payload))
+    except KernelKeyError as error:
+        return Refused(f"the key's handle can't be read: {error}")
+    except (skhelper.HelperError, ProtocolError) as error:
+        return Refused(str(error))
+
+
+def sign_by_token(request: DeviceSignature, payload: bytes) -> bytes:
     """A signature as ssh sends it, by the DeviceKey that is stored as `payload`.
 
     What it starts, ssh-askpass and a provider's code, possesses what its caller does: leave the

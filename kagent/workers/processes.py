@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from ..askpass import shown
-from .questions import Asker, Client
+from ..jobs.questions import Asker, Client
 
 _MOST_SHOWN = 8
 _LONGEST_NAME = 40  # characters

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 
-from ..keyctl._libc import ffi
+from ._libc import ffi
 
 _libc = ffi.dlopen(None)
 

@@ -13,6 +13,9 @@ from collections.abc import Iterator
 
 from ..custody.configured import Configuration, Configured, Failure, files
 from ..custody.identity import Custody, Identity
+from ..jobs.jobs import Fetched, Offered, Refused
+from ..jobs.policy import Policy
+from ..jobs.questions import Fetch
 from ..keyctl import (
     AsymmetricKey,
     KernelKeyError,
@@ -27,9 +30,6 @@ from ..keyctl import (
 )
 from ..protocol.messages import Shown
 from ..times import seconds
-from .jobs import Fetched, Offered, Refused
-from .policy import Policy
-from .questions import Fetch
 
 # For request-key(8)'s fourth field: who asks for this and nothing else.
 _CALLOUT = "kagent"

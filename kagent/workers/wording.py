@@ -1,42 +1,35 @@
-"""The question whether a key may be used: what it says, and having it answered.  For workers."""
+"""The question whether a key may be used, in words; and where a request comes from.
+
+For the lookout: it reads what is known of processes and hosts.
+"""
 
 from __future__ import annotations
 
-from .. import askpass
 from ..askpass import shown
+from ..jobs.questions import Origin, Purpose, Question, Who, Worded
 from .hostnames import Destination, HostNames
-from .jobs import Done, Refused
 from .processes import Process, asker_of, lineage
-from .questions import Origin, Purpose, Question, Who
 
 _MOST_HOPS = 3
 
 
-def confirm(question: Question, gone: int) -> Done | Refused:
-    """The job of asking the user, for two minutes at most.  `gone` as in askpass.Patience."""
-    try:
-        askpass.confirm(prompt(question), askpass.Patience(gone))
-    except (askpass.CannotAsk, askpass.Unanswered) as error:
-        return Refused(str(error))
-    return Done()
-
-
 def origin(question: Who) -> Origin:
-    """The job of telling where a request comes from."""
+    """Where a request comes from."""
     processes = lineage(question.client)
     hosts = HostNames(_destination(processes)) if question.host_keys else None
     names = tuple(hosts.name(key) for key in question.host_keys) if hosts else ()
     return Origin(asker_of(question.client.pid, processes), names)
 
 
-def prompt(question: Question) -> str:
+def worded(question: Question) -> Worded:
     """The whole text.  Its first two lines are ssh-agent's, since there are scripts that read them.
 
     Nothing in it that others chose can make or hide a line.
     """
     comment = shown(question.comment, 80)
     heading = f"Allow use of key {comment}?\nKey fingerprint {question.fingerprint}."
-    return "\n".join((heading, *details(question)))
+    told = "\n".join(details(question))
+    return Worded(f"{heading}\n{told}", told)
 
 
 def details(question: Question) -> list[str]:

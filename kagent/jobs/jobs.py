@@ -3,7 +3,7 @@
 A job is one packet: a header of fixed size and, by SCM_RIGHTS, the descriptors that the worker
 gets, of which the last is the pipe that the answer goes to.  A worker that dies closes the pipe
 without an answer.  Jobs go to the keeper; signatures, which have to be quick, go straight to the
-workers that wait for them, and the question who asks to the lookout.
+workers that wait for them, and what is to be found out about a client to the lookout.
 """
 
 from __future__ import annotations
@@ -26,27 +26,26 @@ from ..protocol.wire import (
     counted,
     record,
 )
-from .questions import Origin
+from .questions import Origin, Worded
 
 
 class Kind(IntEnum):
     """The jobs that the keeper takes, with their descriptors."""
 
     LOAD = 1  # client's socket, answer
-    FORGET = 2  # answer
-    FORGET_ALL = 3  # answer
-    CHECK_BIND = 4  # request, answer
-    CONFIRM = 5  # request, client's socket, answer
-    DEVICE = 6  # request, client's socket, answer
-    OFFER = 7  # request, answer
-    FETCH = 8  # request, answer
+    KEEP = 2  # answer
+    DROP = 3  # answer
+    FORGET = 4  # answer
+    FORGET_ALL = 5  # answer
+    CHECK_BIND = 6  # request, answer
+    ASK = 7  # request, client's socket, answer
+    DEVICE = 8  # request, client's socket, answer
+    OFFER = 9  # request, answer
+    FETCH = 10  # request, answer
 
-
-# The jobs that last as long as the user takes, or the kernel's helper.
-WAITING = (Kind.CONFIRM, Kind.DEVICE, Kind.FETCH)
 
 _DESCRIPTION = "57s"  # kagent:SHA256: and 43 characters, as every identity's
-_HEADER = struct.Struct(f"=BB??I{_DESCRIPTION}")
+_HEADER = struct.Struct(f"=BB??IIQ{_DESCRIPTION}")
 HEADER_LENGTH = _HEADER.size
 
 
@@ -55,16 +54,20 @@ class Job:
     """One job.
 
     LOAD has the type byte that the front has read, the length of what follows it, whether the
-    connection was bound to a host, and whether the agent is locked; FORGET has the description of
-    the identity whose sealed key is to go; the others have the length of the Record that the
-    worker can read.
+    connection was bound to a host, and whether the agent is locked.  KEEP has the number of the
+    load whose key is to be held, the identity's description, and when the keeper is to end it, in
+    nanoseconds of CLOCK_BOOTTIME, 0 for never; DROP has the number of one whose key is not wanted.
+    FORGET has the description of the identity whose key is to go; the others have the length of the
+    Record that the worker can read.
     """
 
     kind: Kind
     message_type: int = 0
     bound: bool = False
     locked: bool = False
+    number: int = 0
     body_length: int = 0
+    deadline: int = 0
     description: str = ""
 
     def pack(self) -> bytes:
@@ -74,7 +77,9 @@ class Job:
             self.message_type,
             self.bound,
             self.locked,
+            self.number,
             self.body_length,
+            self.deadline,
             self.description.encode(),
         )
 
@@ -83,15 +88,15 @@ class Job:
         """Raises ValueError for anything but a header."""
         if len(header) != _HEADER.size:
             raise ValueError("not a job header")
-        kind, message_type, bound, locked, length, name = _HEADER.unpack(header)
+        kind, message_type, bound, locked, number, length, deadline, name = _HEADER.unpack(header)
         description = name.rstrip(b"\0").decode()
-        return cls(Kind(kind), message_type, bound, locked, length, description)
+        return cls(Kind(kind), message_type, bound, locked, number, length, deadline, description)
 
 
 # The front's exit code when it had nothing to do for long, and nothing is held that would be lost.
 IDLE = 75
 
-# A sign worker's, when it meets the end of the front's socket instead of a job.
+# A sign worker's, and then its parent's, when it meets the end of the front's socket.
 UNUSED = 76
 
 # What a sealed key may be asked for, by number in a signature job.
@@ -133,10 +138,11 @@ class SignJob:
 
 @dataclass(frozen=True)
 class Loaded(Record):
-    """The key is held, or was left for the keeper to seal."""
+    """The key waits in the inbox of load `number`, to be kept or dropped."""
 
+    number: int
     identity: Identity
-    layout = (record(Identity),)
+    layout = (UINT32, record(Identity))
 
 
 @dataclass(frozen=True)
@@ -177,7 +183,7 @@ class Fetched(Record):
     layout = (record(Identity), UINT32)
 
 
-Answer: TypeAlias = Loaded | Signed | Done | Refused | Origin | Offered | Fetched
+Answer: TypeAlias = Loaded | Signed | Done | Refused | Origin | Worded | Offered | Fetched
 _ANSWERS: tuple[type[Answer], ...] = Answer.__args__
 
 

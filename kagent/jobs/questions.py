@@ -130,10 +130,46 @@ class Question(Record):
 
 
 @dataclass(frozen=True)
+class Worded(Record):
+    """A Question in words: the whole of it, and its lines about what is asked for and by whom."""
+
+    prompt: str
+    details: str
+    layout = (TEXT, TEXT)
+
+
+@dataclass(frozen=True)
+class Ask(Record):
+    """Put this question to the user."""
+
+    prompt: str
+    layout = (TEXT,)
+
+
+@dataclass(frozen=True)
 class DeviceSignature(Record):
-    """Have the token of the identity `blob` sign `data`, and tell the user what for."""
+    """Have the token of the identity `blob` sign `data`, and tell the user `details`."""
 
     blob: bytes
     data: bytes
-    question: Question
-    layout = (STRING, STRING, record(Question))
+    details: str
+    layout = (STRING, STRING, TEXT)
+
+
+_TO_BE_FOUND_OUT: tuple[type[Who | Question], ...] = (Who, Question)
+
+
+def pack_inquiry(asked: Who | Question) -> bytes:
+    """The packet that goes to the lookout."""
+    return BYTE.write(_TO_BE_FOUND_OUT.index(type(asked))) + asked.write()
+
+
+def unpack_inquiry(packet: bytes) -> Who | Question:
+    """Raises ProtocolError for anything but such a packet."""
+    reader = Reader(packet)
+    try:
+        asked = _TO_BE_FOUND_OUT[BYTE.read(reader)].read(reader)
+    except IndexError as error:
+        raise ProtocolError("no inquiry of that number") from error
+    reader.expect_end()
+    return asked
