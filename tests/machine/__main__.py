@@ -1,4 +1,4 @@
-"""python3 -m tests.machine [--kernel 6.12] [--exchange FOLDER] [--seconds N] -- COMMAND ..."""
+"""python3 -m tests.machine [--kernel um] [--exchange FOLDER] [--seconds N] -- COMMAND ..."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+from . import um
 from .boot import MachineError, run
 from .kernels import SUITES, kernel
 
@@ -15,7 +16,7 @@ from .kernels import SUITES, kernel
 def main() -> int:
     """The command's exit code; 125 if the machine failed."""
     parser = argparse.ArgumentParser(prog="tests.machine", description=__doc__)
-    parser.add_argument("--kernel", choices=SUITES, default="6.12")
+    parser.add_argument("--kernel", choices=("um", *SUITES), default="um")
     parser.add_argument("--exchange", type=Path, help="a folder that both see")
     parser.add_argument("--seconds", type=float, default=1800, help="the machine's time limit")
     parser.add_argument("command", nargs="+")
@@ -23,7 +24,8 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         exchange = options.exchange or Path(folder)
         try:
-            return run(kernel(options.kernel), options.command, exchange, options.seconds)
+            chosen = um.kernel() if options.kernel == "um" else kernel(options.kernel)
+            return run(chosen, options.command, exchange, options.seconds)
         except (MachineError, LookupError, OSError, subprocess.SubprocessError) as error:
             print(f"machine: {error}", file=sys.stderr)
             return 125

@@ -26,6 +26,15 @@ PACKAGES = {
     "systemd-analyze": "systemd",
     "zsh": "zsh",
 }
+# To build the user-mode kernel; make, compiler and linker are no part of what it runs.
+BUILD_PACKAGES = {
+    "bc": "bc",
+    "bison": "bison",
+    "flex": "flex",
+    "gcc": "gcc",
+    "make": "make",
+    "xz": "xz-utils",
+}
 MACHINE_PACKAGES = {
     "busybox": "busybox-static",
     "depmod": "kmod",

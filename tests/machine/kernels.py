@@ -14,7 +14,7 @@ from .environment import cache_directory
 
 # Debian release (or release's section) that has the kernel of that version.
 SUITES = {"6.1": "bookworm", "6.12": "trixie", "7.2": "sid"}
-DEFAULT = ("6.1", "6.12")
+DEFAULT = "6.12"
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ def kernel(version: str) -> Kernel:
 
 
 def _download(suite: str, folder: Path) -> None:
-    apt = _private_apt(suite, folder)
+    apt = private_apt(suite, folder)
     subprocess.run(["apt-get", *apt, "-qq", "update"], check=True)
     told = subprocess.run(
         ["apt-cache", *apt, "depends", "linux-image-amd64"],
@@ -77,7 +77,7 @@ def _download(suite: str, folder: Path) -> None:
     subprocess.run([depmod, "-b", tree, release], check=True)
 
 
-def _private_apt(suite: str, folder: Path) -> list[str]:
+def private_apt(suite: str, folder: Path) -> list[str]:
     """Options for an apt that knows one release and leaves this machine's own alone."""
     for name in ("lists/partial", "cache/archives/partial"):
         (folder / name).mkdir(parents=True)
