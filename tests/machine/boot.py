@@ -12,10 +12,13 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import IO
 
-from .environment import CHECKOUT, cache_directory
+from .environment import CHECKOUT, busybox, cache_directory
 from .kernels import Kernel
 from .um import UserModeKernel
+
+Machine = Kernel | UserModeKernel
 
 HERE = Path(__file__).parent
 _DRIVERS = ("virtio_pci", "9p", "9pnet_virtio", "overlay")
@@ -26,7 +29,7 @@ class MachineError(Exception):
 
 
 def run(
-    kernel: Kernel | UserModeKernel,
+    kernel: Machine,
     command: Sequence[str],
     exchange: Path,
     seconds: float,
@@ -34,14 +37,17 @@ def run(
     root: Path = Path("/"),
     start: Path = HERE / "start",
     tpm: bool = False,
+    output: IO[bytes] | None = None,
+    terminal: bool = False,
 ) -> int:
     """Run `command` as root in a machine; its exit code.
 
     For a machine under qemu, `root` is the folder that its files are in, `start` the script that
     makes it ready, and `tpm` says that it has a TPM 2.0, made of software.
 
-    Its output goes to ours as it comes.  `exchange` is the one folder that both see, at
-    /run/machine there.  Raises MachineError, subprocess.TimeoutExpired.
+    Its output goes to `output`, or ours, as it comes.  `terminal`: our terminal is the command's.
+    `exchange` is the one folder that both see, at /run/machine there.  Raises MachineError,
+    subprocess.TimeoutExpired.
     """
     shutil.copy(start, exchange / "start")
     modules = kernel.modules if isinstance(kernel, Kernel) else ""
@@ -49,6 +55,7 @@ def run(
         f"MODULES={shlex.quote(str(modules))}\n"
         f"CHECKOUT={shlex.quote(str(CHECKOUT))}\n"
         f"CACHE={shlex.quote(str(cache_directory()))}\n"
+        f"TERMINAL={'yes' if terminal else ''}\n"
     )
     Path(exchange, "command").write_text(f"{shlex.join(command)}\n")
     told = exchange / "exit-code"
@@ -57,14 +64,18 @@ def run(
     with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
         folder = Path(name)
         if isinstance(kernel, UserModeKernel):
-            words = kernel.command(exchange, folder)
+            words = kernel.command(exchange, folder, terminal)
         else:
             words = _qemu(kernel, _initramfs(kernel, folder), exchange, root)
         if tpm:
             words += stack.enter_context(_tpm(folder))
         # Should we be killed, the machine ends with us.
         ended = subprocess.run(
-            ["setpriv", "--pdeathsig", "KILL", *words], stdin=subprocess.DEVNULL, timeout=seconds
+            ["setpriv", "--pdeathsig", "KILL", *words],
+            stdin=None if terminal else subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            timeout=seconds,
         )
     if not told.exists():
         raise MachineError(f"the machine broke off (its program's exit code is {ended.returncode})")
@@ -110,14 +121,12 @@ def _tpm(folder: Path) -> Iterator[list[str]]:
 
 
 def _initramfs(kernel: Kernel, home: Path) -> Path:
-    busybox = shutil.which("busybox")
-    if busybox is None:
-        raise MachineError("busybox is missing: apt-get install busybox-static")
+    program = busybox()
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         for name in ("bin", "dev", "proc", "modules"):
             (root / name).mkdir()
-        shutil.copy(busybox, root / "bin/busybox")
+        shutil.copy(program, root / "bin/busybox")
         shutil.copy(HERE / "init", root / "init")
         (root / "init").chmod(0o755)
         (root / "bin/sh").symlink_to("busybox")
@@ -125,7 +134,7 @@ def _initramfs(kernel: Kernel, home: Path) -> Path:
             (root / f"modules/{number:02}.ko").write_bytes(_unpacked(module))
         names = "".join(f"{path.relative_to(root)}\n" for path in sorted(root.rglob("*")))
         packed = subprocess.run(
-            [busybox, "cpio", "-o", "-H", "newc"],
+            [program, "cpio", "-o", "-H", "newc"],
             input=names.encode(),
             cwd=root,
             check=True,

@@ -10,7 +10,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from .environment import cache_directory
+from .environment import cache_directory, making
 
 # Debian release (or release's section) that has the kernel of that version.
 SUITES = {"6.1": "bookworm", "6.12": "trixie", "7.2": "sid"}
@@ -39,16 +39,12 @@ class Kernel:
 def kernel(version: str) -> Kernel:
     """The kernel of that version, downloaded if it isn't there.  Raises CalledProcessError."""
     home = cache_directory() / "kernels" / version
-    if not home.exists():
-        home.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=home.parent) as folder:
-            _download(SUITES[version], Path(folder))
-            try:
+    with making(home) as missing:
+        if missing:
+            with tempfile.TemporaryDirectory(dir=home.parent) as folder:
+                _download(SUITES[version], Path(folder))
                 # In one step, so that an interrupted download is never taken for a kernel.
                 os.rename(Path(folder) / "tree", home)
-            except OSError:
-                if not home.exists():  # else another run was quicker
-                    raise
     image = next((home / "boot").glob("vmlinuz-*"))
     return Kernel(home, image.name.removeprefix("vmlinuz-"))
 

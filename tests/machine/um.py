@@ -1,4 +1,4 @@
-"""A user-mode kernel: Linux as a process of this machine, made from Debian's package of its source."""
+"""A user-mode kernel: Linux as a process of this machine, built from Debian's source package."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from .environment import cache_directory
+from .environment import cache_directory, making, memory, room
 from .kernels import private_apt
 
 _SUITE = "sid"
@@ -24,29 +24,30 @@ class UserModeKernel:
     """A built one."""
 
     program: Path
+    processors: int
 
-    def command(self, exchange: Path, folder: Path) -> list[str]:
+    def command(self, exchange: Path, folder: Path, terminal: bool) -> list[str]:
         """What boots it over this machine's files; `folder` is for what it needs meanwhile."""
         shutil.copy(_CONFIG.with_name("um-init"), exchange / "init")
-        machine = ["seccomp=on", f"ncpus={min(2, os.cpu_count() or 1)}", f"mem={_memory()}"]
-        root = ["root=/dev/root", "rootfstype=hostfs", "rootflags=/", "ro"]
-        console = ["con=null", "ssl=null", "con0=null,fd:1", "quiet"]
-        first = [f"init={exchange.resolve()}/init", f"uml_dir={folder}"]
-        return ["env", f"TMPDIR={_temporary()}", str(self.program), *machine, *root, *console, *first]
+        return [
+            *("env", f"TMPDIR={memory_folder()}", str(self.program), f"uml_dir={folder}"),
+            *("seccomp=on", f"ncpus={self.processors}", f"mem={_memory()}"),
+            *("root=/dev/root", "rootfstype=hostfs", "rootflags=/", "ro"),
+            *("con=null", "ssl=null", f"con0={'fd:0' if terminal else 'null'},fd:1", "quiet"),
+            f"init={exchange.resolve()}/init",
+        ]
 
 
 def _memory() -> int:
     """Of the user-mode machine, in bytes; it is a file that grows as memory is used."""
-    ours = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return min(_MEMORY, ours // 2)
+    return min(_MEMORY, memory() // 2)
 
 
-def _temporary() -> str:
-    """The folder of that file: in memory, unless there is as little room as in a container."""
+def memory_folder() -> str:
+    """Where that file is: in memory, unless there is as little room as in a container."""
     for folder in ("/dev/shm", "/tmp", "/var/tmp"):
-        about = os.statvfs(folder)
-        noexec = about.f_flag & os.ST_NOEXEC
-        if not noexec and about.f_bavail * about.f_frsize > _memory():
+        executable = not os.statvfs(folder).f_flag & os.ST_NOEXEC
+        if executable and room(Path(folder)) >= _memory():
             return folder
     raise LookupError(f"no folder for temporary files has room for {_memory() >> 20} MB")
 
@@ -57,33 +58,32 @@ def found() -> Path | None:
     return max(kernels, key=lambda program: program.stat().st_mtime, default=None)
 
 
-def kernel() -> UserModeKernel:
+def kernel(processors: int = 2) -> UserModeKernel:
     """The kernel, built if it isn't there, in some minutes.
 
     Raises CalledProcessError, LookupError.
     """
-    return UserModeKernel(found() or _build())
+    program = found()
+    if program is None:
+        with making(_shelf() / f"um-{_digest()}"):
+            program = found() or _build()
+    return UserModeKernel(program, processors)
 
 
 def _build() -> Path:
-    _shelf().mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=_shelf()) as name:
         folder = Path(name)
         source, version = _source(folder)
         (source / "arch/um/configs/machine_defconfig").write_bytes(_CONFIG.read_bytes())
         for target in ("machine_defconfig", "linux"):
-            _run(["make", "-s", "-j2", "-C", source, "ARCH=um", target])
+            # Tests may run meanwhile, and theirs is the right of way.
+            _run(["nice", "make", "-s", "-j2", "-C", source, "ARCH=um", target])
         made = folder / "made"
         made.mkdir()
-        made.chmod(0o755)
         (source / "linux").rename(made / "linux")
         home = _shelf() / f"um-{_digest()}-{version}"
-        try:
-            # In one step, so that an interrupted build is never taken for a kernel.
-            made.rename(home)
-        except OSError:
-            if not home.exists():  # else another run was quicker
-                raise
+        # In one step, so that an interrupted build is never taken for a kernel.
+        made.rename(home)
     return home / "linux"
 
 
