@@ -21,6 +21,16 @@ from .programs import Agent, Person, agent
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """KAGENT_TEST_SHARE=0/2: the first of two machines that share a lane, every other test each."""
+    if share := os.environ.get("KAGENT_TEST_SHARE"):
+        first, step = map(int, share.split("/"))
+        mine = items[first::step]
+        config.hook.pytest_deselected(items=[item for item in items if item not in mine])
+        items[:] = mine
+
+
 def _tester() -> str | None:
     """Whom root runs programs as: the booted machine has an ordinary user for each worker."""
     user = {"gw0": "alice", "gw1": "bob"}.get(os.environ.get("PYTEST_XDIST_WORKER", "gw0"))

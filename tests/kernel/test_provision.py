@@ -130,6 +130,7 @@ def shown(kagent: Agent, comment: str) -> str:
     return lines[number + 1].strip()
 
 
+@pytest.mark.distribution
 def test_a_login(provisioning: Provisioning, kagent: Agent, folder: Path) -> None:
     """Listed at once; fetched once, and again when it was removed."""
     person = provisioning.person
@@ -276,6 +277,7 @@ def parse_comment(path: Path) -> str:
     return path.with_suffix(".pub").read_text().split()[2]
 
 
+@pytest.mark.distribution
 def test_backends_that_fail(provisioning: Provisioning, kagent: Agent, folder: Path) -> None:
     """Each is refused with its reason, to the administrator's log and in general to the user."""
     person = provisioning.person
