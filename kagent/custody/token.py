@@ -5,9 +5,9 @@ from __future__ import annotations
 from contextlib import nullcontext
 
 from .. import askpass, skhelper
-from ..log import printable
 from ..protocol.publickey import PublicKey
 from ..protocol.wire import ProtocolError
+from ..text import printable
 from .device import DeviceKey, SignWithDevice, TokenKey
 
 # sk-api.h: the token waits until it is touched.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .. import askpass
-from ..askpass import shown
+from ..text import shown
 from .hostnames import Destination, HostNames
 from .jobs import Done, Refused
 from .processes import Process, asker_of, lineage

@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 
-from ..askpass import shown
+from ..text import shown
 from .questions import Asker, Client
 
 _MOST_SHOWN = 8

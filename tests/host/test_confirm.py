@@ -17,13 +17,13 @@ from pathlib import Path
 
 import pytest
 
-from kagent.askpass import shown
 from kagent.keeper.confirm import origin, prompt
 from kagent.keeper.processes import lineage
 from kagent.keeper.questions import Asker, Binding, Client, Purpose, Question, Who
 from kagent.protocol.messages import Extension, decode
 from kagent.protocol.publickey import PublicKey, parse_line
 from kagent.protocol.wire import STRING, Reader
+from kagent.text import shown
 from tests.programs import SECONDS, Person, sshd
 
 # Connects, and stays until the connection ends.

@@ -13,11 +13,11 @@ from datetime import UTC, datetime
 from ...custody.adopted import Found
 from ...custody.identity import PREFIX
 from ...keyctl import Description, KernelKeyError, Key, Keyring, Permission, listed
-from ...log import printable
 from ...protocol.constraints import Confirm, ConfirmForwarded, Constraint, Hop, RestrictDestination
 from ...protocol.messages import Shown
 from ...protocol.publickey import PublicKey
 from ...protocol.wire import ProtocolError
+from ...text import printable
 from ..client import AgentError, AgentUnavailable, Client
 from . import keyrings
 
