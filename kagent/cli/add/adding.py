@@ -137,7 +137,7 @@ class Adder:
             self._report.tell(f'Could not add identity "{name}": {error}')
             self._explain()
             return False
-        self._report.done(f"Identity added: {name} ({comment})")
+        self._report.done(f"Identity added: {name} ({printable(comment)})")
         self._tell_constraints(lifetime)
         return True
 
