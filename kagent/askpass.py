@@ -23,10 +23,6 @@ _DISPLAYS = "set DISPLAY or WAYLAND_DISPLAY, or SSH_ASKPASS_REQUIRE=force,"
 # sshd's LoginGraceTime: a login that is allowed later than that comes too late.
 _SECONDS = 120.0
 
-# Some askpass programs take what looks like markup for markup; an arrow stands between a process
-# and its parent.
-_LOOKALIKES = str.maketrans({"<": "‹", ">": "›", "&": "＆", "←": "-", '"': "'"})  # noqa: RUF001
-
 
 class CannotAsk(Exception):
     """There is no way to ask the user; the text says what to set."""
@@ -112,19 +108,6 @@ def notice(text: str, done: str) -> Iterator[None]:
         window = None
     with window or nullcontext():
         yield
-
-
-def shown(text: str, most: int = 64) -> str:
-    """What others have sent, as it may stand in a prompt: one line, and at most `most` characters.
-
-    It can't make a new line, nor push one out of sight, nor be taken for markup.
-    """
-    line = " ".join(log.printable(text).split()).translate(_LOOKALIKES)
-    if len(line) <= most:
-        return line
-    # Beginning and end: neither alone tells a host or a path from another.
-    half = (most - 1) // 2
-    return f"{line[: most - 1 - half]}…{line[-half:]}"
 
 
 class _Running:

@@ -1,13 +1,17 @@
-"""Spans of time as OpenSSH's programs read and write them (sshd_config(5), TIME FORMATS)."""
+"""Spans of time as OpenSSH's programs read and write them (sshd_config(5), TIME FORMATS), and dates
+for people to read.
+"""
 
 from __future__ import annotations
 
 import re
+import time
 
 _UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 _SPAN = re.compile(r"([0-9.]+)([smhdw])|([0-9.]+)$", re.IGNORECASE)
 _DECIMAL = re.compile(r"[0-9]*\.[0-9]+")
 _LARGEST = 2**31 - 1
+_YEAR_10000 = 253402300800
 
 
 def seconds(text: str) -> int:
@@ -44,3 +48,13 @@ def timeframe(span: int) -> str:
     if day:
         return f"{day}d{hour:02}h{minute:02}m"
     return f"{hour:02}:{minute:02}:{second:02}"
+
+
+def date(moment: int, form: str, *, local: bool = False) -> str:
+    """Seconds since 1970 in strftime(3)'s `form`, as UTC or as `local` time.
+
+    Certificates and agents may name any number of 64 bits, and clocks end before that.
+    """
+    if moment >= _YEAR_10000:
+        return "beyond the year 9999"
+    return time.strftime(form, time.localtime(moment) if local else time.gmtime(moment))

@@ -5,7 +5,6 @@ Never a byte of a key, nor what was signed.
 
 from __future__ import annotations
 
-import json
 import time
 from dataclasses import dataclass
 from functools import lru_cache
@@ -15,6 +14,7 @@ from ..custody.identity import Identity
 from ..jobs.questions import Origin
 from ..protocol.publickey import PublicKey
 from ..protocol.wire import ProtocolError
+from ..text import quoted
 
 
 @dataclass
@@ -62,12 +62,3 @@ class Entry:
 @lru_cache(maxsize=32)  # of what can be 256 KiB
 def _fingerprint(blob: bytes) -> str:
     return PublicKey.parse(blob).fingerprint()
-
-
-_quote = json.JSONEncoder(ensure_ascii=False).encode
-
-
-def quoted(value: str) -> str:
-    """As it is if it is one plain word, else in quotes, so that it can't be taken for more."""
-    plain = value.isascii() and not set(value).intersection(' "=\\') and value.isprintable()
-    return value if plain else _quote(log.printable(value))

@@ -45,9 +45,9 @@ from ..protocol.messages import (
 )
 from ..protocol.publickey import PublicKey
 from ..protocol.wire import TEXT, ProtocolError
+from ..text import quoted
 from .destinations import check_visible
 from .fetching import Fetching
-from .journal import quoted
 from .lock import Lock
 from .peer import Peer, Refusal
 from .sessions import NotPermitted

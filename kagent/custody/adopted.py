@@ -25,6 +25,7 @@ from ..keyctl import (
 )
 from ..protocol.publickey import PublicKey
 from ..protocol.wire import MPINT, TEXT, ProtocolError
+from ..text import printable
 from .identity import PREFIX, Custody, Identity
 from .sharing import Giver
 
@@ -171,7 +172,7 @@ def _identity(
     if PublicKey.parse(identity.blob).plain_blob != plain:
         raise ProtocolError("it is not the key that its record names")
     if giver:
-        comment = f"{log.printable(identity.comment)} (shared by {giver.name})"
+        comment = f"{printable(identity.comment)} (shared by {giver.name})"
         identity = replace(identity, comment=comment)
     return identity
 

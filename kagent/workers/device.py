@@ -11,9 +11,9 @@ from ..custody.rings import DeviceRing
 from ..jobs.jobs import Refused, Signed
 from ..jobs.questions import DeviceSignature
 from ..keyctl import KernelKeyError, join_anonymous_session
-from ..log import printable
 from ..protocol.publickey import PublicKey
 from ..protocol.wire import ProtocolError
+from ..text import printable
 
 # sk-api.h: the token waits until it is touched.
 _USER_PRESENCE_REQUIRED = 0x01

@@ -13,10 +13,10 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from ..askpass import shown
 from ..hostkeys import DEFAULT_FILES, names_of
 from ..protocol.publickey import PublicKey
 from ..protocol.wire import ProtocolError
+from ..text import shown
 
 _LARGEST = 1 << 24  # bytes of a file; a hundred thousand hosts
 _MOST_TRIED = 5000

@@ -11,8 +11,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 
-from ..askpass import shown
 from ..jobs.questions import Asker, Client
+from ..text import shown
 
 _MOST_SHOWN = 8
 _LONGEST_NAME = 40  # characters

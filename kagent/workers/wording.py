@@ -5,8 +5,8 @@ For the lookout: it reads what is known of processes and hosts.
 
 from __future__ import annotations
 
-from ..askpass import shown
 from ..jobs.questions import Origin, Purpose, Question, Who, Worded
+from ..text import shown
 from .hostnames import Destination, HostNames
 from .processes import Process, asker_of, lineage
 

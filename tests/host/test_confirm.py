@@ -17,11 +17,11 @@ from pathlib import Path
 
 import pytest
 
-from kagent.askpass import shown
 from kagent.jobs.questions import Asker, Binding, Client, Purpose, Question, Who
 from kagent.protocol.messages import Extension, decode
 from kagent.protocol.publickey import PublicKey, parse_line
 from kagent.protocol.wire import STRING, Reader
+from kagent.text import shown
 from kagent.workers.processes import lineage
 from kagent.workers.wording import origin, worded
 from tests.programs import SECONDS, Person, sshd

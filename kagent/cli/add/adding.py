@@ -20,6 +20,7 @@ from ...protocol.constraints import (
 )
 from ...protocol.messages import AddIdConstrained, AddIdentity
 from ...protocol.publickey import Certificate, PublicKey
+from ...text import printable
 from ...times import timeframe
 from ..client import AgentError, Client
 from . import keyfiles
@@ -136,7 +137,7 @@ class Adder:
             self._report.tell(f'Could not add identity "{name}": {error}')
             self._explain()
             return False
-        self._report.done(f"Identity added: {name} ({comment})")
+        self._report.done(f"Identity added: {name} ({printable(comment)})")
         self._tell_constraints(lifetime)
         return True
 
@@ -211,7 +212,7 @@ class Adder:
     def _explain(self) -> None:
         explanation = self._client.explanation()
         if explanation:
-            self._report.tell(f"kagent: {log.printable(explanation)}")
+            self._report.tell(f"kagent: {printable(explanation)}")
 
 
 def _lifetime(certificate: Certificate, asked: int) -> int | None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 
-from ...log import printable
 from ...protocol.messages import SignFlags, SignRequest, SignResponse
 from ...protocol.publickey import PublicKey
 from ...protocol.wire import TEXT, ProtocolError, Reader
+from ...text import printable
 from ...verify import BadSignature, verify
 from ..client import AgentError, Client
 from . import keyfiles

@@ -16,6 +16,7 @@ from ...keyctl import (
     Keyring,
 )
 from ...protocol.publickey import PublicKey
+from ...text import printable
 from ..options import fail
 from . import keyrings
 
@@ -138,4 +139,4 @@ def _hidden(wanted: str) -> list[Found]:
 
 def _told(found: Found) -> str:
     key = PublicKey.parse(found.identity.blob)
-    return f"{key.bits} {key.fingerprint()} {found.identity.comment} ({key.kind})"
+    return f"{key.bits} {key.fingerprint()} {printable(found.identity.comment)} ({key.kind})"

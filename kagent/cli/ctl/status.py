@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +17,8 @@ from ...protocol.messages import (
     Status,
 )
 from ...protocol.wire import ProtocolError
+from ...text import printable
+from ...times import date
 from ..client import AgentError, AgentUnavailable, Client
 from ..options import fail
 from .units import SERVICE, SOCKET, NoSystemd, properties, socket_path
@@ -40,7 +41,7 @@ def run(*, as_json: bool) -> int:
         print(json.dumps(told, indent=2))
     else:
         for name, value in told.items():
-            print(f"{name + ':':12}{value}")
+            print(f"{name + ':':12}{printable(str(value))}")
     return 0
 
 
@@ -93,7 +94,7 @@ def _idle(status: Status) -> str:
 
 
 def _time(seconds: int) -> str:
-    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))
+    return date(seconds, "%Y-%m-%d %H:%M:%S", local=True)
 
 
 def _memory_of_service() -> int:
