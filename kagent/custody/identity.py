@@ -9,17 +9,7 @@ from enum import StrEnum
 from functools import lru_cache
 
 from ..protocol.constraints import CONSTRAINTS, Constraint, Lifetime
-from ..protocol.wire import (
-    BYTE,
-    STRING,
-    TEXT,
-    UINT64,
-    Field,
-    ProtocolError,
-    Reader,
-    Record,
-    nested,
-)
+from ..protocol.wire import BYTE, STRING, TEXT, UINT64, Field, ProtocolError, Reader, Record, nested
 
 PREFIX = "kagent:"
 _VERSION = 4

@@ -22,10 +22,10 @@ from ..confine import forking, process
 from ..confine.seccomp import CannotConfine
 from ..custody.rings import KeeperRings, Rings
 from ..jobs import roles
-from ..jobs.channels import Channels
 from ..jobs.jobs import HEADER_LENGTH, IDLE, UNUSED, Answer, Done, Job, Kind, Refused, pack_answer
 from ..jobs.policy import Policy
 from ..jobs.roles import Role
+from ..jobs.sockets import Sockets
 from ..keyctl import KernelKeyError, Keyring
 from .listener import ENDING
 from .notify import notify
@@ -49,8 +49,8 @@ _SIGNALS = (*ENDING, signal.SIGCHLD, signal.SIGUSR1)
 _NANOSECONDS = 10**9
 
 
-# The rings that the front shares, the listening socket, and its side of the channels.
-Front: TypeAlias = Callable[[Rings, socket.socket, Channels], NoReturn]
+# The rings that the front shares, the listening socket, and its side of the sockets.
+Front: TypeAlias = Callable[[Rings, socket.socket, Sockets], NoReturn]
 
 
 class _Child(NamedTuple):
@@ -75,7 +75,7 @@ class Keeper:
         self._rings = rings
         self._policy = policy
         self._run_front = front
-        self._channels: Channels  # a new pair for each front
+        self._sockets: Sockets  # a new pair for each front
         self._children: dict[int, _Child] = {}
         self._front = 0
         self._lookout = 0
@@ -129,7 +129,7 @@ class Keeper:
 
     def _serve(self, command: int | None) -> int:
         while self._exit_code is None:
-            control, looking = (one.fileno() for one in self._channels[::2])
+            control, looking = (one.fileno() for one in self._sockets[::2])
             wanted = [self._wakeup, control, *([looking] if not self._lookout else [])]
             ready = _readable(wanted if command is None else [*wanted, command], self._seconds())
             if self._wakeup in ready:
@@ -185,8 +185,8 @@ class Keeper:
 
     def _start_front(self) -> None:
         pairs = [socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET) for _ in range(3)]
-        self._channels = Channels(*(ours for ours, _ in pairs))
-        theirs = Channels(*(one for _, one in pairs))
+        self._sockets = Sockets(*(ours for ours, _ in pairs))
+        theirs = Sockets(*(one for _, one in pairs))
         self._front = self._fork(
             roles.FRONT,
             partial(self._run_front, self._rings.shared, self._listener, theirs),
@@ -198,7 +198,7 @@ class Keeper:
 
     def _front_ended(self, code: int) -> None:
         self._front = 0
-        self._channels.close()
+        self._sockets.close()
         self._dismiss(self._signers)  # they wait at the old front's sockets
         self._dismiss(self._lookout)
         self._signers = self._lookout = 0
@@ -226,7 +226,7 @@ class Keeper:
     def _start_lookout(self) -> None:
         from ..workers import lookout
 
-        looking = self._channels.looking
+        looking = self._sockets.looking
         if not looking.recv(1, socket.MSG_PEEK):
             self._end_front()
             return
@@ -242,7 +242,7 @@ class Keeper:
         if code == 1:
             # It didn't get so far as to read: the next would meet the same end, over and over.
             with suppress(BlockingIOError):
-                self._channels.looking.recv(1, socket.MSG_DONTWAIT)
+                self._sockets.looking.recv(1, socket.MSG_DONTWAIT)
 
     def _keep_signers(self) -> None:
         """Have sign workers if there is something to sign with, and only then."""
@@ -252,7 +252,7 @@ class Keeper:
         elif self._front and not self._signers:
             from ..workers import sign
 
-            signing = self._channels.signing
+            signing = self._sockets.signing
             work = partial(sign.run, signing, self._rings.sealed)
             try:
                 self._signers = self._fork(
@@ -269,7 +269,7 @@ class Keeper:
             self._keep_signers()
 
     def _take_job(self) -> None:
-        header, descriptors, _, _ = socket.recv_fds(self._channels.control, HEADER_LENGTH, 4)
+        header, descriptors, _, _ = socket.recv_fds(self._sockets.control, HEADER_LENGTH, 4)
         try:
             if not header:
                 self._end_front()

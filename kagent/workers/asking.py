@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from .. import askpass
 from ..jobs.jobs import Done, Refused
 from ..jobs.questions import Ask
+from ..openssh import askpass
 
 
 def ask(question: Ask, client: int) -> Done | Refused:

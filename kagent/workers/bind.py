@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from ..jobs.jobs import Done, Refused
+from ..private.verify import BadSignature, check_bind
 from ..protocol.messages import SessionBind
-from ..verify import BadSignature, check_bind
 
 
 def check(bind: SessionBind) -> Done | Refused:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from contextlib import nullcontext
 
-from .. import askpass, skhelper
 from ..custody.device import DeviceKey, TokenKey
 from ..custody.identity import description_of
 from ..custody.rings import DeviceRing
 from ..jobs.jobs import Refused, Signed
 from ..jobs.questions import DeviceSignature
 from ..keyctl import KernelKeyError, join_anonymous_session
+from ..openssh import askpass, skhelper
 from ..protocol.publickey import PublicKey
 from ..protocol.wire import ProtocolError
 from ..text import printable

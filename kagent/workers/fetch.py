@@ -28,8 +28,8 @@ from ..keyctl import (
     listed,
     syscalls,
 )
+from ..openssh.times import seconds
 from ..protocol.messages import Shown
-from ..times import seconds
 
 # For request-key(8)'s fourth field: who asks for this and nothing else.
 _CALLOUT = "kagent"

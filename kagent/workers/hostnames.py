@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from ..hostkeys import DEFAULT_FILES, names_of
+from ..openssh.hostkeys import DEFAULT_FILES, names_of
 from ..protocol.publickey import PublicKey
 from ..protocol.wire import ProtocolError
 from ..text import shown

@@ -14,15 +14,15 @@ from dataclasses import replace
 from typing import NoReturn
 
 from .. import log
-from ..custody import pkcs8
 from ..custody.device import NotTaken
 from ..custody.identity import Custody, Identity, description_of
-from ..custody.private import Refused as KeyRefused
-from ..custody.private import der, library_key, refuse
 from ..custody.rings import POSSESSOR_ONLY, KeeperRings
 from ..jobs.jobs import Answer, Job, Loaded, Refused, pack_answer
 from ..jobs.policy import NotKept, Policy
 from ..keyctl import PROCESS_KEYRING, KernelKeyError, Keyring
+from ..private import pkcs8
+from ..private.library import Refused as KeyRefused
+from ..private.library import der, library_key, refuse
 from ..protocol.messages import AddIdConstrained, AddIdentity, decode
 from ..protocol.wire import ProtocolError
 from .errands import receive

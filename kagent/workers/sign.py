@@ -22,18 +22,11 @@ from typing import NoReturn
 from .. import log
 from ..confine import forking, memory, process
 from ..confine.memory import Area
-from ..custody import sealed as custody
 from ..custody.rings import SealedRing
 from ..jobs import roles
-from ..jobs.jobs import (
-    SIGN_HEADER_LENGTH,
-    UNUSED,
-    Refused,
-    SignJob,
-    pack_answer,
-    pack_signature,
-)
+from ..jobs.jobs import SIGN_HEADER_LENGTH, UNUSED, Refused, SignJob, pack_answer, pack_signature
 from ..keyctl import KernelKeyError
+from ..private import sealed as custody
 from ..protocol.messages import MAX_PAYLOAD
 
 # Workers that wait, forked ahead of need: two for each processor, so that one can sign while the

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from kagent.askpass import CannotAsk, Patience, Unanswered, confirm, notice, secret
 from kagent.jobs.jobs import Done, Refused
 from kagent.jobs.questions import Ask, Client, Purpose, Question
+from kagent.openssh.askpass import CannotAsk, Patience, Unanswered, confirm, notice, secret
 from kagent.workers.asking import ask as job
 from kagent.workers.wording import worded
 from tests.programs import SECONDS, Person, wait_until

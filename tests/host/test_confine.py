@@ -16,13 +16,13 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from kagent.confine import profiles
-from kagent.custody import sealed
-from kagent.custody.private import LibraryKey, der
 from kagent.custody.rings import SealedRing
 from kagent.keyctl import Keyring, session_keyring, syscalls
+from kagent.private import sealed
+from kagent.private.library import LibraryKey, der
+from kagent.private.verify import verify
 from kagent.protocol.messages import SignRequest, encode
 from kagent.protocol.publickey import parse_line
-from kagent.verify import verify
 from tests.host.test_server import A_KEY, FAILURE, LISTING, NOTHING, ask
 from tests.host.test_startup import background, variables
 from tests.injection import Call, calls_in, python_in
@@ -196,7 +196,7 @@ def test_a_process_does_what_it_is_told(kagent: Agent) -> None:
 @as_root
 def test_a_front_that_fails_says_where(kagent: Agent, front: int) -> None:
     """With a traceback, though it can read no file by then."""
-    python_in(front, "import kagent.agent.connection as c; c.Connection.serve = None")
+    python_in(front, "import kagent.front.connection as c; c.Connection.serve = None")
     with kagent.connect() as stream:
         assert ask(stream, LISTING) == b""
     wait_until(lambda: "the front has ended" in kagent.logged())

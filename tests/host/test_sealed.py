@@ -22,7 +22,7 @@ import pytest
 
 from kagent.keyctl.syscalls import _KEYCTL as KEYCTL
 from kagent.keyctl.syscalls import Operation
-from kagent.keyfile import parse
+from kagent.private.keyfile import parse
 from kagent.protocol.messages import SignRequest, encode
 from tests import memory
 from tests.host.test_server import FAILURE, ask, explained
@@ -41,9 +41,9 @@ CLIENTS = 8
 # Any agent that holds its keys itself.
 CONTROL = """
 import sys
-from kagent.custody.private import library_key
-from kagent.custody.sealed import sign, der
-from kagent.keyfile import parse
+from kagent.private.library import library_key
+from kagent.private.sealed import sign, der
+from kagent.private.keyfile import parse
 held = []
 for name in sys.argv[1:]:
     named, _ = parse(open(name, "rb").read())

@@ -14,10 +14,11 @@ from pathlib import Path
 
 import pytest
 
-from kagent import skhelper
 from kagent.custody.device import NotTaken, Providers, WebSafety
 from kagent.jobs.questions import DeviceSignature
-from kagent.keyfile import parse
+from kagent.openssh import skhelper
+from kagent.private.keyfile import parse
+from kagent.private.verify import BadSignature, verify
 from kagent.protocol.constraints import Constraint, Lifetime, SkProvider
 from kagent.protocol.privatekey import (
     PRIVATE_KEY,
@@ -28,7 +29,6 @@ from kagent.protocol.privatekey import (
 )
 from kagent.protocol.publickey import PublicKey, parse_line
 from kagent.protocol.wire import STRING, TEXT, ProtocolError
-from kagent.verify import BadSignature, verify
 from kagent.workers.device import sign_by_token
 from tests.machine.environment import sk_dummy
 from tests.programs import Person, agent

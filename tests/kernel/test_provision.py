@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from kagent.keyfile import parse
+from kagent.private.keyfile import parse
 from kagent.protocol.messages import SignRequest, encode
 from tests import memory
 from tests.host.test_server import ask

@@ -9,7 +9,7 @@ from threading import Thread
 
 import pytest
 
-from kagent.keyfile import parse
+from kagent.private.keyfile import parse
 from kagent.protocol.messages import SignRequest, encode
 from tests.host.test_server import ask
 from tests.kernel import keys

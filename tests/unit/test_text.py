@@ -14,8 +14,8 @@ from kagent.keeper.confirm import prompt
 from kagent.keeper.questions import Client, Purpose, Question
 
 from kagent import log
-from kagent.agent.journal import Entry
 from kagent.custody.identity import Custody, Identity
+from kagent.front.signature_log import Entry
 from kagent.text import printable, quoted, shown
 
 # By their names: what is blank or invisible, whatever category it has.

@@ -8,6 +8,7 @@ import time
 from typing import TYPE_CHECKING
 
 from ... import log
+from ...openssh.times import timeframe
 from ...protocol.constraints import (
     Confirm,
     ConfirmForwarded,
@@ -21,7 +22,6 @@ from ...protocol.constraints import (
 from ...protocol.messages import AddIdConstrained, AddIdentity
 from ...protocol.publickey import Certificate, PublicKey
 from ...text import printable
-from ...times import timeframe
 from ..client import AgentError, Client
 from . import keyfiles
 from .options import Options
@@ -67,7 +67,7 @@ class Adder:
 
     def add_resident(self) -> bool:
         """Add the keys that a FIDO token has itself."""
-        from ...skhelper import HelperError, load_resident
+        from ...openssh.skhelper import HelperError, load_resident
         from . import prompt
 
         pin = prompt.passphrase("Enter PIN for authenticator: ", self._report)
@@ -105,7 +105,7 @@ class Adder:
         return None
 
     def _decrypt(self, data: bytes, name: str) -> tuple[NamedPrivateKey, str] | None:
-        from ...keyfile import KeyFileError, WrongPassphrase, parse
+        from ...private.keyfile import KeyFileError, WrongPassphrase, parse
         from . import prompt
 
         attempts = [b""] if self._passphrase is None else [b"", self._passphrase]

@@ -70,8 +70,8 @@ def public_key(name: str) -> tuple[PublicKey, str | None]:
             return _public_line(path)
         except Unreadable:
             continue
-    from ...keyfile import KeyFileError
-    from ...keyfile import public_key as public_half
+    from ...private.keyfile import KeyFileError
+    from ...private.keyfile import public_key as public_half
 
     try:
         return public_half(Path(name).read_bytes()), None

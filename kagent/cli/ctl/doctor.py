@@ -139,7 +139,7 @@ def _mend(error: KernelKeyError) -> str:
 
 
 def _parser() -> Finding:
-    from ...custody import pkcs8
+    from ...private import pkcs8
 
     try:
         pkcs8.probe(Keyring.special(PROCESS_KEYRING, create=True))

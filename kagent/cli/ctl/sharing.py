@@ -10,11 +10,7 @@ import pwd
 
 from ...custody.adopted import Found
 from ...custody.sharing import INBOX, SHARED, SHARED_RECORD, UNSHARED, Giver, find_inbox
-from ...keyctl import (
-    PROCESS_KEYRING,
-    KernelKeyError,
-    Keyring,
-)
+from ...keyctl import PROCESS_KEYRING, KernelKeyError, Keyring
 from ...protocol.publickey import PublicKey
 from ...text import printable
 from ..options import fail

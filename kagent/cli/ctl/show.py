@@ -12,12 +12,12 @@ from dataclasses import asdict, dataclass
 from ...custody.adopted import Found
 from ...custody.identity import PREFIX
 from ...keyctl import Description, KernelKeyError, Key, Keyring, Permission, listed
+from ...openssh.times import date
 from ...protocol.constraints import Confirm, ConfirmForwarded, Constraint, Hop, RestrictDestination
 from ...protocol.messages import Shown
 from ...protocol.publickey import PublicKey
 from ...protocol.wire import ProtocolError
 from ...text import printable
-from ...times import date
 from ..client import AgentError, AgentUnavailable, Client
 from . import keyrings
 

@@ -9,16 +9,10 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from ...protocol.messages import (
-    STATUS,
-    Extension,
-    ExtensionResponse,
-    Shown,
-    Status,
-)
+from ...openssh.times import date
+from ...protocol.messages import STATUS, Extension, ExtensionResponse, Shown, Status
 from ...protocol.wire import ProtocolError
 from ...text import printable
-from ...times import date
 from ..client import AgentError, AgentUnavailable, Client
 from ..options import fail
 from .units import SERVICE, SOCKET, NoSystemd, properties, socket_path

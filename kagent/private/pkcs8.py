@@ -8,6 +8,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
+from ..custody.kernel import SIGNS_WITH
 from ..keyctl import (
     AlgorithmMissing,
     AsymmetricKey,
@@ -16,8 +17,7 @@ from ..keyctl import (
     PayloadNotParsed,
     QuotaExceeded,
 )
-from .kernel import SIGNS_WITH
-from .private import LibraryKey, der
+from .library import LibraryKey, der
 
 
 class CannotSign(Exception):

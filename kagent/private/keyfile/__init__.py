@@ -3,8 +3,8 @@
 For short-lived processes only, as everything that can hold a private key.
 """
 
+from .either import parse, parse_any
 from .errors import KeyFileError, WrongPassphrase
 from .openssh import public_key
-from .private import parse, parse_any
 
 __all__ = ["KeyFileError", "WrongPassphrase", "parse", "parse_any", "public_key"]

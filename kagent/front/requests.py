@@ -46,16 +46,16 @@ from ..protocol.messages import (
 from ..protocol.publickey import PublicKey
 from ..protocol.wire import TEXT, ProtocolError
 from ..text import quoted
+from .channels import Workers
+from .configured import Fetching
 from .destinations import check_visible
-from .fetching import Fetching
 from .lock import Lock
 from .peer import Peer, Refusal
 from .sessions import NotPermitted
 from .settings import Settings
-from .signing import Signing
+from .signatures import Signing
 from .tally import Tally
 from .turns import Turns
-from .workers import Workers
 
 # Loads at once.  A key whose bytes are all there takes milliseconds; one that a client draws out
 # has turns of its own, since there a few could keep everybody out.

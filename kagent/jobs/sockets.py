@@ -6,7 +6,7 @@ import socket
 from typing import NamedTuple
 
 
-class Channels(NamedTuple):
+class Sockets(NamedTuple):
     """One side of the front's three sockets: for jobs, for signatures, and to the lookout."""
 
     control: socket.socket

@@ -14,16 +14,16 @@ from .. import log
 from ..custody.rings import Rings
 from ..custody.store import Store
 from ..keyctl import KernelKeyError
+from .channels import Workers
+from .configured import Fetching
 from .connection import Connection
-from .fetching import Fetching
 from .lock import Lock
 from .peer import Peer, Refusal
 from .requests import Requests
 from .settings import Settings
-from .signers import Signers
-from .signing import Signing
+from .signatures import Signing
 from .tally import Tally
-from .workers import Workers
+from .threads import Signers
 
 _MOMENT = 0.1  # seconds
 

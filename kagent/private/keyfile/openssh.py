@@ -14,9 +14,9 @@ from cryptography.exceptions import InvalidSignature, InvalidTag
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.poly1305 import Poly1305
 
-from ..protocol.privatekey import PRIVATE_KEY, NamedPrivateKey
-from ..protocol.publickey import PublicKey, UnknownKeyType
-from ..protocol.wire import STRING, TEXT, UINT32, ProtocolError, Reader
+from ...protocol.privatekey import PRIVATE_KEY, NamedPrivateKey
+from ...protocol.publickey import PublicKey, UnknownKeyType
+from ...protocol.wire import STRING, TEXT, UINT32, ProtocolError, Reader
 from .errors import KeyFileError, WrongPassphrase
 
 _BEGIN = b"-----BEGIN OPENSSH PRIVATE KEY-----"

@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from cryptography.hazmat.primitives.serialization import load_der_private_key
 
 from ..protocol.wire import MPINT, STRING, TEXT
-from .private import der
+from .library import der
 
 # RFC 4253 section 6.6, RFC 8332, RFC 5656 section 6.2.1
 HASHES: dict[str, hashes.HashAlgorithm] = {

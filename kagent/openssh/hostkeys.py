@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from enum import Enum
 from functools import cached_property
 
-from .protocol.patterns import matches_list
-from .protocol.publickey import PublicKey, parse_line
-from .protocol.wire import ProtocolError
+from ..protocol.patterns import matches_list
+from ..protocol.publickey import PublicKey, parse_line
+from ..protocol.wire import ProtocolError
 
 # ssh_config(5), UserKnownHostsFile and GlobalKnownHostsFile; ~ is the user's home.
 DEFAULT_FILES = (

@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
-from ..protocol.privatekey import (
+from ...protocol.privatekey import (
     EcdsaPrivateKey,
     Ed25519PrivateKey,
     NamedPrivateKey,

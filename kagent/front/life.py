@@ -19,18 +19,18 @@ from .. import log
 from ..confine import profiles
 from ..confine.seccomp import CannotConfine
 from ..custody.rings import Rings
-from ..jobs.channels import Channels
 from ..jobs.jobs import IDLE
+from ..jobs.sockets import Sockets
+from .channels import Workers
 from .server import serve
 from .settings import Settings
 from .tally import Tally
-from .workers import Workers
 
 # What those that are connected need to be answered: no client that comes may take it from them.
 _SPARE_DESCRIPTORS = 100
 
 
-def run(settings: Settings, rings: Rings, listener: socket.socket, channels: Channels) -> NoReturn:
+def run(settings: Settings, rings: Rings, listener: socket.socket, sockets: Sockets) -> NoReturn:
     """Lose what system calls aren't needed, and serve."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
@@ -39,9 +39,9 @@ def run(settings: Settings, rings: Rings, listener: socket.socket, channels: Cha
 
     async def serve_confined() -> bool:
         # From here, since what trio needs for its loop is open now, and no thread runs yet.
-        profiles.front(*(one.fileno() for one in channels)).install()
-        workers = Workers(channels)
-        control = channels.control
+        profiles.front(*(one.fileno() for one in sockets)).install()
+        workers = Workers(sockets)
+        control = sockets.control
         return await serve(rings, listener, control, workers, settings, tally, most_clients)
 
     try:

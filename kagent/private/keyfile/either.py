@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..protocol.privatekey import NamedPrivateKey, RsaPrivateKey
+from ...protocol.privatekey import NamedPrivateKey, RsaPrivateKey
 from . import openssh, pem
 from .errors import KeyFileError
 

@@ -9,9 +9,9 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 
-from .protocol.messages import SessionBind
-from .protocol.publickey import PublicKey
-from .protocol.wire import BYTE, MPINT, STRING, TEXT, UINT32, ProtocolError, Reader
+from ..protocol.messages import SessionBind
+from ..protocol.publickey import PublicKey
+from ..protocol.wire import BYTE, MPINT, STRING, TEXT, UINT32, ProtocolError, Reader
 
 _RSA_HASHES: dict[str, type[hashes.SHA1 | hashes.SHA256 | hashes.SHA512]] = {
     "ssh-rsa": hashes.SHA1,

@@ -9,8 +9,8 @@ from ..jobs.jobs import Fetched, Kind, Offered, Refused
 from ..jobs.questions import Fetch, Offer
 from ..keyctl import AsymmetricKey
 from ..protocol.messages import Shown
+from .channels import Workers
 from .peer import Refusal
-from .workers import Workers
 
 # Most users have nothing configured, and a look costs a worker.
 _SECONDS_OF_NOTHING = 1.0

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 
 import trio
 
-from ..jobs.channels import Channels
 from ..jobs.jobs import Answer, Job, Kind, SignJob, unpack_answer
 from ..jobs.questions import Fetch, Question, Who, pack_inquiry
+from ..jobs.sockets import Sockets
 from ..protocol.messages import MAX_PAYLOAD
 from ..protocol.wire import Record
 
@@ -22,8 +22,8 @@ _SECONDS_OF_OTHERS = 180.0
 class Workers:
     """The front's ends of three sockets: to the keeper, the sign workers and the lookout."""
 
-    def __init__(self, channels: Channels) -> None:
-        self._keeper, self._signers, self._lookout = map(_Channel, channels)
+    def __init__(self, sockets: Sockets) -> None:
+        self._keeper, self._signers, self._lookout = map(_Channel, sockets)
 
     async def load(
         self,

@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 
-from . import log
-from .confine.process import die_with_parent
+from .. import log
+from ..confine.process import die_with_parent
 
 _DEFAULT = "/usr/bin/ssh-askpass"
 _LONGEST = 1023  # bytes of an answer

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import TypeVar
 
-from . import log
-from .protocol.privatekey import PRIVATE_KEY, NamedPrivateKey
-from .protocol.wire import (
+from .. import log
+from ..protocol.privatekey import PRIVATE_KEY, NamedPrivateKey
+from ..protocol.wire import (
     BOOLEAN,
     BYTE,
     STRING,

@@ -14,38 +14,23 @@ from ..custody.anchor import Held
 from ..custody.identity import Custody
 from ..custody.store import Store
 from ..jobs.jobs import Answer, Done, Kind, Refused, Signed, SignJob
-from ..jobs.questions import (
-    Ask,
-    Binding,
-    DeviceSignature,
-    Origin,
-    Purpose,
-    Question,
-    Who,
-    Worded,
-)
-from ..keyctl import (
-    KernelKeyError,
-    KeyExpired,
-    KeyNotFound,
-    KeyRevoked,
-    PermissionDenied,
-)
+from ..jobs.questions import Ask, Binding, DeviceSignature, Origin, Purpose, Question, Who, Worded
+from ..keyctl import KernelKeyError, KeyExpired, KeyNotFound, KeyRevoked, PermissionDenied
 from ..protocol.constraints import Confirm, ConfirmForwarded
 from ..protocol.messages import SignFlags, SignRequest, SignResponse, encode
 from ..protocol.publickey import PublicKey
 from ..protocol.userauth import Login, SignedMessage, ToBeSigned, recognise
 from ..protocol.wire import ProtocolError, Record
+from .channels import Workers
+from .configured import Fetching
 from .destinations import check_signature
-from .fetching import Fetching
-from .journal import Entry
 from .lock import Lock
 from .peer import Peer, Refusal
 from .sessions import NotPermitted
 from .settings import Settings
-from .signers import Signers
+from .signature_log import Entry
 from .tally import Tally
-from .workers import Workers
+from .threads import Signers
 
 _SECONDS_TO_LOOK = 1.0  # at who asks; it takes milliseconds
 _LONGEST_SHOWN = 1000  # characters; a question shows less, the beginning and the end
