@@ -10,13 +10,13 @@ from itertools import pairwise
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from kagent.keeper.confirm import prompt
 from kagent.keeper.questions import Client, Purpose, Question
 
 from kagent import log
 from kagent.custody.identity import Custody, Identity
 from kagent.front.signature_log import Entry
 from kagent.text import printable, quoted, shown
+from kagent.workers.wording import worded
 
 # By their names: what is blank or invisible, whatever category it has.
 NAMELESS = re.compile(
@@ -172,7 +172,7 @@ def test_a_cut_leaves_no_mark_without_its_letter() -> None:
 @pytest.mark.parametrize("purpose", Purpose)
 def test_nothing_hides_in_a_question(text: str, purpose: Purpose) -> None:
     client = Client(os.getpid(), 2**63)
-    asked = prompt(Question(text, "SHA256:x", client, (), purpose, text))
+    asked = worded(Question(text, "SHA256:x", client, (), purpose, text)).prompt
     assert all(is_harmless(line) for line in asked.split("\n"))
     assert len(asked.split("\n")) == 4
 
