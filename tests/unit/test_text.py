@@ -10,11 +10,11 @@ from itertools import pairwise
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from kagent.keeper.questions import Client, Purpose, Question
 
 from kagent import log
 from kagent.custody.identity import Custody, Identity
 from kagent.front.signature_log import Entry
+from kagent.jobs.questions import Client, Purpose, Question
 from kagent.text import printable, quoted, shown
 from kagent.workers.wording import worded
 
