@@ -25,7 +25,7 @@ _DRIVERS = ("virtio_pci", "9p", "9pnet_virtio", "overlay")
 
 
 class MachineError(Exception):
-    """The machine ended without telling how the command did."""
+    """The machine ended, or didn't, without telling how the command did."""
 
 
 def run(
@@ -46,8 +46,7 @@ def run(
     makes it ready, and `tpm` says that it has a TPM 2.0, made of software.
 
     Its output goes to `output`, or ours, as it comes.  `terminal`: our terminal is the command's.
-    `exchange` is the one folder that both see, at /run/machine there.  Raises MachineError,
-    subprocess.TimeoutExpired.
+    `exchange` is the one folder that both see, at /run/machine there.  Raises MachineError.
     """
     shutil.copy(start, exchange / "start")
     modules = kernel.modules if isinstance(kernel, Kernel) else ""
@@ -69,14 +68,17 @@ def run(
             words = _qemu(kernel, _initramfs(kernel, folder), exchange, root)
         if tpm:
             words += stack.enter_context(_tpm(folder))
-        # Should we be killed, the machine ends with us.
-        ended = subprocess.run(
-            ["setpriv", "--pdeathsig", "KILL", *words],
-            stdin=None if terminal else subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            timeout=seconds,
-        )
+        try:
+            ended = subprocess.run(
+                # Should we be killed, the machine ends with us.
+                ["setpriv", "--pdeathsig", "KILL", *words],
+                stdin=None if terminal else subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                timeout=seconds,
+            )
+        except subprocess.TimeoutExpired:
+            raise MachineError(f"the machine hadn't ended after {seconds:.0f} seconds") from None
     if not told.exists():
         raise MachineError(f"the machine broke off (its program's exit code is {ended.returncode})")
     return int(told.read_text())
