@@ -26,7 +26,7 @@ _CURVES: dict[
     "nistp521": (ec.SECP521R1, hashes.SHA512),
 }
 
-_MIN_RSA_BITS = 1024  # OpenSSH: SSH_RSA_MINIMUM_MODULUS_SIZE
+_RSA_BITS = range(1024, 16384 + 1)  # OpenSSH: SSH_RSA_MINIMUM_MODULUS_SIZE, SSHBUF_MAX_BIGNUM
 _UNCOMPRESSED = b"\4"  # the only form of a point that OpenSSH takes, RFC 5656 section 3.1
 
 
@@ -54,23 +54,37 @@ def verify(key: PublicKey, signature: bytes, data: bytes) -> str:
     return algorithm
 
 
+def check_certificate(key: PublicKey) -> None:
+    """Check what OpenSSH checks of every certificate that it reads (sshkey.c, cert_parse), and
+    PublicKey.parse doesn't: key and authority are usable, and the authority has signed.
+
+    Whether the authority is one to be trusted is another question.  A plain key is none of these.
+    Raises BadSignature.
+    """
+    certificate = key.certificate
+    if certificate is None:
+        return
+    _library_key(key)
+    try:
+        authority = PublicKey.parse(certificate.authority)
+    except ProtocolError as error:
+        raise BadSignature(f"not a usable authority: {error}") from error
+    if authority.certificate is not None:
+        raise BadSignature("a certificate is signed by a certificate")
+    certified = key.blob[: -len(STRING.write(certificate.signature))]
+    verify(authority, certificate.signature, certified)
+
+
 def check_bind(bind: SessionBind) -> None:
     """Check that the host of an ssh session has proved itself with its key.
 
-    With a certificate it is the certified key that signs, and the authority has to have signed the
-    certificate; whether it is one to be trusted is another question.  Raises BadSignature.
+    With a certificate it is the certified key that signs.  Raises BadSignature.
     """
     try:
         host = PublicKey.parse(bind.host_key)
-        certificate = host.certificate
-        if certificate is not None:
-            authority = PublicKey.parse(certificate.authority)
-            if authority.certificate is not None:
-                raise BadSignature("a certificate is signed by a certificate")
-            certified = host.blob[: -len(STRING.write(certificate.signature))]
-            verify(authority, certificate.signature, certified)
     except ProtocolError as error:
         raise BadSignature(f"not a usable host key: {error}") from error
+    check_certificate(host)
     verify(host, bind.signature, bind.session_id)
 
 
@@ -93,27 +107,40 @@ def _signed_by_token(key: PublicKey, reader: Reader, data: bytes) -> bytes:
 
 
 def _verify(key: PublicKey, algorithm: str, made: bytes, data: bytes) -> None:
+    public = _library_key(key)
+    if isinstance(public, rsa.RSAPublicKey):
+        # Some leave out zeros in front.
+        made = made.rjust((key.bits + 7) // 8, b"\0")
+        public.verify(made, data, padding.PKCS1v15(), _RSA_HASHES[algorithm]())
+    elif isinstance(public, ed25519.Ed25519PublicKey):
+        public.verify(made, data)
+    else:
+        reader = Reader(made)
+        r, s = MPINT.read(reader), MPINT.read(reader)
+        reader.expect_end()
+        _, hash_of_curve = _CURVES[str(key.numbers["curve"])]
+        public.verify(encode_dss_signature(r, s), data, ec.ECDSA(hash_of_curve()))
+
+
+def _library_key(
+    key: PublicKey,
+) -> rsa.RSAPublicKey | ed25519.Ed25519PublicKey | ec.EllipticCurvePublicKey:
+    """The key as OpenSSL has it.  Raises BadSignature for one that OpenSSH doesn't take."""
     numbers = key.numbers
     try:
         if key.plain_type == "ssh-rsa":
-            if key.bits < _MIN_RSA_BITS:
-                raise BadSignature(f"an RSA key of {key.bits} bits is too short")
-            public = rsa.RSAPublicNumbers(numbers["e"], numbers["n"]).public_key()  # type: ignore[arg-type]
-            # Some leave out zeros in front.
-            made = made.rjust((key.bits + 7) // 8, b"\0")
-            public.verify(made, data, padding.PKCS1v15(), _RSA_HASHES[algorithm]())
-        elif "curve" not in numbers:
-            ed25519.Ed25519PublicKey.from_public_bytes(numbers["point"]).verify(made, data)  # type: ignore[arg-type]
-        else:
-            if bytes(numbers["point"])[:1] != _UNCOMPRESSED:  # type: ignore[arg-type]
-                raise BadSignature("not a usable public key: its point is compressed")
-            curve, hash_of_curve = _CURVES[str(numbers["curve"])]
-            point = ec.EllipticCurvePublicKey.from_encoded_point(curve(), numbers["point"])  # type: ignore[arg-type]
-            reader = Reader(made)
-            r, s = MPINT.read(reader), MPINT.read(reader)
-            reader.expect_end()
-            point.verify(encode_dss_signature(r, s), data, ec.ECDSA(hash_of_curve()))
-    except (ProtocolError, BadSignature):
+            if key.bits not in _RSA_BITS:
+                raise BadSignature(f"an RSA key of {key.bits} bits is of no use")
+            return rsa.RSAPublicNumbers(int(numbers["e"]), int(numbers["n"])).public_key()
+        point = numbers["point"]
+        assert isinstance(point, bytes)
+        if "curve" not in numbers:
+            return ed25519.Ed25519PublicKey.from_public_bytes(point)
+        if point[:1] != _UNCOMPRESSED:
+            raise BadSignature("not a usable public key: its point is compressed")
+        curve, _ = _CURVES[str(numbers["curve"])]
+        return ec.EllipticCurvePublicKey.from_encoded_point(curve(), point)
+    except BadSignature:
         raise
     except ValueError as error:
         raise BadSignature(f"not a usable public key: {error}") from error

@@ -172,8 +172,8 @@ def _read_certificate(reader: Reader) -> Certificate:
     principals = _PRINCIPALS.read(reader)
     valid_after = UINT64.read(reader)
     valid_before = UINT64.read(reader)
-    critical_options = STRING.read(reader)
-    STRING.read(reader)  # extensions
+    critical_options = _read_options(reader)
+    _read_options(reader)  # extensions
     STRING.read(reader)  # reserved
     authority, signature = STRING.read(reader), STRING.read(reader)
     if role not in (USER, HOST):
@@ -191,6 +191,16 @@ def _read_certificate(reader: Reader) -> Certificate:
         authority,
         signature,
     )
+
+
+def _read_options(reader: Reader) -> bytes:
+    """A list of names, each with a value, as it lies there."""
+    options = STRING.read(reader)
+    inner = Reader(options)
+    while not inner.empty:
+        STRING.read(inner)
+        STRING.read(inner)
+    return options
 
 
 def parse_line(line: str) -> tuple[PublicKey, str]:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+from pathlib import Path
+
 from tests.host.conftest import RSA, Same, key
 from tests.programs import Person
 
@@ -77,3 +80,29 @@ def test_a_certificate_that_ends(ours: Same, person: Person) -> None:
     assert told.returncode == 1
     assert told.stderr == "Certificate key-cert.pub has already expired; ignored\n"
     assert ours("-N", "-C", "key").returncode == 0
+
+
+def damage(path: Path) -> None:
+    """Change the last byte of a certificate's signature."""
+    type, blob, *comment = path.read_text().split(" ", 2)
+    data = bytearray(base64.b64decode(blob))
+    data[-1] ^= 1
+    path.write_text(" ".join([type, base64.b64encode(data).decode(), *comment]))
+
+
+def test_a_signature_that_nobody_has_made(same: Same, person: Person) -> None:
+    """No certificate at all, wherever it is read."""
+    path = key(person, "key", *RSA)
+    certify(person, "key")
+    certificate = path.with_name("key-cert.pub")
+    good = certificate.read_text()
+    assert "Certificate added" in same("key").stderr
+    damage(certificate)
+    bad = certificate.read_text()
+    assert same("key").stderr == "Identity added: key (key käse)\n"
+    same("-d", "key")
+    same("-d", "key-cert.pub")
+    same("-T", "key-cert.pub")
+    for text in (bad, good, bad + good):
+        same("-d", "-", input=text)
+    assert "no identities" in same("-l").stdout

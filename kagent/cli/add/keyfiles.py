@@ -86,9 +86,9 @@ def public_lines(text: str) -> Iterator[tuple[PublicKey, str]]:
         if not line.strip() or line.lstrip().startswith("#"):
             continue
         try:
-            yield parse_line(line)
-        except ProtocolError:
-            sys.stderr.write(f"(stdin):{number}: invalid key: invalid format\r\n")
+            yield _read_line(line)
+        except Unreadable as error:
+            sys.stderr.write(f"(stdin):{number}: invalid key: {error}\r\n")
 
 
 def _public_line(path: str) -> tuple[PublicKey, str]:
@@ -101,8 +101,25 @@ def _public_line(path: str) -> tuple[PublicKey, str]:
         if line.startswith("-----BEGIN"):
             break
         try:
-            key, comment = parse_line(line)
-        except ProtocolError:
+            key, comment = _read_line(line)
+        except Unreadable:
             continue
         return key, comment or path
     raise Unreadable("invalid format")
+
+
+def _read_line(line: str) -> tuple[PublicKey, str]:
+    """Raises Unreadable, also for a certificate that its authority hasn't signed."""
+    try:
+        key, comment = parse_line(line)
+    except ProtocolError as error:
+        raise Unreadable("invalid format") from error
+    if key.certificate is not None:
+        # Slow to import, and most keys have no certificate.
+        from ...verify import BadSignature, check_certificate
+
+        try:
+            check_certificate(key)
+        except BadSignature as error:
+            raise Unreadable("incorrect signature") from error
+    return key, comment
