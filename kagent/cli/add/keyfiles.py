@@ -116,7 +116,7 @@ def _read_line(line: str) -> tuple[PublicKey, str]:
         raise Unreadable("invalid format") from error
     if key.certificate is not None:
         # Slow to import, and most keys have no certificate.
-        from ...verify import BadSignature, check_certificate
+        from ...private.verify import BadSignature, check_certificate
 
         try:
             check_certificate(key)
