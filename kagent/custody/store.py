@@ -18,7 +18,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-from ..keyctl import Description, KernelKeyError, Key, KeyNotFound, Keyring
+from ..keyctl import Description, KernelKeyError, Key, KeyNotFound, Keyring, PermissionDenied
 from ..protocol.wire import ProtocolError
 from .adopted import Adopted
 from .anchor import Anchor, Held
@@ -144,7 +144,7 @@ class Store:
         key = rings.private.find("asymmetric", description)
         if key is None:
             raise KeyNotFound(errno.ENOKEY, "the key is gone already")
-        record = self._lent.record(expected)
+        record = self._record_in_lent(expected)
         before = rings.lent.find("asymmetric", description)
         rings.lent.link(key)
         if before:
@@ -158,6 +158,14 @@ class Store:
                     anchor.destroy(other)
         if not locked:
             self._show(description)
+
+    def _record_in_lent(self, expected: Identity) -> Key:
+        try:
+            return self._lent.record(expected)
+        except PermissionDenied:
+            # Somebody has put one of that name into the anchor keyring that we may not change.
+            self._destroy_in(expected.description, self.rings.lent)
+            return self._lent.record(expected)
 
     def find_readable(self, blob: bytes) -> Held | None:
         """As `find`; None for an identity whose record is damaged."""
