@@ -11,6 +11,8 @@ private
 lent
     The agent's own hold on what is in the anchor keyring, where others can take keys away: what is
     removed here ends wherever they have linked it.
+withdrawn
+    What of that a lock has taken out of the anchor keyring, to be put back.
 fetched
     The keys of configured identities, which are fetched again when they are gone.
 sealed
@@ -115,6 +117,7 @@ class Rings:
     home: Keyring
     private: Keyring
     lent: Keyring
+    withdrawn: Keyring
     fetched: Keyring
 
     @property
@@ -142,6 +145,7 @@ class Rings:
         """Let go of what is lent once its login has ended, as the keys there have."""
         if self.lent.keys() and not self.home.alive:
             destroy_in(self.lent)
+            self.withdrawn.clear()
 
     def remove_all(self) -> list[str]:
         """Destroy all that an agent has loaded and had fetched, wherever it is linked.
@@ -152,6 +156,7 @@ class Rings:
         faults = destroy_in(self.private, but=LOCK_NAME)
         for keyring in filter(None, (self.lent, self.anchor)):
             faults += destroy_in(keyring)
+        self.withdrawn.clear()
         # What is being fetched would be waited for; and nobody can link these away.
         self.fetched.clear()
         return faults
@@ -208,8 +213,9 @@ class KeeperRings:
         """Make an agent's keyrings and possess them.  Raises KernelKeyError."""
         login, user = session_keyring(), Keyring.special(USER_KEYRING)
         process = Keyring.special(PROCESS_KEYRING, create=True)
-        names = ("private", "lent", "fetched", "sealed", "devices")
-        private, lent, fetched, sealed, devices = (_new(name, process) for name in names)
+        names = ("private", "lent", "withdrawn", "fetched", "sealed", "devices")
+        own = [_new(name, process) for name in names]
+        private, lent, withdrawn, fetched, sealed, devices = own
         match place:
             case Place.SESSION:
                 home = login
@@ -219,8 +225,7 @@ class KeeperRings:
                 home = persistent_keyring(process)
             case Place.PRIVATE:
                 home = private
-        shared = Rings(place, login, user, home, private, lent, fetched)
-        own = (private, lent, fetched, sealed, devices)
+        shared = Rings(place, login, user, home, private, lent, withdrawn, fetched)
         session = enter_private_session(*shared.around, *own)
         return cls(shared, session, SealedRing.of(sealed), DeviceRing(devices))
 

@@ -246,26 +246,27 @@ class Store:
         Adopted keys stay where somebody else wants them to be.
         """
         self.take_up()
-        anchor, held = self.rings.anchor, set(self.rings.lent.keys())
+        rings, anchor = self.rings, self.rings.anchor
         faults: list[str] = []
         if anchor is None:
             return faults
-        for serial in anchor.keys():  # noqa: SIM118, it is no dictionary
-            if serial in held:
-                try:
-                    anchor.unlink(Key(serial))
-                except KernelKeyError as error:
-                    faults.append(f"key {serial} can't be withdrawn: {error}")
+        for serial in set(anchor.keys()).intersection(rings.lent.keys()):
+            try:
+                rings.withdrawn.link(Key(serial))
+                anchor.unlink(Key(serial))
+            except KernelKeyError as error:
+                faults.append(f"key {serial} can't be withdrawn: {error}")
         return faults
 
     def restore(self) -> list[str]:
         """Put back what `withdraw` has taken, and nothing else; what could not be, in words."""
-        faults = []
-        for key, _ in self._lent.content():
+        rings, faults = self.rings, []
+        for serial in rings.withdrawn.keys():  # noqa: SIM118, it is no dictionary
             try:
-                self.rings.make_anchor().link(key)
+                rings.make_anchor().link(Key(serial))
             except KernelKeyError as error:
-                faults.append(f"key {key.serial} can't be put back: {error}")
+                faults.append(f"key {serial} can't be put back: {error}")
+        rings.withdrawn.clear()
         return faults
 
     def tidy(self) -> None:
