@@ -31,14 +31,14 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
 from ..keyctl import (
     PROCESS_KEYRING,
     USER_KEYRING,
+    Description,
     KernelKeyError,
     Key,
     Keyring,
@@ -162,41 +162,50 @@ class Rings:
         return faults
 
 
-def destroy_in(keyring: Keyring, description: str | None = None, *, but: str = "") -> list[str]:
-    """Destroy the keys of that description, or all but one, and unlink those of other users.
+def keys_in(
+    keyring: Keyring, description: str | None = None
+) -> Iterator[tuple[Key, Description | None]]:
+    """The keys of that description, or all, that are linked directly here.
 
-    A key that can't be described is destroyed too: all that can be ours we can describe, unless
-    somebody doesn't want us to.  What could not be done, in words: one that resists doesn't keep
-    the others.
+    Also those that can't be described: all that can be ours we can describe, unless it has ended,
+    or somebody doesn't want us to.
+    """
+    try:
+        serials = keyring.keys()
+    except KernelKeyError:
+        return  # it is gone, as a session is after logout
+    for serial in serials:
+        key = Key(serial)
+        try:
+            about = key.describe()
+        except KernelKeyError:
+            yield key, None
+            continue
+        if description in (None, about.description):
+            yield key, about
+
+
+def destroy_in(keyring: Keyring, description: str | None = None, *, but: str = "") -> list[str]:
+    """Destroy what `keys_in` finds but for one, and unlink what is other users'.
+
+    What could not be done, in words: a key that resists doesn't keep the others.
     """
     faults = []
-    for serial in _serials(keyring):
-        key = Key(serial)
-        about = None
-        with suppress(KernelKeyError):
-            about = key.describe()
-        if about and (description not in (None, about.description) or about.description == but):
-            continue
+    for key, about in keys_in(keyring, description):
         try:
             if about is None or about.uid == os.getuid():
-                keyring.destroy(key)
+                if about is None or about.description != but:
+                    keyring.destroy(key)
             else:
                 keyring.unlink(key)
         except KernelKeyError as error:
-            faults.append(f"key {serial} can't be removed: {error}")
+            faults.append(f"key {key.serial} can't be removed: {error}")
     return faults
 
 
 def destroy_in_all(keyrings: Iterable[Keyring], description: str) -> list[str]:
     """As `destroy_in`, in each of them."""
     return [fault for keyring in keyrings for fault in destroy_in(keyring, description)]
-
-
-def _serials(keyring: Keyring) -> Sequence[int]:
-    try:
-        return keyring.keys()
-    except KernelKeyError:
-        return ()  # it is gone, as a session is after logout
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from ..protocol.wire import ProtocolError
 from .adopted import Adopted
 from .anchor import Anchor, Held
 from .identity import Custody, Identity, description_of
-from .rings import Place, Rings, destroy_in, destroy_in_all
+from .rings import Place, Rings, destroy_in, destroy_in_all, keys_in
 
 
 class StillThere(Exception):
@@ -132,40 +132,47 @@ class Store:
         constraints.  While the agent is locked the key isn't shown to others.  Raises
         KernelKeyError.
         """
-        rings, description = self.rings, expected.description
         if self._is_private(expected):
-            self._destroy_in(description, rings.lent, rings.anchor)
-            if expected.custody != Custody.KERNEL:
-                if before := rings.private.find("asymmetric", description):
-                    rings.private.destroy(before)
-            elif self._private.find(expected.blob) is None:
-                raise KeyNotFound(errno.ENOKEY, "the key is gone already")
-            return
+            self._settle_in_private(expected)
+        else:
+            self._settle_in_lent(expected, shown=not locked)
+
+    def _settle_in_private(self, expected: Identity) -> None:
+        rings, description = self.rings, expected.description
+        self._destroy_in(description, rings.lent, rings.anchor)
+        if expected.custody is not Custody.KERNEL:
+            if key := rings.private.find("asymmetric", description):
+                rings.private.destroy(key)
+        elif self._private.find(expected.blob) is None:
+            raise KeyNotFound(errno.ENOKEY, "the key is gone already")
+
+    def _settle_in_lent(self, expected: Identity, *, shown: bool) -> None:
+        rings, description = self.rings, expected.description
         key = rings.private.find("asymmetric", description)
         if key is None:
             raise KeyNotFound(errno.ENOKEY, "the key is gone already")
-        record = self._record_in_lent(expected)
-        before = rings.lent.find("asymmetric", description)
+        before = [
+            one
+            for one, about in keys_in(rings.lent, description)
+            if about is None or about.type == "asymmetric"
+        ]
+        self._record_in_lent(expected)
         rings.lent.link(key)
-        if before:
-            rings.lent.destroy(before)
+        if shown:
+            self._show(description)
+        # Not sooner: a signature that is asked for meanwhile must find one of the two.
+        for one in before:
+            rings.lent.destroy(one)
         rings.private.unlink(key)
         self._destroy_in(description, rings.private)
-        if anchor := rings.anchor:
-            ours = (key.serial, record.serial)
-            for other, about in list(anchor.described()):
-                if about.description == description and other.serial not in ours:
-                    anchor.destroy(other)
-        if not locked:
-            self._show(description)
 
-    def _record_in_lent(self, expected: Identity) -> Key:
+    def _record_in_lent(self, expected: Identity) -> None:
         try:
-            return self._lent.record(expected)
+            self._lent.record(expected)
         except PermissionDenied:
             # Somebody has put one of that name into the anchor keyring that we may not change.
             self._destroy_in(expected.description, self.rings.lent)
-            return self._lent.record(expected)
+            self._lent.record(expected)
 
     def find_readable(self, blob: bytes) -> Held | None:
         """As `find`; None for an identity whose record is damaged."""

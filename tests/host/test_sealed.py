@@ -369,7 +369,6 @@ def test_the_front_can_do_nothing_with_a_sealed_key(kagent: Agent) -> None:
         _keyctl(Operation.DESCRIBE, serial, 0, 0),
         _keyctl(Operation.LINK, serial, -3),
         _keyctl(Operation.SETPERM, serial, 0x3F3F3F3F),
-        _keyctl(Operation.SET_TIMEOUT, serial, 1),
         _keyctl(Operation.REVOKE, serial),
         _keyctl(Operation.INVALIDATE, serial),
         _keyctl(Operation.UNLINK, serial, ring),
@@ -377,6 +376,8 @@ def test_the_front_can_do_nothing_with_a_sealed_key(kagent: Agent) -> None:
     ]
     kagent.run("ssh-add", "-T", f"{path}.pub")
     assert calls_in(kagent.front, *attempts) == [-errno.EACCES] * len(attempts)
+    unforeseen = _keyctl(Operation.SET_TIMEOUT, serial, 1)
+    assert calls_in(kagent.front, unforeseen) == [-errno.EPERM]
     [lookout] = kagent.lookouts
     assert calls_in(lookout, *attempts) == [-errno.EPERM] * len(attempts)
     assert calls_in(kagent.process.pid, *attempts[:2])[0] > 0
