@@ -277,7 +277,6 @@ def parse_comment(path: Path) -> str:
     return path.with_suffix(".pub").read_text().split()[2]
 
 
-@pytest.mark.distribution
 def test_backends_that_fail(provisioning: Provisioning, kagent: Agent, folder: Path) -> None:
     """Each is refused with its reason, to the administrator's log and in general to the user."""
     person = provisioning.person
