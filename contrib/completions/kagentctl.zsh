@@ -15,6 +15,7 @@ _shtab_kagentctl_commands() {
     forget:'Destroys the keys that kagent holds in your user keyring, without asking it, as kagent.socket does'
     install:'Makes kagent your agent: writes the units kagent.socket and kagent.service to ~/.config/systemd/user'
     log:'A line for each signature and each refusal, from the journal: what for, by whom, with which key.'
+    prove:'As root: reads the memory of every process of the agent (all that it has started, too) and says'
     share:'Lets another user of this machine sign with a key of this login that has no constraints and that'
     shared:'Lists which user can sign with which key of yours, and which keys others let you sign with.'
     show:'Draws this login'"'"'s keyrings as keyctl show does, with what is known of the keys that sign; then the keys that only the agent can see.'
@@ -73,6 +74,16 @@ _shtab_kagentctl_log_options=(
 
 # guard to ensure default positional specs are added only once per session
 _shtab_kagentctl_log_defaults_added=0
+
+_shtab_kagentctl_prove_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  "--pid[the agent, if not SSH_AUTH_SOCK\'s]:PID:"
+  "--json[for programs]"
+  "(*):a private key file:_files"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_kagentctl_prove_defaults_added=0
 
 _shtab_kagentctl_share_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
@@ -147,6 +158,7 @@ _shtab_kagentctl() {
         forget) _arguments -C -s $_shtab_kagentctl_forget_options ;;
         install) _arguments -C -s $_shtab_kagentctl_install_options ;;
         log) _arguments -C -s $_shtab_kagentctl_log_options ;;
+        prove) _arguments -C -s $_shtab_kagentctl_prove_options ;;
         share) _arguments -C -s $_shtab_kagentctl_share_options ;;
         shared) _arguments -C -s $_shtab_kagentctl_shared_options ;;
         show) _arguments -C -s $_shtab_kagentctl_show_options ;;

@@ -18,7 +18,8 @@ import pytest
 
 from kagent.private.keyfile import parse
 from kagent.protocol.messages import SignRequest, encode
-from tests import memory
+from kagent.prove.memory import Search
+from kagent.prove.needles import Needles
 from tests.host.test_server import ask
 from tests.kernel import keys
 from tests.kernel.test_adopt import pkcs8
@@ -392,13 +393,13 @@ def test_nothing_of_the_user_has_the_key(provisioning: Provisioning, kagent: Age
     backend = provisioning.command("backend", f"cat {ETC}/secret; touch {ETC}/given; sleep 2")
     provisioning.rule("kagent:deploy", backend)
     provisioning.identity("kagent:deploy", path)
-    needles = memory.needles(parse(path.read_bytes())[0].key)
+    search = Search(Needles({"it": parse(path.read_bytes())[0].key}))
 
     def searched() -> int:
         found = processes(person)
         for pid in found:
             try:
-                assert memory.find(pid, needles) == [], pid
+                assert not search.look(pid).found, pid
             except (FileNotFoundError, ProcessLookupError):
                 pass
         return len(found)

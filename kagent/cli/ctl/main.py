@@ -8,7 +8,7 @@ import sys
 from ... import __version__
 from ...keyctl import KernelKeyError
 from ..options import fail
-from . import service_help, sharing_help
+from . import prove_help, service_help, sharing_help
 
 
 def main() -> int:
@@ -42,6 +42,13 @@ def parser() -> argparse.ArgumentParser:
     show.add_argument("--json", action="store_true", help="for programs")
     show.add_argument("--watch", action="store_true", help="again after each change, until Ctrl-C")
     show.set_defaults(run=_show)
+    prove = _command(
+        commands, "prove", "is anything of a key in the agent's memory?", prove_help.PROVE
+    )
+    prove.add_argument("keys", metavar="KEYFILE", nargs="+", help="a private key file")
+    prove.add_argument("--pid", type=int, metavar="PID", help="the agent, if not SSH_AUTH_SOCK's")
+    prove.add_argument("--json", action="store_true", help="for programs")
+    prove.set_defaults(run=_prove)
     _add_sharing(commands)
     _add_service(commands)
     return parser
@@ -161,6 +168,12 @@ def _show(options: argparse.Namespace) -> int:
     from . import show
 
     return show.run(as_json=options.json, watch=options.watch)
+
+
+def _prove(options: argparse.Namespace) -> int:
+    from . import prove
+
+    return prove.run(options.keys, pid=options.pid, as_json=options.json)
 
 
 def _doctor(options: argparse.Namespace) -> int:
