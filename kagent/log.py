@@ -10,6 +10,8 @@ import os
 import sys
 import syslog
 
+from .text import printable
+
 _LABELS = {
     syslog.LOG_DEBUG: "debug: ",
     syslog.LOG_INFO: "",
@@ -58,14 +60,6 @@ def reconnect() -> None:
 def settings() -> tuple[bool, bool]:
     """What `configure` was told, for a program that logs to the same place."""
     return _to_stderr, _threshold == syslog.LOG_DEBUG
-
-
-def printable(text: str) -> str:
-    """What others have sent, so that it can't forge a line or drive a terminal."""
-    if text.isprintable():
-        return text
-    line = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-    return line.encode("utf-8", "backslashreplace").decode()
 
 
 def _write(level: int, text: str) -> None:

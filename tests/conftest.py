@@ -12,13 +12,23 @@ from pathlib import Path
 
 import pytest
 
-from kagent.keyctl import join_session_keyring, syscalls
+from kagent.keyctl import join_anonymous_session, syscalls
 
 from .programs import Agent, Person, agent
 
 # A shell that starts the tests in the background has them ignore SIGINT, and so would all that is
 # started here.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """KAGENT_TEST_SHARE=0/2: the first of two machines that share a lane, every other test each."""
+    if share := os.environ.get("KAGENT_TEST_SHARE"):
+        first, step = map(int, share.split("/"))
+        mine = items[first::step]
+        config.hook.pytest_deselected(items=[item for item in items if item not in mine])
+        items[:] = mine
 
 
 def _tester() -> str | None:
@@ -41,9 +51,9 @@ def folder() -> Iterator[Path]:
 def person(folder: Path) -> Person:
     """An ordinary user where there is one, at a login of their own."""
     someone = Person.named(_tester(), folder / "home")
-    login = join_session_keyring(None)
+    login = join_anonymous_session()
     if someone.uid != os.getuid():
-        syscalls.chown(login, someone.uid, someone.gid)
+        syscalls.chown(login.serial, someone.uid, someone.gid)
     return someone
 
 

@@ -129,6 +129,12 @@ class Agent:
         return [pid for pid in children_of(self.process.pid) if pid not in lookouts]
 
     @property
+    def signers(self) -> list[int]:
+        """kagent's processes that wait for something to be signed with a sealed key."""
+        parents = [pid for pid in self.children if _name(pid) == "kagent-signers"]
+        return [pid for parent in parents for pid in children_of(parent)]
+
+    @property
     def lookouts(self) -> list[int]:
         """kagent's process that tells who asks, once there is one."""
         return [pid for pid in children_of(self.process.pid) if _name(pid) == "kagent-lookout"]
@@ -150,7 +156,11 @@ class Agent:
 
 def children_of(pid: int) -> list[int]:
     """The children of a process without threads."""
-    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    try:
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return []
+    return [int(child) for child in children.split()]
 
 
 def _name(pid: int) -> str:

@@ -9,11 +9,11 @@ import sys
 from functools import partial
 from typing import Any
 
-from .. import __version__, confine, log
-from ..confine import seccomp
+from .. import __version__, log
+from ..confine import process, seccomp
 from ..keeper.listener import ENDING, Listener, remove_stale
 from ..keyctl import KernelKeyError, session_keyring
-from ..times import seconds
+from ..openssh.times import seconds
 from .options import fail, parse
 
 _USAGE = """\
@@ -223,16 +223,21 @@ def _enter_background() -> None:
 
 def _keep(listener: Listener, options: _Options, command: int | None = None) -> int:
     # Late, as all of this is: what only prints or starts a command should be quick.
-    from ..agent import front
-    from ..agent.settings import Settings
     from ..custody.device import Providers, WebSafety
     from ..custody.identity import Custody
     from ..custody.rings import KeeperRings, Place
+    from ..front import life
+    from ..front.settings import Settings
+    from ..jobs.policy import Policy
     from ..keeper.keeper import Keeper
-    from ..keeper.policy import Policy
 
-    confine.forbid_inspection()
-    confine.set_name("kagent-keeper")
+    process.forbid_core_dumps()
+    process.set_name("kagent-keeper")
+    if attached := process.tracer():
+        # Since before this process could forbid it: what it gets from now on is no secret.
+        log.error(f"process {attached} is attached to kagent, as a debugger is: end it first")
+        listener.remove()
+        return 1
     policy = Policy(
         Custody(options.custody) if options.custody else None,
         options.lifetime,
@@ -248,7 +253,7 @@ def _keep(listener: Listener, options: _Options, command: int | None = None) -> 
             listener.socket,
             KeeperRings.enter(Place(options.keyring)),
             policy,
-            partial(front.run, settings),
+            partial(life.run, settings),
         )
         to_stderr = options.foreground or listener.lent
         return keeper.run(ignore_interrupt=not to_stderr, command=command)

@@ -7,7 +7,8 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from .. import __version__, confine, log
+from .. import __version__, log
+from ..confine.process import forbid_core_dumps
 from .options import fail
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _create(options: argparse.Namespace) -> int:
-    confine.forbid_inspection()
+    forbid_core_dumps()
     log.configure(to_stderr=sys.stderr.isatty(), verbose=False, name="kagent-provision")
     from ..provision.create import create
 
@@ -68,7 +69,7 @@ def _create(options: argparse.Namespace) -> int:
 
 
 def _check(options: argparse.Namespace) -> int:
-    confine.forbid_inspection()
+    forbid_core_dumps()
     from ..provision import check
     from ..provision.policy import POLICY_FILE, Policy, PolicyError
 

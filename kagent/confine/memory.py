@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from ..keyctl._libc import ffi
+from ._libc import ffi
 
 _libc = ffi.dlopen(None)
 
@@ -66,6 +66,21 @@ def lock_memory(areas: Sequence[Area] | None = None) -> bool:
         else:
             complete = False
     return bool(_libc.mlockall(_MCL_FUTURE | _MCL_ONFAULT) == 0) and complete
+
+
+def memory_limit_lowered() -> bool:
+    """Whether less may be locked than when this process's program was started."""
+    now = _most()
+    return now != resource.RLIM_INFINITY and (
+        _most_at_start == resource.RLIM_INFINITY or now < _most_at_start
+    )
+
+
+def _most() -> int:
+    return resource.getrlimit(resource.RLIMIT_MEMLOCK)[1]
+
+
+_most_at_start = _most()
 
 
 def _raise_limit() -> int:

@@ -1,12 +1,14 @@
-"""Core dumps, debuggers and new privileges given up.  prctl(2)."""
+"""Core dumps, debuggers and new privileges given up.  prctl(2).
+
+Imported before anything else by every command, so it imports next to nothing.
+"""
 
 from __future__ import annotations
 
 import os
 import resource
-import signal
 
-from ..keyctl._libc import ffi
+from ._libc import ffi
 
 _libc = ffi.dlopen(None)
 
@@ -16,6 +18,8 @@ _PR_SET_DUMPABLE = 4
 _PR_SET_NAME = 15
 _PR_SET_NO_NEW_PRIVS = 38
 
+_SIGKILL = 9  # without the module signal, which takes long to import
+
 
 def prctl(option: int, value: int, more: int = 0) -> None:
     """prctl(2).  Raises OSError."""
@@ -24,12 +28,28 @@ def prctl(option: int, value: int, more: int = 0) -> None:
 
 
 def forbid_inspection() -> None:
-    """No core dump, no ptrace and no /proc/PID/mem by the same user; children inherit it.
+    """No ptrace and no /proc/PID/mem by the same user, and so no core dump; forks inherit it.
 
-    An exec by an ordinary user undoes the second half, so each program calls this first.
+    An exec by an ordinary user undoes it, so each program calls this first.
     """
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     prctl(_PR_SET_DUMPABLE, 0)
+
+
+def forbid_core_dumps() -> None:
+    """Also where an administrator has them written whatever the process says; for all below."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def tracer() -> int:
+    """The pid of a process that is attached to this one, since before it could be forbidden; or 0.
+
+    proc_pid_status(5).
+    """
+    with open("/proc/self/status", "rb") as status:
+        for line in status:
+            if line.startswith(b"TracerPid:"):
+                return int(line.split()[1])
+    return 0
 
 
 def forbid_new_privileges() -> None:
@@ -39,7 +59,7 @@ def forbid_new_privileges() -> None:
 
 def die_with_parent() -> None:
     """Be killed by the kernel when the parent ends, however it ends."""
-    prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    prctl(_PR_SET_PDEATHSIG, _SIGKILL)
 
 
 def set_name(name: str) -> None:

@@ -1,8 +1,8 @@
 """The system calls that each process of kagent keeps, once it has started.
 
-None of them starts, connects or makes executable anything, and but for the lookout's none opens a
-file: what a process needs, it has by then.  What Python and the C library try and do without is not
-here.
+None of them starts, connects or makes executable anything, and but for those that are for reading
+files none opens one: what a process needs, it has by then.  What Python and the C library try and
+do without is not here.
 """
 
 from __future__ import annotations
@@ -58,6 +58,18 @@ _OPEN: Rules = {
 _TIMER: Rules = _calls("alarm", "setitimer")
 
 
+# To read files, and nothing more.
+_FILES: Rules = {
+    **_PYTHON,
+    **_OPEN,
+    **_TIMER,
+    **_calls("fstat", "lseek", "newfstatat", "readlink", "readlinkat", "stat", "uname"),
+    "openat": [[Check(2, os.O_RDONLY, _WRITING)]],
+}
+
+_LOOKING = (Operation.DESCRIBE, Operation.SEARCH, Operation.READ)
+
+
 def front(*channels: int) -> Filter:
     """For the front: serves clients, starts threads and passes descriptors on through `channels`.
 
@@ -69,9 +81,8 @@ def front(*channels: int) -> Filter:
         **_OPEN,
         **_calls("accept4", "shutdown", "pipe2"),
         **_calls("epoll_create1", "epoll_ctl", "epoll_pwait", "epoll_wait", "eventfd2", "getuid"),
-        **_calls("rseq", "set_robust_list", "add_key", "request_key"),
+        **_calls("rseq", "set_robust_list", "add_key"),
         **_keyctl(
-            Operation.GET_KEYRING_ID,
             Operation.UPDATE,
             Operation.REVOKE,
             Operation.SETPERM,
@@ -81,17 +92,17 @@ def front(*channels: int) -> Filter:
             Operation.UNLINK,
             Operation.SEARCH,
             Operation.READ,
-            Operation.SET_TIMEOUT,
             Operation.INVALIDATE,
             Operation.PKEY_QUERY,
             Operation.PKEY_ENCRYPT,
             Operation.PKEY_SIGN,
-            Operation.MOVE,
         ),
         "clone": [[Check(_CLONE_FLAGS, _CLONE_THREAD, _CLONE_THREAD | _CLONE_NAMESPACES)]],
         "fcntl": [[Check(1, command)] for command in (_F_GETFD, _F_SETFD, _F_GETFL, _F_SETFL)],
         "sendmsg": [[Check(0, channel)] for channel in channels],
         "setsockopt": [[Check(1, socket.SOL_SOCKET), Check(2, socket.SO_SNDBUF)]],
+        # How much of a key has come, which it never reads.
+        "ioctl": [[Check(1, termios.FIONBIO)], [Check(1, termios.FIONREAD)]],
         "socketpair": [[Check(0, socket.AF_UNIX), Check(1, socket.SOCK_STREAM, _SOCK_TYPE_MASK)]],
     }
     # The arguments of clone3 are in memory, where no filter sees them; without it the C library
@@ -108,25 +119,45 @@ def load_worker() -> Filter:
     rules: Rules = {
         **_PYTHON,
         **_OPEN,
+        **_TIMER,
         # A FIDO key comes with the name of a library, which is followed to where it leads.
         **_calls("getcwd", "lstat", "newfstatat", "readlink", "readlinkat", "statx"),
         **_calls("add_key"),
         **_keyctl(
             Operation.GET_KEYRING_ID,
-            Operation.REVOKE,
             Operation.SETPERM,
-            Operation.DESCRIBE,
             Operation.LINK,
             Operation.UNLINK,
-            Operation.SEARCH,
-            Operation.READ,
-            Operation.SET_TIMEOUT,
-            Operation.INVALIDATE,
             Operation.PKEY_QUERY,
             Operation.PKEY_SIGN,
         ),
     }
     return Filter(rules, refusal(errno.EPERM))
+
+
+def reader() -> Filter:
+    """For a worker that reads what a client sent, computes, and answers: nothing else at all.
+
+    What is not foreseen fails with EPERM, as for a load worker.  Raises CannotConfine.
+    """
+    return Filter({**_PYTHON, **_OPEN, **_TIMER}, refusal(errno.EPERM))
+
+
+def offer_worker() -> Filter:
+    """For an offer worker: reads files of configuration, and looks at keys.
+
+    What is not foreseen fails with EPERM.  Raises CannotConfine.
+    """
+    return Filter({**_FILES, **_keyctl(*_LOOKING)}, refusal(errno.EPERM))
+
+
+def fetch_worker() -> Filter:
+    """For a fetch worker: as an offer worker, and has the kernel fetch a key.
+
+    What is not foreseen fails with EPERM.  Raises CannotConfine.
+    """
+    key_calls = _keyctl(*_LOOKING, Operation.PKEY_QUERY, Operation.PKEY_SIGN)
+    return Filter({**_FILES, **_calls("request_key"), **key_calls}, refusal(errno.EPERM))
 
 
 def lookout() -> Filter:
@@ -135,14 +166,7 @@ def lookout() -> Filter:
     What is not foreseen fails with EPERM: who asks is told as far as it can be seen.  Raises
     CannotConfine.
     """
-    rules: Rules = {
-        **_PYTHON,
-        **_OPEN,
-        **_TIMER,
-        **_calls("fstat", "lseek", "newfstatat", "readlink", "readlinkat", "stat", "uname"),
-        "openat": [[Check(2, os.O_RDONLY, _WRITING)]],
-    }
-    return Filter(rules, refusal(errno.EPERM))
+    return Filter(_FILES, refusal(errno.EPERM))
 
 
 def sign_worker() -> Filter:

@@ -1,1 +1,1 @@
-"""Where a private key lives and how it signs."""
+"""Where a private key lives, and what it may be used for.  No private byte."""

@@ -7,7 +7,7 @@ It is looked for anew at each request, in the session's keyrings, the user's, an
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from threading import Lock
 from typing import NamedTuple
@@ -25,8 +25,8 @@ from ..keyctl import (
 )
 from ..protocol.publickey import PublicKey
 from ..protocol.wire import MPINT, TEXT, ProtocolError
+from ..text import printable
 from .identity import PREFIX, Custody, Identity
-from .rings import Rings
 from .sharing import Giver
 
 _ROOT = 0
@@ -48,8 +48,12 @@ class Found(NamedTuple):
 class Adopted:
     """Finds them; for any thread.  Takes tens of milliseconds for a key that is new."""
 
-    def __init__(self, rings: Rings) -> None:
-        self._rings = rings
+    def __init__(
+        self, around: Callable[[], list[Keyring]], anchor: Callable[[], Keyring | None]
+    ) -> None:
+        """`around` gives the keyrings to begin at; what is in `anchor` is the agent's own."""
+        self._around = around
+        self._anchor = anchor
         self._turn = Lock()
         # By serial and what the key makes of the challenge: a serial may be given to another key.
         self._known: dict[tuple[int, bytes], RsaPublicKey | None] = {}
@@ -73,24 +77,29 @@ class Adopted:
         """The one with that public key."""
         return next((found for found in self.all() if found.identity.blob == blob), None)
 
-    def remove(self, blob: bytes | None = None) -> None:
-        """Destroy those with that public key, or all.
+    def remove(self, blob: bytes | None = None) -> list[str]:
+        """Destroy those with that public key, or all; what could not be removed, in words.
 
         What belongs to another user, or to root, is let go of instead.
         """
+        faults = []
         for found in self.all():
             if blob not in (None, found.identity.blob):
                 continue
             for key in filter(None, (found.key, found.record)):
-                if found.uid == os.getuid():
-                    found.keyring.destroy(key)
-                else:
-                    found.keyring.unlink(key)
+                try:
+                    if found.uid == os.getuid():
+                        found.keyring.destroy(key)
+                    else:
+                        found.keyring.unlink(key)
+                except KernelKeyError as error:
+                    faults.append(f"key {key.serial} can't be removed: {error}")
+        return faults
 
     def _places(self) -> Iterator[tuple[Keyring, Giver | None]]:
         """Each keyring once.  Not what others have linked in: a keyring must be ours, or root's."""
         waiting: list[tuple[Keyring, Giver | None]] = [
-            (keyring, None) for keyring in self._rings.around
+            (keyring, None) for keyring in self._around()
         ]
         seen: set[Keyring] = set()
         while waiting:
@@ -104,7 +113,7 @@ class Adopted:
 
     def _in(self, keyring: Keyring, giver: Giver | None) -> Iterator[Found]:
         owners = {giver.uid} if giver else {os.getuid(), _ROOT}
-        ours = keyring == self._rings.anchor
+        ours = keyring == self._anchor()
         content = [(key, about) for key, about in _content(keyring) if about.uid in owners]
         records = {about.description: key for key, about in content if about.type == "user"}
         for key, about in content:
@@ -163,7 +172,7 @@ def _identity(
     if PublicKey.parse(identity.blob).plain_blob != plain:
         raise ProtocolError("it is not the key that its record names")
     if giver:
-        comment = f"{log.printable(identity.comment)} (shared by {giver.name})"
+        comment = f"{printable(identity.comment)} (shared by {giver.name})"
         identity = replace(identity, comment=comment)
     return identity
 

@@ -7,14 +7,18 @@ in the keyring is what there is, at every request anew.
 
 from __future__ import annotations
 
-from contextlib import suppress
+import os
+import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from ..keyctl import AsymmetricKey, KernelKeyError, Key, Keyring
+from ..keyctl import AsymmetricKey, Description, KernelKeyError, Key, Keyring
 from ..protocol.wire import ProtocolError
 from .identity import PREFIX, Custody, Identity, description_of
 from .rings import POSSESSOR_ONLY
+
+_KINDS = ("asymmetric", "user")
 
 
 class Held(NamedTuple):
@@ -28,9 +32,9 @@ class Held(NamedTuple):
 class Anchor:
     """A keyring with identities.
 
-    Others can write into an `exposed` one.  What counts there is only what the key itself shows to
-    be true: that the kernel signs with it, without constraints.  A record of anything else could
-    take a constraint away from a key that is held elsewhere.
+    Others can write into an `exposed` one, or could when its content was there.  What counts is
+    only what the key itself shows to be true: that the kernel signs with it, without constraints.
+    A record of anything else could take a constraint away from a key that is held elsewhere.
     """
 
     keyring: Keyring
@@ -39,89 +43,57 @@ class Anchor:
     def identities(self) -> list[Identity]:
         """What can be offered now, in no particular order.
 
-        A record whose key has expired, was revoked or unlinked is passed over, and so is a key
-        without a readable record: nothing is known of what it may be used for.
+        A record whose time is over, or whose key was revoked or unlinked, is passed over, and so is
+        a key without a readable record: nothing is known of what it may be used for.
         """
-        found = list(self.keyring.described())
-        keys = {about.description for _, about in found if about.type == "asymmetric"}
+        content = list(self.content())
+        keys = {about.description for _, about in content if about.type == "asymmetric"}
         identities = []
-        for record, about in found:
-            if about.type != "user" or not about.description.startswith(PREFIX):
+        for record, about in content:
+            if about.type != "user":
                 continue
             try:
                 identity = Identity.parse(record.read())
             except (KernelKeyError, ProtocolError):
                 continue
             held = identity.custody != Custody.KERNEL or about.description in keys
-            if held and identity.description == about.description and self._credible(identity):
+            if held and identity.description == about.description and self._counts(identity):
                 identities.append(identity)
         return identities
 
     def find(self, blob: bytes) -> Held | None:
         """The identity of that public key.  Raises ProtocolError if its record is damaged."""
         description = description_of(blob)
-        record = self.keyring.find("user", description)
+        record = self._key("user", description)
         if record is None:
             return None
         identity = Identity.parse(record.read())
-        if identity.blob != blob or not self._credible(identity):
+        if identity.blob != blob or not self._counts(identity):
             return None
         if identity.custody != Custody.KERNEL:
             return Held(identity, None)
-        key = self.keyring.find("asymmetric", description)
+        key = self._key("asymmetric", description)
         return Held(identity, AsymmetricKey(key.serial)) if key else None
 
-    def _credible(self, identity: Identity) -> bool:
-        plain = identity.custody == Custody.KERNEL and not identity.constraints
-        return plain or not self.exposed
+    def _key(self, kind: str, description: str) -> Key | None:
+        key = self.keyring.find(kind, description)
+        # Others' keys can be linked into what others write to.
+        return key if key and (not self.exposed or key.describe().uid == os.getuid()) else None
 
-    def hold(self, identity: Identity, key: Key) -> None:
-        """Take a finished key in.
+    def _counts(self, identity: Identity) -> bool:
+        if self.exposed:
+            return identity.custody == Custody.KERNEL and not identity.constraints
+        return not identity.ended(time.clock_gettime_ns(time.CLOCK_BOOTTIME))
 
-        The record comes first and the key last, so that a loader that dies between the two
-        leaves nothing that signs.
-        """
-        self.record(identity)
-        before = self.keyring.find("asymmetric", identity.description)
-        if identity.constraints:
-            key.set_permissions(POSSESSOR_ONLY)
-        if identity.lifetime:
-            key.set_timeout(identity.lifetime)
-        self.keyring.link(key)
-        if before:
-            # It is gone now, unless it is shared with another user, who has a link to it.
-            with suppress(KernelKeyError):
-                before.invalidate()
+    def content(self) -> Iterator[tuple[Key, Description]]:
+        """The keys and records of identities, of our own."""
+        for key, about in self.keyring.described():
+            named = about.type in _KINDS and about.description.startswith(PREFIX)
+            if named and about.uid == os.getuid():
+                yield key, about
 
-    def record(self, identity: Identity) -> None:
-        """Take an identity's record in, with the lifetime that the key has."""
+    def record(self, identity: Identity) -> Key:
+        """Write an identity's record."""
         record = self.keyring.add("user", identity.description, identity.write())
         record.set_permissions(POSSESSOR_ONLY)
-        if identity.lifetime:
-            record.set_timeout(identity.lifetime)
-
-    def move(self, description: str, target: Anchor) -> None:
-        """Move an identity; the key first, since without its record it is nothing."""
-        for kind in ("asymmetric", "user"):
-            key = self.keyring.find(kind, description)
-            if key is not None:
-                self.keyring.move(key, target.keyring)
-
-    def move_all(self, target: Anchor) -> None:
-        """Move every identity."""
-        for _, about in list(self.keyring.described()):
-            if about.description.startswith(PREFIX):
-                self.move(about.description, target)
-
-    def remove(self, blob: bytes) -> None:
-        """Destroy that identity's keys."""
-        for kind in ("asymmetric", "user"):
-            key = self.keyring.find(kind, description_of(blob))
-            if key is not None:
-                self.keyring.destroy(key)
-
-    def remove_all(self) -> None:
-        """Destroy every identity's keys."""
-        for key, about in self.keyring.described():
-            if about.description.startswith(PREFIX):
-                self.keyring.destroy(key)
+        return record

@@ -1,7 +1,7 @@
 """Custody `device`: a FIDO token holds the key, and what is kept here only names it to the token.
 
 The rules are ssh-agent's: which keys and provider libraries are taken, and what a key may be asked
-to sign.  Nothing here talks to a token: that is in `token`, which only workers import.
+to sign.  Nothing here talks to a token: that is `workers.device`'s job.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from ..protocol.privatekey import (
     SkEd25519PrivateKey,
 )
 from ..protocol.publickey import PublicKey
-from ..protocol.wire import STRING, TEXT, ProtocolError, Reader, Record
+from ..protocol.wire import TEXT, ProtocolError, Reader, Record
 
 # The one that ssh-sk-helper has built in, for tokens at a USB port; in any case of letters.
 _INTERNAL = "internal"
@@ -55,19 +55,6 @@ class DeviceKey(Record):
         device_key = cls.read(reader)
         reader.expect_end()
         return device_key
-
-
-@dataclass(frozen=True)
-class SignWithDevice(Record):
-    """The job of a signature by the device key of that identity.
-
-    `details` says what it is for, where the user is told to touch the token.
-    """
-
-    blob: bytes
-    data: bytes
-    details: str = ""
-    layout = (STRING, STRING, TEXT)
 
 
 @dataclass(frozen=True)

@@ -9,20 +9,10 @@ from enum import StrEnum
 from functools import lru_cache
 
 from ..protocol.constraints import CONSTRAINTS, Constraint, Lifetime
-from ..protocol.wire import (
-    BYTE,
-    STRING,
-    TEXT,
-    UINT64,
-    Field,
-    ProtocolError,
-    Reader,
-    Record,
-    nested,
-)
+from ..protocol.wire import BYTE, STRING, TEXT, UINT64, Field, ProtocolError, Reader, Record, nested
 
 PREFIX = "kagent:"
-_VERSION = 3
+_VERSION = 4
 
 
 class Custody(StrEnum):
@@ -57,7 +47,8 @@ class Identity(Record):
     """An identity's record.
 
     `why` says why the kernel doesn't sign itself, where it doesn't; `order` grows from one addition
-    to the next; `expires` is when the kernel will end it, in seconds since 1970, 0 for never.
+    to the next; `deadline` is when it ends, in nanoseconds of CLOCK_BOOTTIME, 0 for never: nobody
+    can set that clock, and it goes on while the machine sleeps.
     """
 
     blob: bytes
@@ -66,7 +57,7 @@ class Identity(Record):
     why: str = ""
     constraints: tuple[Constraint, ...] = ()
     order: int = 0
-    expires: int = 0
+    deadline: int = 0
     version: int = _VERSION
     layout = (STRING, TEXT, _CUSTODY, TEXT, nested(CONSTRAINTS), UINT64, UINT64, BYTE)
 
@@ -85,6 +76,10 @@ class Identity(Record):
     def lifetime(self) -> int:
         """Seconds for which it was given; 0 for no end."""
         return next((one.seconds for one in self.constraints if isinstance(one, Lifetime)), 0)
+
+    def ended(self, now: int) -> bool:
+        """Whether its time is over at `now`, in nanoseconds of CLOCK_BOOTTIME."""
+        return bool(self.deadline) and now >= self.deadline
 
     @property
     def description(self) -> str:

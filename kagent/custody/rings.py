@@ -1,28 +1,36 @@
-"""The keyrings of an agent, and which process possesses which.
+"""The keyrings of an agent.  Which process possesses which stands in `keeper.roles`.
 
 login
-    The session that the agent was started in.  Whoever is in that session.
+    The session that the agent was started in.  Whoever is in that session possesses it.
 user
     The user's own keyring, which has every session of the user that pam_keyinit has made.
 home
     Where the anchor keyring is: one of the two above, or the user's persistent keyring, or private.
 private
-    Records and kernel keys that nobody may use around the agent.  Keeper, front, load workers.
+    Records and kernel keys that nobody may use around the agent, and the lock.
+lent
+    The agent's own hold on what is in the anchor keyring, where others can take keys away: what is
+    removed here ends wherever they have linked it.
 fetched
-    The keys of configured identities, which are fetched again when they are gone.  Keeper, front,
-    load workers.
+    The keys of configured identities, which are fetched again when they are gone.
 sealed
-    The keys that workers sign with.  Keeper, sign workers.
+    The keys that sign workers sign with.
+devices
+    The handles of keys that are in FIDO tokens, with the libraries that talk to them.
 inbox
-    A key on its way to be sealed, for the length of one load.  Keeper, that load worker.
+    A new key on its way, for the length of one load.
 
 What a process doesn't possess gives it EACCES for everything, whatever it knows of serials: the
-keys' permissions name the possessor alone.  All of it is the keeper's, so it ends with the keeper.
+keys' permissions name the possessor alone.  All but the first three are the keeper's, and end with
+it.  What is in the first three, or has ever been, others can write to: it is never believed.
 """
 
 from __future__ import annotations
 
 import errno
+import os
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -42,7 +50,16 @@ from ..keyctl import (
 from .identity import PREFIX
 
 POSSESSOR_ONLY = mask(possessor=Permission.ALL)
+
+# What add_key gives a keyring.  One that grants others more is not taken for ours: keys would be
+# put where other users reach them.
+ANCHOR = mask(possessor=Permission.ALL, user=Permission.VIEW)
+
+# Not under the prefix of identities: removing all of those must not unlock.
+LOCK_NAME = "kagent-lock"
+
 _SEALED_PREFIX = f"{PREFIX}sealed:"
+_DEVICE_PREFIX = f"{PREFIX}device:"
 
 
 class Place(StrEnum):
@@ -61,30 +78,59 @@ class Place(StrEnum):
     PERSISTENT = "persistent"
     PRIVATE = "private"
 
+    @property
+    def anchor_name(self) -> str:
+        """What the keyring with an agent's unconstrained keys is called there."""
+        return f"{PREFIX}{self}"
+
+
+def own_keyring(name: str, within: Keyring) -> Keyring | None:
+    """The keyring of that name that is linked directly in `within`, if it is this user's own.
+
+    Never one further below, nor one that grants other users anything: somebody else may have put
+    it there.
+    """
+    found = within.find("keyring", name)
+    if found is None:
+        return None
+    try:
+        about = found.describe()
+    except KernelKeyError:
+        return None
+    ours = about.uid == os.getuid() and not about.permissions & mask(
+        user=Permission.ALL & ~(Permission.VIEW | Permission.READ),
+        group=Permission.ALL,
+        other=Permission.ALL,
+    )
+    return Keyring(found.serial) if ours else None
+
 
 @dataclass(frozen=True)
 class Rings:
-    """What keeper, front and load workers share."""
+    """What keeper and front share."""
 
     place: Place
     login: Keyring
     user: Keyring
     home: Keyring
     private: Keyring
+    lent: Keyring
     fetched: Keyring
 
     @property
-    def anchor_name(self) -> str:
-        """What the keyring with this agent's unconstrained keys is called."""
-        return f"{PREFIX}{self.place}"
-
-    @property
     def anchor(self) -> Keyring | None:
-        """That keyring, if it is there."""
+        """The keyring with this agent's unconstrained keys, if it is there."""
         if self.place is Place.PRIVATE:
             return None
-        found = self.home.find("keyring", self.anchor_name)
-        return Keyring(found.serial) if found else None
+        return own_keyring(self.place.anchor_name, self.home)
+
+    def make_anchor(self) -> Keyring:
+        """That keyring, made if it isn't there."""
+        if found := self.anchor:
+            return found
+        made = Keyring.create(self.place.anchor_name, self.home)
+        made.set_permissions(ANCHOR)
+        return made
 
     @property
     def around(self) -> list[Keyring]:
@@ -92,26 +138,78 @@ class Rings:
         keyrings = dict.fromkeys((self.login, self.user, self.home))
         return [one for one in keyrings if one != self.private and one.alive]
 
-    def enter(self, *more: Keyring) -> None:
-        """Leave every keyring but these, for good.  Raises KernelKeyError."""
-        enter_private_session(*self.around, self.private, self.fetched, *more)
+    def follow_home(self) -> None:
+        """Let go of what is lent once its login has ended, as the keys there have."""
+        if self.lent.keys() and not self.home.alive:
+            destroy_in(self.lent)
+
+    def remove_all(self) -> list[str]:
+        """Destroy all that an agent has loaded and had fetched, wherever it is linked.
+
+        Nothing is read of it, since others may have written it.  What could not be removed, in
+        words: one key that resists doesn't keep the others.
+        """
+        faults = destroy_in(self.private, but=LOCK_NAME)
+        for keyring in filter(None, (self.lent, self.anchor)):
+            faults += destroy_in(keyring)
+        # What is being fetched would be waited for; and nobody can link these away.
+        self.fetched.clear()
+        return faults
+
+
+def destroy_in(keyring: Keyring, description: str | None = None, *, but: str = "") -> list[str]:
+    """Destroy the keys of that description, or all but one, and unlink those of other users.
+
+    A key that can't be described is destroyed too: all that can be ours we can describe, unless
+    somebody doesn't want us to.  What could not be done, in words: one that resists doesn't keep
+    the others.
+    """
+    faults = []
+    for serial in _serials(keyring):
+        key = Key(serial)
+        about = None
+        with suppress(KernelKeyError):
+            about = key.describe()
+        if about and (description not in (None, about.description) or about.description == but):
+            continue
+        try:
+            if about is None or about.uid == os.getuid():
+                keyring.destroy(key)
+            else:
+                keyring.unlink(key)
+        except KernelKeyError as error:
+            faults.append(f"key {serial} can't be removed: {error}")
+    return faults
+
+
+def destroy_in_all(keyrings: Iterable[Keyring], description: str) -> list[str]:
+    """As `destroy_in`, in each of them."""
+    return [fault for keyring in keyrings for fault in destroy_in(keyring, description)]
+
+
+def _serials(keyring: Keyring) -> Sequence[int]:
+    try:
+        return keyring.keys()
+    except KernelKeyError:
+        return ()  # it is gone, as a session is after logout
 
 
 @dataclass(frozen=True)
 class KeeperRings:
-    """What the keeper has: what it shares, its own session keyring, and the sealed ring."""
+    """What the keeper has: what it shares, its own session keyring, and what signs."""
 
     shared: Rings
     session: Keyring
     sealed: SealedRing
+    devices: DeviceRing
 
     @classmethod
     def enter(cls, place: Place) -> KeeperRings:
         """Make an agent's keyrings and possess them.  Raises KernelKeyError."""
         login, user = session_keyring(), Keyring.special(USER_KEYRING)
         process = Keyring.special(PROCESS_KEYRING, create=True)
-        names = ("private", "fetched", "sealed")
-        private, fetched, sealed = (_new(name, process) for name in names)
+        names = ("private", "lent", "fetched", "sealed", "devices")
+        private, lent, fetched, sealed, devices = (_new(name, process) for name in names)
         match place:
             case Place.SESSION:
                 home = login
@@ -121,10 +219,10 @@ class KeeperRings:
                 home = persistent_keyring(process)
             case Place.PRIVATE:
                 home = private
-        shared = Rings(place, login, user, home, private, fetched)
-        session = enter_private_session(*shared.around, private, fetched, sealed)
-        process.clear()
-        return cls(shared, session, SealedRing.of(sealed))
+        shared = Rings(place, login, user, home, private, lent, fetched)
+        own = (private, lent, fetched, sealed, devices)
+        session = enter_private_session(*shared.around, *own)
+        return cls(shared, session, SealedRing.of(sealed), DeviceRing(devices))
 
     def renew(self) -> None:
         """Put off the end of a persistent keyring, which comes three days after its last use.
@@ -135,24 +233,50 @@ class KeeperRings:
             persistent_keyring(self.session)
 
     def new_inbox(self, number: int) -> Keyring:
-        """A keyring for what load number `number` wants to have sealed."""
+        """A keyring for what load number `number` brings."""
         return _new(f"inbox:{number}", self.session)
 
-    def empty_inbox(self, inbox: Keyring) -> None:
-        """Take over what a load has left: a sealed key and its record, or nothing.
+    def drop_inbox(self, inbox: Keyring) -> None:
+        """Throw it away, with what is in it."""
+        destroy_in(inbox)
+        self.session.unlink(inbox)
 
-        Only a pair is taken.  Raises KernelKeyError, with nothing kept.
+    def empty_inbox(self, inbox: Keyring, description: str) -> None:
+        """Take over the key that a load has left for the identity of that description.
+
+        By its name and type alone: nothing is read of it.  Raises KernelKeyError or ValueError,
+        with nothing kept.
         """
-        found = list(inbox.described())
-        keys = [key for key, about in found if about.description.startswith(_SEALED_PREFIX)]
-        records = [key for key, about in found if about.type == "user" and key not in keys]
         try:
-            if len(keys) == len(records) == 1:
-                # The record first: what signs must never be there without its constraints.
-                inbox.move(records[0], self.shared.private)
-                inbox.move(keys[0], self.sealed.keyring)
+            [(key, about)] = inbox.described()
+            homes = {
+                (self.sealed.type, sealed_name(description)): self.sealed.keyring,
+                (self.devices.type, device_name(description)): self.devices.keyring,
+                ("asymmetric", description): self.shared.private,
+            }
+            target = homes.get((about.type, about.description))
+            if target is None:
+                raise ValueError(f"a load has left {about.type} {about.description}")
+            inbox.move(key, target)
         finally:
-            self.session.unlink(inbox)
+            self.drop_inbox(inbox)
+
+    def forget(self, description: str) -> list[str]:
+        """Destroy what signs for that identity, if it is the keeper's; the faults, in words."""
+        faults = destroy_in(self.sealed.keyring, sealed_name(description))
+        return faults + destroy_in(self.devices.keyring, device_name(description))
+
+    def forget_all(self) -> list[str]:
+        """Destroy all that is the keeper's to sign with; the faults, in words."""
+        return destroy_in(self.sealed.keyring) + destroy_in(self.devices.keyring)
+
+    def end(self, description: str) -> list[str]:
+        """Destroy all there is of an identity with constraints; the faults, in words."""
+        return self.forget(description) + destroy_in(self.shared.private, description)
+
+    def remove_all(self) -> list[str]:
+        """Destroy all keys; the faults, in words."""
+        return self.forget_all() + self.shared.remove_all()
 
 
 @dataclass(frozen=True)
@@ -178,19 +302,14 @@ class SealedRing:
 
     def add(self, description: str, payload: bytes, inbox: Keyring) -> Key:
         """Leave what signs for the identity of that description in `inbox`, to be sealed."""
-        key = inbox.add(self.type, _sealed(description), payload)
+        key = inbox.add(self.type, sealed_name(description), payload)
         key.set_permissions(POSSESSOR_ONLY)
         return key
 
     def read(self, description: str) -> bytes:
         """What signs for the identity of that description.  Raises KernelKeyError."""
-        return syscalls.read(syscalls.search(self.keyring.serial, self.type, _sealed(description)))
-
-    def forget(self, description: str | None = None) -> None:
-        """Destroy what signs for that identity; for all of them if None."""
-        for key, about in self.keyring.described():
-            if description is None or about.description == _sealed(description):
-                self.keyring.destroy(key)
+        name = sealed_name(description)
+        return syscalls.read(syscalls.search(self.keyring.serial, self.type, name))
 
     @property
     def empty(self) -> bool:
@@ -198,8 +317,34 @@ class SealedRing:
         return not self.keyring.keys()
 
 
-def _sealed(description: str) -> str:
+@dataclass(frozen=True)
+class DeviceRing:
+    """The keyring of tokens' handles: apart from the sealed keys, so that a worker that talks to a
+    token never possesses one of those."""
+
+    keyring: Keyring
+    type: str = "user"
+
+    def add(self, description: str, payload: bytes, inbox: Keyring) -> Key:
+        """Leave the handle of the identity of that description in `inbox`."""
+        key = inbox.add(self.type, device_name(description), payload)
+        key.set_permissions(POSSESSOR_ONLY)
+        return key
+
+    def read(self, description: str) -> bytes:
+        """The handle of the identity of that description.  Raises KernelKeyError."""
+        name = device_name(description)
+        return syscalls.read(syscalls.search(self.keyring.serial, self.type, name))
+
+
+def sealed_name(description: str) -> str:
+    """What the sealed key of the identity of that description is called."""
     return _SEALED_PREFIX + description.removeprefix(PREFIX)
+
+
+def device_name(description: str) -> str:
+    """What the handle of the identity of that description is called."""
+    return _DEVICE_PREFIX + description.removeprefix(PREFIX)
 
 
 def _new(name: str, within: Keyring) -> Keyring:

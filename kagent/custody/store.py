@@ -3,21 +3,31 @@
 Unconstrained keys that the kernel signs with are in an anchor keyring, from where a later agent
 takes them up again; so it does with keys that no agent has loaded.  All else has its record in the
 private ring: a constraint could be stepped around with keyctl where others possess the key.
+
+Whoever is in the session can take a key out of the anchor keyring.  So this agent has a hold of its
+own on each, in the ring `lent`: what is there it removes, or puts back when it is unlocked.
 """
 
 from __future__ import annotations
 
+import errno
 import time
+from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-from ..keyctl import Key, Keyring
+from ..keyctl import Description, KernelKeyError, Key, KeyNotFound, Keyring
 from ..protocol.wire import ProtocolError
 from .adopted import Adopted
 from .anchor import Anchor, Held
-from .identity import Custody, Identity
-from .rings import Place, Rings
+from .identity import Custody, Identity, description_of
+from .rings import Place, Rings, destroy_in, destroy_in_all
+
+
+class StillThere(Exception):
+    """Something that others could use around a constraint can't be destroyed; says what."""
 
 
 @dataclass(frozen=True)
@@ -33,10 +43,24 @@ class Store:
     @cached_property
     def adopted(self) -> Adopted:
         """The identities that were not loaded by this agent."""
-        return Adopted(self.rings)
+        return Adopted(lambda: self.rings.around, lambda: self.rings.anchor)
+
+    @cached_property
+    def _private(self) -> Anchor:
+        return Anchor(self.rings.private)
+
+    @cached_property
+    def _lent(self) -> Anchor:
+        return Anchor(self.rings.lent, exposed=True)
+
+    @property
+    def _anchor(self) -> Anchor | None:
+        anchor = self.rings.anchor
+        return Anchor(anchor, exposed=True) if anchor else None
 
     def all(self) -> list[Identity]:
         """What can be offered now: the loaded ones in their order, then the adopted ones."""
+        self.take_up()
         loaded = self.identities()
         known = {identity.blob for identity in loaded}
         adopted = {
@@ -47,7 +71,7 @@ class Store:
         return loaded + sorted(adopted.values(), key=lambda one: (one.order, one.comment))
 
     def identities(self) -> list[Identity]:
-        """What this agent has loaded, in the order in which it was added."""
+        """What an agent has loaded, in the order in which it was added."""
         found: dict[bytes, Identity] = {}
         for anchor in self._anchors():
             for identity in anchor.identities():
@@ -63,87 +87,198 @@ class Store:
         return fetched or bool(self.rings.private.keys())
 
     def find(self, blob: bytes) -> Held | None:
-        """The loaded identity of that public key, and the key that signs for it."""
+        """The loaded identity of that public key, and the key that signs for it.
+
+        Raises ProtocolError if its record is damaged, and KernelKeyError.
+        """
         for anchor in self._anchors():
             held = anchor.find(blob)
             if held:
                 return held
         return None
 
-    def hold(self, identity: Identity, key: Key) -> Identity:
-        """Take in a key that the kernel signs with; the identity as it is held."""
-        placed = self.placed(identity)
-        self._home(placed).hold(placed, key)
-        return placed
-
-    def placed(self, identity: Identity) -> Identity:
-        """With its place in the order: at the end, or where it is if it is held already."""
-        try:
-            held = self.find(identity.blob)
-        except ProtocolError:
-            held = None  # a damaged record, which is about to be replaced
-        order = held.identity.order if held else time.clock_gettime_ns(time.CLOCK_BOOTTIME)
-        expires = int(time.time()) + identity.lifetime if identity.lifetime else 0
-        return replace(identity, order=order, expires=expires)
-
-    def settle(self, identity: Identity) -> bool:
-        """After a load: whether it is held as told; what was held of it otherwise goes."""
-        home = self._home(identity)
-        held = home.find(identity.blob)
-        if held is None or held.identity != identity:
-            return False
-        for anchor in self._anchors():
-            if anchor != home:
-                anchor.remove(identity.blob)
-        return True
+    def has_some_of(self, blob: bytes) -> bool:
+        """Whether there is anything of that identity, if only a record that can't be read."""
+        description = description_of(blob)
+        everywhere = filter(None, (self.rings.private, self.rings.lent, self.rings.anchor))
+        return any(
+            about.description == description
+            for keyring in everywhere
+            for _, about in keyring.described()
+        )
 
     def find_adopted(self, blob: bytes) -> Held | None:
         """The adopted identity of that public key."""
         found = self.adopted.find(blob)
         return Held(found.identity, found.key) if found else None
 
-    def remove(self, blob: bytes) -> None:
-        """Destroy that identity's record and kernel key, also where it is adopted."""
-        for anchor in self._anchors():
-            anchor.remove(blob)
-        self.adopted.remove(blob)
+    def expect(self, loaded: Identity) -> Identity:
+        """Write the record of what a load brings, before its key comes; the identity as recorded.
 
-    def remove_all(self) -> None:
-        """Destroy every identity's record and kernel key, also the adopted and fetched ones'."""
-        for anchor in self._anchors():
-            anchor.remove_all()
-        self.rings.fetched.clear()
-        self.adopted.remove()
+        What signs must never be there without its constraints.  Raises KernelKeyError, with
+        nothing changed.
+        """
+        held = self.find_readable(loaded.blob)
+        order = held.identity.order if held else time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+        expected = replace(loaded, order=order)
+        if self._is_private(expected):
+            self._private.record(expected)
+        return expected
 
-    def withdraw(self) -> None:
-        """Move all loaded keys that others could use into the private ring.
+    def settle(self, expected: Identity, *, locked: bool) -> None:
+        """Hold the key as recorded, which is in the private ring by now if the kernel signs.
+
+        What was held of it otherwise ends, wherever it is linked: else it could be used around the
+        constraints.  While the agent is locked the key isn't shown to others.  Raises
+        KernelKeyError.
+        """
+        rings, description = self.rings, expected.description
+        if self._is_private(expected):
+            self._destroy_in(description, rings.lent, rings.anchor)
+            if expected.custody != Custody.KERNEL:
+                if before := rings.private.find("asymmetric", description):
+                    rings.private.destroy(before)
+            elif self._private.find(expected.blob) is None:
+                raise KeyNotFound(errno.ENOKEY, "the key is gone already")
+            return
+        key = rings.private.find("asymmetric", description)
+        if key is None:
+            raise KeyNotFound(errno.ENOKEY, "the key is gone already")
+        record = self._lent.record(expected)
+        before = rings.lent.find("asymmetric", description)
+        rings.lent.link(key)
+        if before:
+            rings.lent.destroy(before)
+        rings.private.unlink(key)
+        self._destroy_in(description, rings.private)
+        if anchor := rings.anchor:
+            ours = (key.serial, record.serial)
+            for other, about in list(anchor.described()):
+                if about.description == description and other.serial not in ours:
+                    anchor.destroy(other)
+        if not locked:
+            self._show(description)
+
+    def find_readable(self, blob: bytes) -> Held | None:
+        """As `find`; None for an identity whose record is damaged."""
+        try:
+            return self.find(blob)
+        except (KernelKeyError, ProtocolError):
+            return None
+
+    def _is_private(self, identity: Identity) -> bool:
+        plain = identity.custody == Custody.KERNEL and not identity.constraints
+        return not plain or self.rings.place is Place.PRIVATE
+
+    def _show(self, description: str) -> None:
+        """Let others have what we hold of that identity."""
+        anchor = self.rings.make_anchor()
+        for kind in ("user", "asymmetric"):
+            if key := self.rings.lent.find(kind, description):
+                anchor.link(key)
+
+    def _destroy_in(self, description: str, *keyrings: Keyring | None) -> None:
+        if faults := destroy_in_all(filter(None, keyrings), description):
+            raise StillThere("; ".join(faults))
+
+    def undo(self, expected: Identity, before: Held | None) -> None:
+        """After a load that failed between `expect` and its end: what was held before stays."""
+        if before is None:
+            self.remove(expected.blob)
+        elif not self._is_private(before.identity):
+            destroy_in(self.rings.private, expected.description)
+        elif self._is_private(expected):
+            self._private.record(before.identity)
+
+    def remove(self, blob: bytes) -> list[str]:
+        """Destroy that identity's record and kernel key, also where it is adopted; the faults."""
+        rings, description = self.rings, description_of(blob)
+        self.take_up()
+        everywhere = filter(None, (rings.private, rings.lent, rings.anchor))
+        return destroy_in_all(everywhere, description) + self.adopted.remove(blob)
+
+    def remove_all(self) -> list[str]:
+        """Destroy every identity's record and kernel key, also the adopted and fetched ones'.
+
+        What could not be removed, in words.
+        """
+        self.take_up()
+        return self.rings.remove_all() + self.adopted.remove()
+
+    def take_up(self) -> None:
+        """Get a hold of our own on what is in the anchor keyring: an earlier agent's, another's."""
+        anchor, lent = self._anchor, self.rings.lent
+        if anchor is None:
+            return
+        held = set(lent.keys())
+        new = [one for one in anchor.content() if one[0].serial not in held]
+        if not new:
+            return
+        names = set(self._names_in_lent(held))
+        for key, about in new:
+            # Never in the place of what is held: one of the two is forged, and it isn't ours.
+            if (about.type, about.description) not in names:
+                with suppress(KernelKeyError):  # gone meanwhile
+                    lent.link(key)
+
+    def _names_in_lent(self, serials: set[int]) -> Iterator[tuple[str, str]]:
+        for serial in serials:
+            key = Key(serial)
+            try:
+                about = key.describe()
+                yield about.type, about.description
+            except KernelKeyError:
+                # Ended, or somebody has made it unknowable, to have something else in its place.
+                with suppress(KernelKeyError):
+                    self.rings.lent.destroy(key)
+
+    def withdraw(self) -> list[str]:
+        """Take all loaded keys out of others' reach; what could not be taken, in words.
 
         Adopted keys stay where somebody else wants them to be.
         """
-        anchor = self.rings.anchor
-        if anchor:
-            Anchor(anchor, exposed=True).move_all(Anchor(self.rings.private))
+        self.take_up()
+        anchor, held = self.rings.anchor, set(self.rings.lent.keys())
+        faults: list[str] = []
+        if anchor is None:
+            return faults
+        for serial in anchor.keys():  # noqa: SIM118, it is no dictionary
+            if serial in held:
+                try:
+                    anchor.unlink(Key(serial))
+                except KernelKeyError as error:
+                    faults.append(f"key {serial} can't be withdrawn: {error}")
+        return faults
 
-    def restore(self) -> None:
-        """Move back what `withdraw` has moved."""
-        private = Anchor(self.rings.private)
-        for identity in private.identities():
-            home = self._home(identity)
-            if home != private:
-                private.move(identity.description, home)
+    def restore(self) -> list[str]:
+        """Put back what `withdraw` has taken, and nothing else; what could not be, in words."""
+        faults = []
+        for key, _ in self._lent.content():
+            try:
+                self.rings.make_anchor().link(key)
+            except KernelKeyError as error:
+                faults.append(f"key {key.serial} can't be put back: {error}")
+        return faults
+
+    def tidy(self) -> None:
+        """Destroy the halves of identities that a front has left which was killed at work."""
+        self.take_up()
+        content = list(self._private.content())
+        names = Counter(about.description for _, about in content)
+        for key, about in content:
+            if names[about.description] == 1 and self._needs_both(key, about):
+                with suppress(KernelKeyError):
+                    self.rings.private.destroy(key)
+
+    def _needs_both(self, key: Key, about: Description) -> bool:
+        if about.type == "asymmetric":
+            return True
+        try:
+            return Identity.parse(key.read()).custody is Custody.KERNEL
+        except (KernelKeyError, ProtocolError):
+            return True
 
     def _anchors(self) -> Iterator[Anchor]:
-        yield Anchor(self.rings.private)
-        if anchor := self.rings.anchor:
-            yield Anchor(anchor, exposed=True)
-
-    def _home(self, identity: Identity) -> Anchor:
-        rings = self.rings
-        if (
-            identity.constraints
-            or identity.custody != Custody.KERNEL
-            or rings.place is Place.PRIVATE
-        ):
-            return Anchor(rings.private)
-        keyring = rings.anchor or Keyring.create(rings.anchor_name, rings.home)
-        return Anchor(keyring, exposed=True)
+        yield self._private
+        if anchor := self._anchor:
+            yield anchor

@@ -1,1 +1,1 @@
-"""The parent process and its one-shot workers."""
+"""The parent process: holds the socket and the keyrings, and forks all others."""

@@ -6,48 +6,58 @@ It reads nothing that a client sent and no key.  It lives as long as the agent d
 from __future__ import annotations
 
 import gc
+import math
 import os
 import select
 import signal
 import socket
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
-from typing import NoReturn, TypeAlias
+from typing import NamedTuple, NoReturn, TypeAlias
 
-from .. import confine, log
+from .. import log
+from ..confine import forking, process
+from ..confine.seccomp import CannotConfine
 from ..custody.rings import KeeperRings, Rings
-from ..custody.store import Store
+from ..jobs import roles
+from ..jobs.jobs import HEADER_LENGTH, IDLE, UNUSED, Answer, Done, Job, Kind, Refused, pack_answer
+from ..jobs.policy import Policy
+from ..jobs.roles import Role
+from ..jobs.sockets import Sockets
 from ..keyctl import KernelKeyError, Keyring
-from . import forking
-from .jobs import HEADER_LENGTH, IDLE, UNUSED, Answer, Done, Job, Kind, Refused, pack_answer
 from .listener import ENDING
 from .notify import notify
-from .policy import Policy
 
 # Five fronts in a row that lived less than a second: the next one won't do better.
 _SHORT_LIFE = 1.0
 _MOST_SHORT_LIVES = 5
 
-# More than this at once are no user's doing.  Loads, which clients can draw out, are counted by
-# themselves: they are not to be in the way of a question to the user.
+# More than this at once are no user's doing.  The front lets fewer come, so that one who wants
+# many keeps nobody out; this is for a front that is somebody else's.
 _MOST_LOADS = 16
 _MOST_ERRANDS = 64
 
-# Sign workers that wait, forked ahead of need: two for each processor, so that one can sign while
-# the keeper forks the next.
-_POOL_SIZE = 2 * (os.cpu_count() or 1)
-
 # A persistent keyring ends three days after it was last asked for.
 _RENEWAL_SECONDS = 3600.0
+# How long keys of a login that has ended may stay, in a keeper that hasn't.
+_LOGOUT_SECONDS = 5.0
 
 _SIGNALS = (*ENDING, signal.SIGCHLD, signal.SIGUSR1)
 
+_NANOSECONDS = 10**9
 
-# The rings that the front shares, the listening socket, and its ends of the keeper's channels.
-Front: TypeAlias = Callable[
-    [Rings, socket.socket, socket.socket, socket.socket, socket.socket], NoReturn
-]
+
+# The rings that the front shares, the listening socket, and its side of the sockets.
+Front: TypeAlias = Callable[[Rings, socket.socket, Sockets], NoReturn]
+
+
+class _Child(NamedTuple):
+    """`ended` is called with its exit code, negative for a signal."""
+
+    name: str
+    ended: Callable[[int], None]
 
 
 class Keeper:
@@ -65,18 +75,21 @@ class Keeper:
         self._rings = rings
         self._policy = policy
         self._run_front = front
+        self._sockets: Sockets  # a new pair for each front
+        self._children: dict[int, _Child] = {}
         self._front = 0
-        self._idle = False
+        self._lookout = 0
+        self._signers = 0
+        self._exit_code: int | None = None  # once there is a reason to end
         self._front_started = 0.0
         self._short_lives = 0
-        self._control: socket.socket  # its other end is the front's; a new pair for each front
-        self._signing: socket.socket  # likewise; the sign workers' end
-        self._looking: socket.socket  # likewise; the lookout's end
-        self._lookout = 0
-        self._pool: set[int] = set()
-        self._loads: dict[int, Callable[[], None]] = {}  # workers, and what their end leads to
-        self._errands: set[int] = set()
+        self._loads = 0  # workers
+        self._errands = 0
+        self._inboxes: dict[int, Keyring] = {}  # of loads that the front has not decided about
         self._load_number = 0
+        # Description -> when that identity ends.  The kernel's own timeouts follow a clock that
+        # can be set.
+        self._deadlines: dict[str, int] = {}
         self._renewed = time.monotonic()
         self._pending: set[int] = set()  # signals that have come and are not handled yet
         self._wakeup, self._waker = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
@@ -92,30 +105,36 @@ class Keeper:
         if ignore_interrupt:
             signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
+        # Behind a filter no user can be looked up.
+        os.environ.setdefault("HOME", os.path.expanduser("~"))
         try:
             self._start_front()
             # Imported once, and while the front starts on another core, so that a fork is ready
             # to work; and kept out of the collector's way, so that a fork shares the memory.
             # Nothing is imported any more once there are keys: by then others may have changed it.
-            from . import errands, loader, lookout, signer  # noqa: F401
+            from ..workers import errands, load, lookout, sign  # noqa: F401
 
-            signer.prepare()
+            sign.prepare()
+            for role in roles.CHILDREN:
+                _ = role.filter
             gc.freeze()
             notify("READY=1")
             return self._serve(command)
+        except CannotConfine as error:
+            log.error(f"processes can't be confined: {error}")
+            return 1
         finally:
             notify("STOPPING=1")
             self._end_children()
 
     def _serve(self, command: int | None) -> int:
-        while True:
-            wanted = [self._wakeup, self._control.fileno()]
-            if not self._lookout:
-                wanted.append(self._looking.fileno())
-            ready = _readable(wanted if command is None else [*wanted, command])
+        while self._exit_code is None:
+            control, looking = (one.fileno() for one in self._sockets[::2])
+            wanted = [self._wakeup, control, *([looking] if not self._lookout else [])]
+            ready = _readable(wanted if command is None else [*wanted, command], self._seconds())
             if self._wakeup in ready:
                 os.read(self._wakeup, 512)
-            self._renew_keyring()
+            self._do_what_is_due()
             # Before the rest: one read may have taken the marks of several signals.
             if ending := self._pending.intersection(ENDING):
                 log.info(f"exiting on signal {min(ending)}")
@@ -126,77 +145,131 @@ class Keeper:
             if signal.SIGCHLD in self._pending:
                 self._pending.discard(signal.SIGCHLD)
                 self._reap()
-                if self._idle:
-                    log.info("nothing to do: ending until the next request")
-                    return 0
-                if self._front:
-                    self._fill_pool()
-                elif not self._restart_front():
-                    return 1
-                continue  # what is ready may be of the front that has ended
-            if self._control.fileno() in ready:
+                continue  # what is ready may be of a front that has ended
+            if control in ready:
                 self._take_job()
-            if self._looking.fileno() in ready:
+            if looking in ready:
                 self._start_lookout()
             if command in ready:
                 return 2
+        return self._exit_code
 
-    def _renew_keyring(self) -> None:
-        now = time.monotonic()
-        if now - self._renewed < _RENEWAL_SECONDS:
-            return
-        self._renewed = now
+    def _seconds(self) -> float:
+        """Until something is due, at the latest."""
+        due = _RENEWAL_SECONDS
+        if self._deadlines:
+            left = (min(self._deadlines.values()) - _now()) / _NANOSECONDS
+            due = min(due, max(left, 0.0))
+        if self._rings.shared.lent.keys():
+            due = min(due, _LOGOUT_SECONDS)
+        return due
+
+    def _do_what_is_due(self) -> None:
+        now = _now()
+        for description, deadline in list(self._deadlines.items()):
+            if now >= deadline:
+                self._end(description)
         try:
-            self._rings.renew()
+            self._rings.shared.follow_home()
+            if time.monotonic() - self._renewed >= _RENEWAL_SECONDS:
+                self._renewed = time.monotonic()
+                self._rings.renew()
         except KernelKeyError as error:
-            log.error(f"the persistent keyring can't be renewed: {error}")
+            log.error(f"keyrings can't be looked after: {error}")
+
+    def _end(self, description: str) -> None:
+        del self._deadlines[description]
+        if faults := self._rings.end(description):
+            log.error(f"a key whose time is over: {'; '.join(faults)}")
+        self._keep_signers()
 
     def _start_front(self) -> None:
-        self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self._signing, their_signing = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self._looking, their_looking = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        sockets = (self._listener, theirs, their_signing, their_looking)
-        with theirs, their_signing, their_looking:
-            work = partial(self._run_front, self._rings.shared, *sockets)
-            self._front = _fork(work, [one.fileno() for one in sockets])
+        pairs = [socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET) for _ in range(3)]
+        self._sockets = Sockets(*(ours for ours, _ in pairs))
+        theirs = Sockets(*(one for _, one in pairs))
+        self._front = self._fork(
+            roles.FRONT,
+            partial(self._run_front, self._rings.shared, self._listener, theirs),
+            [self._listener.fileno(), *(one.fileno() for one in theirs)],
+            self._front_ended,
+        )
+        theirs.close()
         self._front_started = time.monotonic()
 
-    def _start_lookout(self) -> None:
-        from . import lookout
-
-        if not self._looking.recv(1, socket.MSG_PEEK):
-            self._end_front()
+    def _front_ended(self, code: int) -> None:
+        self._front = 0
+        self._sockets.close()
+        self._dismiss(self._signers)  # they wait at the old front's sockets
+        self._dismiss(self._lookout)
+        self._signers = self._lookout = 0
+        for number in list(self._inboxes):
+            self._drop(number)
+        if code == IDLE:
+            log.info("nothing to do: ending until the next request")
+            self._exit_code = 0
             return
-        try:
-            work = partial(lookout.run, self._looking)
-            self._lookout = _fork(work, [self._looking.fileno()])
-        except OSError as error:
-            log.error(f"no lookout can be started: {error}")
-            self._looking.recv(1)  # that request is not going to be answered
+        short = time.monotonic() - self._front_started < _SHORT_LIFE
+        self._short_lives = self._short_lives + 1 if short else 0
+        if self._short_lives >= _MOST_SHORT_LIVES:
+            log.error("the front doesn't stay up; giving up")
+            self._exit_code = 1
+            return
+        log.warning("the front has ended; starting another")
+        self._start_front()
+        self._keep_signers()
 
     def _end_front(self) -> None:
         # It is ending, or has closed what it must keep open; SIGCHLD follows.
         if self._front:
             os.kill(self._front, signal.SIGKILL)
 
-    def _restart_front(self) -> bool:
-        self._control.close()
-        self._signing.close()
-        self._looking.close()
-        self._drop_pool()  # it waits at the old front's socket
-        self._drop_lookout()
-        short = time.monotonic() - self._front_started < _SHORT_LIFE
-        self._short_lives = self._short_lives + 1 if short else 0
-        if self._short_lives >= _MOST_SHORT_LIVES:
-            log.error("the front doesn't stay up; giving up")
-            return False
-        log.warning("the front has ended; starting another")
-        self._start_front()
-        self._fill_pool()
-        return True
+    def _start_lookout(self) -> None:
+        from ..workers import lookout
+
+        looking = self._sockets.looking
+        if not looking.recv(1, socket.MSG_PEEK):
+            self._end_front()
+            return
+        try:
+            work = partial(lookout.run, looking)
+            self._lookout = self._fork(roles.LOOKOUT, work, [looking.fileno()], self._lookout_ended)
+        except OSError as error:
+            log.error(f"no lookout can be started: {error}")
+            looking.recv(1)  # that request is not going to be answered
+
+    def _lookout_ended(self, code: int) -> None:
+        self._lookout = 0
+        if code == 1:
+            # It didn't get so far as to read: the next would meet the same end, over and over.
+            with suppress(BlockingIOError):
+                self._sockets.looking.recv(1, socket.MSG_DONTWAIT)
+
+    def _keep_signers(self) -> None:
+        """Have sign workers if there is something to sign with, and only then."""
+        if self._rings.sealed.empty:
+            self._dismiss(self._signers)
+            self._signers = 0
+        elif self._front and not self._signers:
+            from ..workers import sign
+
+            signing = self._sockets.signing
+            work = partial(sign.run, signing, self._rings.sealed)
+            try:
+                self._signers = self._fork(
+                    roles.SIGNERS, work, [signing.fileno()], self._signers_ended
+                )
+            except OSError as error:  # no more processes, say; the next event tries again
+                log.error(f"no sign workers can be started: {error}")
+
+    def _signers_ended(self, code: int) -> None:
+        self._signers = 0
+        if code == UNUSED:
+            self._end_front()
+        else:
+            self._keep_signers()
 
     def _take_job(self) -> None:
-        header, descriptors, _, _ = socket.recv_fds(self._control, HEADER_LENGTH, 4)
+        header, descriptors, _, _ = socket.recv_fds(self._sockets.control, HEADER_LENGTH, 4)
         try:
             if not header:
                 self._end_front()
@@ -204,177 +277,205 @@ class Keeper:
             self._carry_out(Job.unpack(header), *descriptors)
         except (ValueError, TypeError) as error:
             log.error(f"the front sent no job: {error}")
-        except OSError as error:
+        except (OSError, KeyError) as error:
             log.error(f"a job can't be done: {error}")
         finally:
             for descriptor in descriptors:
                 os.close(descriptor)
 
     def _carry_out(self, job: Job, *descriptors: int) -> None:
-        if job.kind in (Kind.FORGET, Kind.FORGET_ALL):
-            self._forget(job, *descriptors)
-        elif job.kind is Kind.LOAD:
-            if len(self._loads) < _MOST_LOADS:
-                self._load(job, *descriptors)
-            else:
-                log.warning("too many keys are being loaded at once; refused")
-        elif len(self._errands) < _MOST_ERRANDS:
-            self._send_out(job, *descriptors)
-        else:
-            log.warning("too much is asked for at once; refused")
+        match job.kind:
+            case Kind.LOAD:
+                if self._loads + len(self._inboxes) < _MOST_LOADS:
+                    self._load(job, *descriptors)
+                else:
+                    log.warning("too many keys are being loaded at once; refused")
+            case Kind.KEEP | Kind.DROP | Kind.FORGET | Kind.FORGET_ALL:
+                self._change(job, *descriptors)
+            case _:
+                if self._errands < _MOST_ERRANDS:
+                    self._send_out(job, *descriptors)
+                else:
+                    log.warning("too much is asked for at once; refused")
 
     def _send_out(self, job: Job, *descriptors: int) -> None:
-        from . import errands
+        from ..workers.errands import ERRANDS, run
 
-        work = partial(errands.run, job, descriptors, self._rings, self._policy)
-        self._errands.add(_fork(work, descriptors))
+        errand = ERRANDS[job.kind]
+        work = partial(run, errand, job, descriptors, self._rings, self._policy)
+        self._fork(errand.role, work, descriptors, self._errand_ended)
+        self._errands += 1
+
+    def _errand_ended(self, code: int) -> None:
+        self._errands -= 1
 
     def _load(self, job: Job, client: int, answer: int) -> None:
-        from . import loader
+        from ..workers import load
 
+        if job.locked:
+            self._turn_down(job, client, answer, "the agent is locked")
+            return
         self._load_number += 1
+        number = self._load_number % (1 << 32)
         try:
-            inbox = self._rings.new_inbox(self._load_number)
+            inbox = self._rings.new_inbox(number)
         except KernelKeyError as error:
             # By a worker all the same: what nobody reads of the key, the front would read next.
-            refusing = partial(loader.turn_down, job, client, answer, f"no keyring for it: {error}")
-            self._loads[_fork(refusing, [client, answer])] = lambda: None
+            self._turn_down(job, client, answer, f"no keyring for it: {error}")
             return
-        work = partial(loader.run, job, client, answer, self._rings, inbox, self._policy)
-        try:
-            child = _fork(work, [client, answer])
-        except OSError:
-            self._rings.session.unlink(inbox)
-            raise
         # The front waits for the end of this pipe, and so for what the keeper has to do after the
         # worker's end.
-        self._loads[child] = partial(self._finish_load, inbox, os.dup(answer))
-
-    def _finish_load(self, inbox: Keyring, answer: int) -> None:
+        waiting = os.dup(answer)
+        work = partial(load.run, job, client, answer, number, self._rings, inbox, self._policy)
+        ended = partial(self._load_ended, self._front, number, inbox, waiting)
         try:
-            self._rings.empty_inbox(inbox)
-        except KernelKeyError as error:
-            log.error(f"a key can't be sealed: {error}")
-        os.close(answer)
-        self._fill_pool()
+            self._fork(roles.LOAD, work, [client, answer], ended, inbox)
+        except OSError:
+            os.close(waiting)
+            self._rings.drop_inbox(inbox)
+            raise
+        self._loads += 1
 
-    def _forget(self, job: Job, answer: int) -> None:
+    def _turn_down(self, job: Job, client: int, answer: int, reason: str) -> None:
+        from ..workers import load
+
+        work = partial(load.turn_down, job, client, answer, reason)
+        self._fork(roles.REFUSE, work, [client, answer], self._turned_down)
+        self._loads += 1
+
+    def _turned_down(self, code: int) -> None:
+        self._loads -= 1
+
+    def _load_ended(self, front: int, number: int, inbox: Keyring, waiting: int, code: int) -> None:
+        self._loads -= 1
+        self._inboxes[number] = inbox
+        if code or front != self._front:
+            # It has left no key, or did not get to its end; or nobody waits for it any more.
+            self._drop(number)
+        os.close(waiting)
+
+    def _drop(self, number: int) -> None:
+        if inbox := self._inboxes.pop(number, None):
+            try:
+                self._rings.drop_inbox(inbox)
+            except KernelKeyError as error:
+                log.error(f"a key that isn't wanted can't be dropped: {error}")
+
+    def _change(self, job: Job, answer: int) -> None:
+        """What the front wants done with what only the keeper possesses."""
         try:
-            self._rings.sealed.forget(job.description if job.kind is Kind.FORGET else None)
-            done: Answer = Done()
-        except KernelKeyError as error:
+            faults = self._changed(job)
+            done: Answer = Refused("; ".join(faults)) if faults else Done()
+        except (KernelKeyError, KeyError, ValueError) as error:
             done = Refused(f"the kernel refused: {error}")
-        _answer(answer, done)
-        if self._rings.sealed.empty:
-            self._drop_pool()
+        self._keep_signers()
+        try:
+            os.write(answer, pack_answer(done))
+        except BrokenPipeError:
+            pass  # the front has ended
+
+    def _changed(self, job: Job) -> list[str]:
+        """What could not be done, in words."""
+        match job.kind:
+            case Kind.KEEP:
+                self._rings.empty_inbox(self._inboxes.pop(job.number), job.description)
+                self._deadlines.pop(job.description, None)
+                if job.deadline:
+                    self._deadlines[job.description] = job.deadline
+            case Kind.DROP:
+                self._drop(job.number)
+            case Kind.FORGET:
+                self._deadlines.pop(job.description, None)
+                return self._rings.forget(job.description)
+            case Kind.FORGET_ALL:
+                self._deadlines.clear()
+                return self._rings.forget_all()
+        return []
 
     def _remove_all(self) -> None:
+        self._deadlines.clear()
+        faults = self._rings.remove_all()
+        self._keep_signers()
+        log.info("all keys were removed, as SIGUSR1 asks")
+        for fault in faults:
+            log.error(fault)
+        # What others have loaded it has to read, which isn't for this process.
+        if self._front:
+            os.kill(self._front, signal.SIGUSR1)
+
+    def _fork(
+        self,
+        role: Role,
+        work: Callable[[], NoReturn],
+        kept: Sequence[int],
+        ended: Callable[[int], None],
+        inbox: Keyring | None = None,
+    ) -> int:
+        """Start a child of that kind, that has no descriptors but those; its pid.
+
+        Only the keeper comes back.
+        """
+        keeper = os.getpid()
+        child = forking.fork()
+        if child:
+            self._children[child] = _Child(role.title, ended)
+            return child
         try:
-            # First what signs: a record by itself is nothing.
-            self._rings.sealed.forget()
-            Store(self._rings.shared).remove_all()
-            log.info("all keys were removed, as SIGUSR1 asks")
-        except KernelKeyError as error:
-            log.error(f"not all keys could be removed: {error}")
-        self._drop_pool()
-
-    def _fill_pool(self) -> None:
-        from . import signer
-
-        try:
-            while not self._rings.sealed.empty and len(self._pool) < _POOL_SIZE:
-                self._pool.add(signer.fork(self._signing, self._rings.sealed))
-        except OSError as error:  # no more processes, say; the next event tries again
-            log.error(f"no worker can be started: {error}")
-
-    def _drop_lookout(self) -> None:
-        if self._lookout:
-            os.kill(self._lookout, signal.SIGKILL)
-            # Its end may be long in coming: it reads files, of which some are far away.
-            self._errands.add(self._lookout)
-            self._lookout = 0
-
-    def _drop_pool(self) -> None:
-        for child in self._pool:
-            os.kill(child, signal.SIGKILL)
-            os.waitpid(child, 0)
-        self._pool.clear()
+            process.die_with_parent()
+            process.forbid_new_privileges()
+            if os.getppid() == keeper:
+                signal.set_wakeup_fd(-1)
+                for number in (*ENDING, signal.SIGCHLD):
+                    signal.signal(number, signal.SIG_DFL)
+                for number in (signal.SIGINT, signal.SIGUSR1):  # a terminal's is for the keeper
+                    signal.signal(number, signal.SIG_IGN)
+                _close_all_but(kept)
+                log.reconnect()
+                role.assume(self._rings, inbox)
+                work()
+        except (KernelKeyError, CannotConfine) as error:
+            log.error(f"the {role.title} can't be what it must be: {error}")
+        finally:
+            os._exit(1)
 
     def _reap(self) -> None:
         while True:
             try:
-                child, status = os.waitpid(-1, os.WNOHANG)
+                pid, status = os.waitpid(-1, os.WNOHANG)
             except ChildProcessError:
                 return
-            if not child:
+            if not pid:
                 return
-            if os.WIFSIGNALED(status):
-                log.warning(f"{self._name(child)} ended by signal {os.WTERMSIG(status)}")
-            if child == self._front:
-                self._front = 0
-                self._idle = os.WIFEXITED(status) and os.WEXITSTATUS(status) == IDLE
-            elif child == self._lookout:
-                self._lookout = 0
-            elif child in self._loads:
-                self._loads.pop(child)()
-            elif child in self._errands:
-                self._errands.discard(child)
-            elif child in self._pool:
-                # Its place is filled once the front is known to live: without it they end at once.
-                self._pool.discard(child)
-                if os.WIFEXITED(status) and os.WEXITSTATUS(status) == UNUSED:
-                    self._end_front()
+            code = os.waitstatus_to_exitcode(status)
+            if child := self._children.pop(pid, None):
+                if code < 0:
+                    log.warning(f"the {child.name} ended by signal {-code}")
+                child.ended(code)
 
-    def _name(self, child: int) -> str:
-        if child == self._front:
-            return "the front"
-        if child == self._lookout:
-            return "the lookout, which tells who asks,"
-        return f"process {child}"
+    def _dismiss(self, pid: int) -> None:
+        """End a child that isn't needed any more; nothing follows from its end."""
+        if self._children.pop(pid, None):
+            os.kill(pid, signal.SIGKILL)
 
     def _end_children(self) -> None:
-        self._drop_pool()
-        for child in {self._front, self._lookout, *self._loads, *self._errands} - {0}:
-            os.kill(child, signal.SIGKILL)
-        if self._front:
-            os.waitpid(self._front, 0)
+        for pid in self._children:
+            os.kill(pid, signal.SIGKILL)
+        for pid in (self._front, self._signers):
+            if pid in self._children:
+                os.waitpid(pid, 0)
         # The others may be where only others can let them go: in request_key(2), or at a file that
         # is far away.
 
 
-def _fork(work: Callable[[], NoReturn], kept: Sequence[int]) -> int:
-    """Start a worker that has no descriptors but those; its pid.  Only the keeper comes back."""
-    keeper = os.getpid()
-    child = forking.fork()
-    if child:
-        return child
-    try:
-        confine.die_with_parent()
-        confine.forbid_new_privileges()
-        if os.getppid() == keeper:
-            signal.set_wakeup_fd(-1)
-            for number in _SIGNALS:
-                signal.signal(number, signal.SIG_DFL)
-            signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C is for the keeper
-            _close_all_but(kept)
-            log.reconnect()
-            work()
-    finally:
-        os._exit(1)
+def _now() -> int:
+    return time.clock_gettime_ns(time.CLOCK_BOOTTIME)
 
 
-def _answer(pipe: int, answer: Answer) -> None:
-    try:
-        os.write(pipe, pack_answer(answer))
-    except BrokenPipeError:
-        pass  # the front has ended
-
-
-def _readable(descriptors: Sequence[int]) -> set[int]:
+def _readable(descriptors: Sequence[int], seconds: float) -> set[int]:
     poll = select.poll()
     for descriptor in descriptors:
         poll.register(descriptor, select.POLLIN)
-    return {descriptor for descriptor, _ in poll.poll(_RENEWAL_SECONDS * 1000)}
+    return {descriptor for descriptor, _ in poll.poll(math.ceil(seconds * 1000))}
 
 
 def _close_all_but(kept: Sequence[int]) -> None:

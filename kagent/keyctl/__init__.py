@@ -24,6 +24,7 @@ from .keys import (
     Permission,
     PkeyOp,
     enter_private_session,
+    join_anonymous_session,
     mask,
     persistent_keyring,
     session_keyring,
@@ -37,7 +38,6 @@ from .syscalls import (
     USER_KEYRING,
     USER_SESSION_KEYRING,
     PkeyLimits,
-    join_session_keyring,
 )
 
 __all__ = [
@@ -68,7 +68,7 @@ __all__ = [
     "QuotaExceeded",
     "RsaPublicKey",
     "enter_private_session",
-    "join_session_keyring",
+    "join_anonymous_session",
     "listed",
     "mask",
     "persistent_keyring",

@@ -11,13 +11,9 @@ from cffi import FFI
 def generate(target: Path) -> None:
     """Write the binding module to `target`."""
     builder = FFI()
-    # syscall(2) and prctl(2) are variadic in C.  Full registers are what every 64-bit Linux ABI
-    # passes, and declaring them so spares each call the packing of variadic arguments.
+    # syscall(2) is variadic in C.  Full registers are what every 64-bit Linux ABI passes, and
+    # declaring them so spares each call the packing of variadic arguments.
     builder.cdef("long syscall(long, uintptr_t, uintptr_t, uintptr_t, uintptr_t, uintptr_t);")
-    builder.cdef("int prctl(int, uintptr_t, uintptr_t, uintptr_t, uintptr_t);")
-    builder.cdef("int fork(void);")
-    builder.cdef("int mlock2(uintptr_t, size_t, unsigned int);")
-    builder.cdef("int mlockall(int);")
     builder.set_source("kagent.keyctl._libc", None)
     builder.emit_python_code(str(target))
 

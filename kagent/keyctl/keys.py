@@ -6,7 +6,6 @@ keyrings(7).
 
 from __future__ import annotations
 
-import os
 import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from enum import IntFlag
 from typing import NamedTuple
 
 from . import syscalls
-from .errors import KernelKeyError, KeyExpired, KeyNotFound, KeyRevoked
+from .errors import KernelKeyError, KeyExpired, KeyNotFound, KeyRevoked, PermissionDenied
 
 
 class Permission(IntFlag):
@@ -165,11 +164,16 @@ class Keyring(Key):
                 continue
 
     def find(self, type: str, description: str) -> Key | None:
-        """The live key of that type and description linked directly here or in a keyring below."""
+        """The live key of that type and description linked directly here.
+
+        KEYCTL_SEARCH goes on into the keyrings below, which may be anybody's: what it finds there
+        is none.
+        """
         try:
-            return Key(syscalls.search(self.serial, type, description))
-        except (KeyNotFound, KeyExpired, KeyRevoked):
+            serial = syscalls.search(self.serial, type, description)
+        except (KeyNotFound, KeyExpired, KeyRevoked, PermissionDenied):
             return None
+        return Key(serial) if serial in self.keys() else None
 
     def link(self, key: Key) -> None:
         """Hold `key` here too."""
@@ -184,13 +188,23 @@ class Keyring(Key):
         syscalls.move(key.serial, self.serial, target.serial)
 
     def destroy(self, key: Key) -> None:
-        """Destroy `key` wherever it is linked, and forget it here at once.
+        """End `key` wherever it is linked, and forget it here at once.
 
         Invalidating alone would leave it listed until the kernel's collector has passed; and it
-        needs possession, so it comes first.  A key that is gone already is no error.
+        needs possession, so it comes first.  A key that is gone already is no error.  Whoever has
+        a link of their own may change its permissions, also in between: but who can change them
+        again leaves us SETATTR, by which it can be revoked, and who can't leaves us SEARCH, by
+        which it can be invalidated, or has no use for it either.
         """
+        for end in (key.invalidate, key.revoke, key.invalidate):
+            try:
+                end()
+                break
+            except PermissionDenied:
+                continue
+            except (KeyNotFound, KeyExpired, KeyRevoked):
+                break
         try:
-            key.invalidate()
             self.unlink(key)
         except KeyNotFound:
             pass
@@ -216,17 +230,22 @@ def persistent_keyring(within: Keyring) -> Keyring:
 def enter_private_session(*holding: Keyring) -> Keyring:
     """Join a new session keyring that no other process can possess, holding `holding`.
 
-    Joining an anonymous session first would lose possession of `holding`, so the keyring is
-    filled while all is still possessed, and then joined by its name, which is random and, with
-    search as the only right of its user, can't be seen.  Children inherit it.
+    It has no name of its own: a name stands in /proc/keys, and whoever knows it can join a keyring
+    that they may search.  Possession of `holding` comes with the session that is left, so the
+    process keyring keeps it meanwhile; and what is linked here is linked once the permissions are
+    the possessor's alone.  Children inherit the session, and not the process keyring.
     """
     process = Keyring.special(syscalls.PROCESS_KEYRING, create=True)
-    name = f"kagent-{os.urandom(16).hex()}"
-    private = Keyring.create(name, process)
     for keyring in holding:
-        private.link(keyring)
-    private.set_permissions(mask(possessor=Permission.ALL, user=Permission.SEARCH))
-    joined = Keyring(syscalls.join_session_keyring(name))
+        process.link(keyring)
+    joined = join_anonymous_session()
     joined.set_permissions(mask(possessor=Permission.ALL))
-    process.unlink(joined)
+    for keyring in holding:
+        joined.link(keyring)
+    process.clear()
     return joined
+
+
+def join_anonymous_session() -> Keyring:
+    """Leave this process's session keyring for a new, empty one.  Children inherit it."""
+    return Keyring(syscalls.join_session_keyring())

@@ -65,9 +65,6 @@ class Operation(IntEnum):
     MOVE = 30
 
 
-_MOVE_EXCL = 1
-
-
 def _text(value: str) -> bytes:
     encoded = value.encode()
     if b"\0" in encoded:
@@ -127,10 +124,12 @@ def get_keyring_id(keyring: int, create: bool) -> int:
     return _keyctl(Operation.GET_KEYRING_ID, keyring, int(create))
 
 
-def join_session_keyring(name: str | None) -> int:
-    """Replace this process's session keyring.  KEYCTL_JOIN_SESSION_KEYRING(2const)."""
-    text = _text(name) if name is not None else None
-    return _keyctl(Operation.JOIN_SESSION_KEYRING, _address(text) if text is not None else 0)
+def join_session_keyring() -> int:
+    """Replace this process's session keyring by a new one.  KEYCTL_JOIN_SESSION_KEYRING(2const).
+
+    Never by a name: others could join what is called the same, or have made it.
+    """
+    return _keyctl(Operation.JOIN_SESSION_KEYRING, 0)
 
 
 def update(serial: int, payload: bytes) -> None:
@@ -188,12 +187,12 @@ def unlink(serial: int, keyring: int) -> None:
     _keyctl(Operation.UNLINK, serial, keyring)
 
 
-def move(serial: int, source: int, target: int, *, exclusive: bool = False) -> None:
+def move(serial: int, source: int, target: int) -> None:
     """Move a link from one keyring to another in one step.  KEYCTL_MOVE(2const).
 
-    A key of that type and description in `target` is displaced, or with `exclusive` an error.
+    A key of that type and description in `target` is displaced.
     """
-    _keyctl(Operation.MOVE, serial, source, target, _MOVE_EXCL if exclusive else 0)
+    _keyctl(Operation.MOVE, serial, source, target)
 
 
 def search(keyring: int, type: str, description: str) -> int:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import ClassVar, TypeAlias
 
 from ..custody.configured import Failure
-from ..keyctl import join_session_keyring
+from ..keyctl import join_anonymous_session
 
 _MOST_LINKS = 40  # the kernel's
 _LARGEST = 65536  # bytes; an RSA key of 16384 bits has 13,000
@@ -145,7 +145,7 @@ def _output(words: tuple[str, ...], seconds: float, errors: int) -> bytes:
 
 
 def _leave_keyrings() -> None:
-    join_session_keyring(None)
+    join_anonymous_session()
 
 
 def _kill_group(pid: int) -> None:

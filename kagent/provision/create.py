@@ -7,7 +7,8 @@ import os
 import signal
 import sys
 
-from .. import confine, log
+from .. import log
+from ..confine.memory import lock_memory
 from ..custody.configured import Failure
 from ..keyctl import KernelKeyError, Key, Permission, listed, mask, syscalls
 from .backends import NotDelivered
@@ -62,7 +63,7 @@ def _deliver(serial: int, description: str, asker: Asker) -> str:
     # Late, since most of a helper's time and memory is what this imports.
     from . import delivery
 
-    confine.lock_memory()
+    lock_memory()
     # A program's complaints could show what it handles.
     with open(os.devnull, "wb") as nowhere:
         delivered = delivery.fetch(rule, nowhere.fileno())

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..custody import pkcs8
 from ..custody.configured import SYSTEM_FILE, Configuration, Failure
 from ..custody.kernel import why_not
-from ..custody.private import Refused, der, library_key
 from ..keyctl import PROCESS_KEYRING, KernelKeyError, Keyring
-from ..keyfile import KeyFileError, WrongPassphrase, parse_any
+from ..private import pkcs8
+from ..private.keyfile import KeyFileError, WrongPassphrase, parse_any
+from ..private.library import Refused, der, library_key
 from ..protocol.publickey import PublicKey
 from .backends import NotDelivered
 from .policy import Rule

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..times import seconds
+from ..openssh.times import seconds
 from .backends import Backend, Command, Credential, File, NotRootsOwn, check_only_root_writes
 
 POLICY_FILE = Path("/etc/kagent/provision.toml")

@@ -10,9 +10,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol, TypeAlias
 
-from kagent.agent.destinations import check_signature, check_visible
-from kagent.agent.sessions import NotPermitted, Sessions
 from kagent.custody.identity import Custody, Identity
+from kagent.front.destinations import check_signature, check_visible
+from kagent.front.sessions import NotPermitted, Sessions
+from kagent.private.verify import BadSignature, check_bind
 from kagent.protocol import messages
 from kagent.protocol.messages import (
     SESSION_BIND,
@@ -35,7 +36,6 @@ from kagent.protocol.messages import (
 )
 from kagent.protocol.userauth import recognise
 from kagent.protocol.wire import ProtocolError
-from kagent.verify import BadSignature, check_bind
 from tests.programs import SECONDS
 
 Outcome: TypeAlias = str | tuple[str, ...]

@@ -17,8 +17,8 @@ import socket
 import sys
 from collections.abc import Callable
 
-from kagent.confine import forbid_inspection, profiles
-from kagent.confine.process import prctl
+from kagent.confine import profiles
+from kagent.confine.process import forbid_inspection, prctl
 from kagent.keyctl import KernelKeyError
 from kagent.keyctl import syscalls as keys
 
@@ -58,7 +58,7 @@ ATTEMPTS: dict[str, Callable[[], object]] = {
     "signal": lambda: os.kill(os.getppid(), 0),
     "dumpable": lambda: prctl(_PR_SET_DUMPABLE, 1),
     "session to parent": _session_to_parent,
-    "join session": lambda: keys.join_session_keyring(None),
+    "join session": lambda: keys.join_session_keyring(),
     "chown": lambda: keys.chown(keys.add_key("user", "mine", b"x", -2), os.getuid(), os.getgid()),
 }
 

@@ -106,7 +106,7 @@ def test_default_lifetime(person: Person) -> None:
 
 def test_a_lifetime_of_nothing_is_refused(kagent: Agent) -> None:
     """For the kernel, no seconds would mean no end.  (ssh-add itself leaves it out.)"""
-    from kagent.keyfile import parse
+    from kagent.private.keyfile import parse
     from kagent.protocol.constraints import Lifetime
     from kagent.protocol.messages import AddIdConstrained
 

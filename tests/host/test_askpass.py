@@ -14,10 +14,11 @@ from pathlib import Path
 
 import pytest
 
-from kagent.askpass import CannotAsk, Patience, Unanswered, confirm, notice, secret
-from kagent.keeper.confirm import confirm as job
-from kagent.keeper.jobs import Done, Refused
-from kagent.keeper.questions import Client, Purpose, Question
+from kagent.jobs.jobs import Done, Refused
+from kagent.jobs.questions import Ask, Client, Purpose, Question
+from kagent.openssh.askpass import CannotAsk, Patience, Unanswered, confirm, notice, secret
+from kagent.workers.asking import ask as job
+from kagent.workers.wording import worded
 from tests.programs import SECONDS, Person, wait_until
 
 # Writes down its hint and what it is asked, and then does what the test wants.
@@ -216,7 +217,7 @@ def test_the_job_asks_as_ssh_agent_does_and_more(askpass: Person) -> None:
     asked.unlink()
     fingerprint = theirs.split()[-1].removesuffix(".")
     asker = Client(os.getpid(), time.clock_gettime_ns(time.CLOCK_BOOTTIME))
-    question = Question("my key", fingerprint, asker, (), Purpose.UNKNOWN, "")
+    question = Ask(worded(Question("my key", fingerprint, asker, (), Purpose.UNKNOWN, "")).prompt)
     kept, answer = os.pipe()
     assert job(question, answer) == Done()
     assert asked.read_text().startswith(theirs)

@@ -17,13 +17,13 @@ from pathlib import Path
 
 import pytest
 
-from kagent.askpass import shown
-from kagent.keeper.confirm import origin, prompt
-from kagent.keeper.processes import lineage
-from kagent.keeper.questions import Asker, Binding, Client, Purpose, Question, Who
+from kagent.jobs.questions import Asker, Binding, Client, Purpose, Question, Who
 from kagent.protocol.messages import Extension, decode
 from kagent.protocol.publickey import PublicKey, parse_line
 from kagent.protocol.wire import STRING, Reader
+from kagent.text import shown
+from kagent.workers.processes import lineage
+from kagent.workers.wording import origin, worded
 from tests.programs import SECONDS, Person, sshd
 
 # Connects, and stays until the connection ends.
@@ -195,7 +195,7 @@ def question(*bindings: Binding, **changes: object) -> Question:
 
 def lines(asked: Question) -> list[str]:
     """Those that tell what for and from where, between the heading and who asks."""
-    first, second, *told, asker = prompt(asked).split("\n")
+    first, second, *told, asker = worded(asked).prompt.split("\n")
     assert (first, second) == ("Allow use of key me@home?", "Key fingerprint SHA256:x.")
     assert re.match(f"(Asked|Brought) by {re.escape(PYTHON.name)}", asker)
     return told
@@ -251,7 +251,7 @@ def test_no_text_of_others_makes_a_line_or_hides_one(person: Person, hosts: list
     forged = "x?\nKey fingerprint SHA256:y.\r\u2028\x1b[8m<br>" + " " * 5000 + "x" * 5000 + '"'
     person.file(".ssh/known_hosts", f"{'h' * 5000}\x1b[2J {known}\n")
     for purpose in Purpose:
-        text = prompt(question(binding, purpose=purpose, comment=forged, name=forged))
+        text = worded(question(binding, purpose=purpose, comment=forged, name=forged)).prompt
         assert text.count("\n") == 4
         assert text.replace("\n", "").isprintable()
         assert "<" not in text
@@ -274,8 +274,8 @@ def test_the_host_that_ssh_goes_to(
                 assert isinstance(bound, Extension)
                 binding = Binding(STRING.read(Reader(bound.contents)), forwarded=False)
                 asked = question(binding, client=client)
-                told = prompt(asked).split("\n")[2:]
-                unbound = prompt(replace(asked, bindings=())).split("\n")[2]
+                told = worded(asked).prompt.split("\n")[2:]
+                unbound = worded(replace(asked, bindings=())).prompt.split("\n")[2]
             ssh.wait(SECONDS)
     assert told[0] == f'Login as "git" on [127.0.0.1]:{server.port}.'
     assert told[1].startswith(f"Asked by ssh ← {PYTHON.name}")

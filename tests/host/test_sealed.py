@@ -22,11 +22,11 @@ import pytest
 
 from kagent.keyctl.syscalls import _KEYCTL as KEYCTL
 from kagent.keyctl.syscalls import Operation
-from kagent.keyfile import parse
+from kagent.private.keyfile import parse
 from kagent.protocol.messages import SignRequest, encode
 from tests import memory
 from tests.host.test_server import FAILURE, ask, explained
-from tests.injection import calls_in
+from tests.injection import Call, calls_in
 from tests.programs import SECONDS, Agent, Person, agent, sshd, wait_until
 
 TYPES = {
@@ -41,9 +41,9 @@ CLIENTS = 8
 # Any agent that holds its keys itself.
 CONTROL = """
 import sys
-from kagent.custody.private import library_key
-from kagent.custody.sealed import sign, der
-from kagent.keyfile import parse
+from kagent.private.library import library_key
+from kagent.private.sealed import sign, der
+from kagent.private.keyfile import parse
 held = []
 for name in sys.argv[1:]:
     named, _ = parse(open(name, "rb").read())
@@ -80,7 +80,7 @@ def request(path: Path, data: bytes = b"to be signed") -> bytes:
 
 def pool(kagent: Agent) -> list[int]:
     """The sign workers that wait."""
-    return [child for child in kagent.children if child != kagent.front]
+    return kagent.signers
 
 
 def keys_of(person: Person) -> int:
@@ -358,30 +358,22 @@ def test_the_front_can_do_nothing_with_a_sealed_key(kagent: Agent) -> None:
     path = key(kagent.person, "ed25519")
     kagent.run("ssh-add", path)
     fingerprint = kagent.person.run("ssh-keygen", "-l", "-f", path).stdout.split()[1]
-    [session] = calls_in(kagent.process.pid, _keyctl(Operation.GET_KEYRING_ID, "-3", "0"))
-    [ring] = calls_in(
-        kagent.process.pid,
-        _keyctl(Operation.SEARCH, str(session), '"keyring"', '"kagent:sealed"', "0"),
-    )
-    name = f'"kagent:sealed:{fingerprint}"'
-    kinds = calls_in(
-        kagent.process.pid,
-        *(
-            _keyctl(Operation.SEARCH, str(ring), f'"{kind}"', name, "0")
-            for kind in ("user", "big_key")
-        ),
-    )
-    [serial] = [found for found in kinds if found > 0]
+    [session] = calls_in(kagent.process.pid, _keyctl(Operation.GET_KEYRING_ID, -3, 0))
+    search = _keyctl(Operation.SEARCH, session, b"keyring", b"kagent:sealed", 0)
+    [ring] = calls_in(kagent.process.pid, search)
+    name = f"kagent:sealed:{fingerprint}".encode()
+    kinds = [_keyctl(Operation.SEARCH, ring, kind, name, 0) for kind in (b"user", b"big_key")]
+    [serial] = [found for found in calls_in(kagent.process.pid, *kinds) if found > 0]
     attempts = [
-        _keyctl(Operation.READ, str(serial), "0", "0"),
-        _keyctl(Operation.DESCRIBE, str(serial), "0", "0"),
-        _keyctl(Operation.LINK, str(serial), "-3"),
-        _keyctl(Operation.SETPERM, str(serial), "0x3f3f3f3f"),
-        _keyctl(Operation.SET_TIMEOUT, str(serial), "1"),
-        _keyctl(Operation.REVOKE, str(serial)),
-        _keyctl(Operation.INVALIDATE, str(serial)),
-        _keyctl(Operation.UNLINK, str(serial), str(ring)),
-        _keyctl(Operation.SEARCH, str(ring), '"user"', name, "0"),
+        _keyctl(Operation.READ, serial, 0, 0),
+        _keyctl(Operation.DESCRIBE, serial, 0, 0),
+        _keyctl(Operation.LINK, serial, -3),
+        _keyctl(Operation.SETPERM, serial, 0x3F3F3F3F),
+        _keyctl(Operation.SET_TIMEOUT, serial, 1),
+        _keyctl(Operation.REVOKE, serial),
+        _keyctl(Operation.INVALIDATE, serial),
+        _keyctl(Operation.UNLINK, serial, ring),
+        _keyctl(Operation.SEARCH, ring, b"user", name, 0),
     ]
     kagent.run("ssh-add", "-T", f"{path}.pub")
     assert calls_in(kagent.front, *attempts) == [-errno.EACCES] * len(attempts)
@@ -391,9 +383,8 @@ def test_the_front_can_do_nothing_with_a_sealed_key(kagent: Agent) -> None:
     kagent.run("ssh-add", "-T", f"{path}.pub")
 
 
-def _keyctl(operation: Operation, *arguments: str) -> str:
-    """The call as C."""
-    return f"(long)syscall({', '.join([str(KEYCTL), str(int(operation)), *arguments])})"
+def _keyctl(operation: Operation, *arguments: int | bytes) -> Call:
+    return ("syscall", KEYCTL, int(operation), *arguments)
 
 
 def test_who_is_the_same_user_may_not_look_into_its_processes(kagent: Agent) -> None:

@@ -2,14 +2,32 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import pty
 import signal
+import subprocess
 from typing import Any
 
+import pytest
+
+from kagent.custody.identity import Custody
+from kagent.protocol.messages import (
+    SHOW,
+    STATUS,
+    ExtensionResponse,
+    IdentitiesAnswer,
+    Identity,
+    Message,
+    Shown,
+    Status,
+    encode,
+)
+from kagent.protocol.publickey import parse_line
 from tests.host.conftest import key
-from tests.programs import Agent, wait_until
+from tests.host.recorder import recorder
+from tests.programs import Agent, Person, wait_until
 
 
 def shown(kagent: Agent) -> dict[str, Any]:
@@ -117,3 +135,113 @@ def test_colour_on_a_terminal_only(kagent: Agent) -> None:
     assert b"\033[1mSession Keyring" in on_terminal()
     assert b"\033[" not in on_terminal(NO_COLOR="1")
     assert "\033[" not in kagent.run("kagentctl", "show").stdout
+
+
+@pytest.mark.parametrize(
+    ("validity", "told"),
+    [
+        ("0x0:0x7ffffffffffffff0", "from 1970-01-01 00:00 UTC to beyond the year 9999"),
+        ("0x7ffffffffffffff0:forever", "from beyond the year 9999 to forever"),
+        ("0x1:0x2", "from 1970-01-01 00:00 UTC to 1970-01-01 00:00 UTC"),
+        ("0x0:0x3afff4417f", "from 1970-01-01 00:00 UTC to 9999-12-31 23:59 UTC"),
+        ("0x0:0x3afff44180", "from 1970-01-01 00:00 UTC to beyond the year 9999"),
+        ("always:forever", "forever"),
+    ],
+)
+def test_a_certificate_may_name_any_time(person: Person, validity: str, told: str) -> None:
+    path, authority = key(person, "id", "-t", "ed25519"), key(person, "ca", "-t", "ed25519")
+    person.run("ssh-keygen", "-q", "-s", authority, "-I", "x", "-V", validity, f"{path}.pub")
+    blob = parse_line((person.home / "id-cert.pub").read_text())[0].blob
+    shown = Shown(blob, "", Custody.SEALED, "", (), 0)
+    assert f"certificate 'x' valid {told}" in show(person, shown)
+
+
+def test_an_agent_may_say_anything(person: Person) -> None:
+    """What it says can't drive the terminal, nor end the program."""
+    blob = parse_line(key(person, "id", "-t", "ed25519").with_suffix(".pub").read_text())[0].blob
+    evil = "x\n\x1b[2J\u202e\u3164" + "\u0301" * 70
+    text = show(
+        person,
+        Shown(b"no key", evil, evil, evil, (), 0),
+        Shown(blob, evil, evil, evil, (), 2**64 - 1),
+    )
+    assert text.count("SHA256:") == 1
+    assert text.replace("\n", "").isprintable()
+    assert r"x\n\x1b[2J\u202e\u3164\u0301" in text
+    status = Status(2**32 - 1, 2**64 - 1, 2**64 - 1, 2**32 - 1, evil, 2**63, True, 2**32 - 1, True)
+    text = answered(person, ExtensionResponse(STATUS, status.write()), "kagentctl", "status")
+    assert "since:      beyond the year 9999" in text
+    assert text.replace("\n", "").isprintable()
+    assert len(text.splitlines()) == 9
+    for option in ("-l", "-L"):
+        listed = IdentitiesAnswer((Identity(blob, evil),))
+        text = answered(person, listed, "kagent-add", option)
+        assert len(text.splitlines()) == 1
+        assert text.strip().isprintable()
+
+
+def show(person: Person, *shown: Shown) -> str:
+    """What is drawn where an agent says that of its keys."""
+    answer = ExtensionResponse(SHOW, b"".join(one.write() for one in shown))
+    return answered(person, answer, "kagentctl", "show")
+
+
+def answered(person: Person, answer: Message, *command: str) -> str:
+    """What a program prints that an agent gives this answer."""
+    with recorder(person) as agent:
+        agent.answer = encode(answer)
+        told, _ = agent.run(*command)
+        agent.path.unlink()
+    assert (told.returncode, told.stderr) == (0, "")
+    return told.stdout
+
+
+def crosswise(person: Person, floors: int, each: int) -> None:
+    """Keyrings in the session, each linked into all of the floor above."""
+
+    def new(number: int) -> str:
+        return person.run("keyctl", "newring", f"ring{number}", "@s").stdout.strip()
+
+    numbers = itertools.count()
+    building = [[new(next(numbers)) for _ in range(each)] for _ in range(floors)]
+    links = [
+        f"keyctl link {ring} {above}"
+        for upper, lower in itertools.pairwise(building)
+        for above, ring in itertools.product(upper, lower)
+    ]
+    # What lies deeper than the kernel searches is possessed by nobody: the user may read it.
+    permissions = [f"keyctl setperm {ring} 0x3f3f0000" for floor in building for ring in floor]
+    unlinks = [f"keyctl unlink {ring} @s" for floor in building[1:] for ring in floor]
+    person.run("sh", "-euc", "\n".join(links + permissions + unlinks))
+
+
+def test_what_a_keyring_holds_is_drawn_once(person: Person) -> None:
+    """Of four floors of five, as a tree would have it: 5 + 25 + 125 + 625 lines."""
+    crosswise(person, 4, 5)
+    assert person.run("keyctl", "show").stdout.count("keyring: ring") == 780
+    told = person.run("kagentctl", "show").stdout
+    assert told.count("keyring: ring") == 5 + 3 * 25
+    assert told.count("  (shown above)") == 3 * (25 - 5)
+    told = json.loads(person.run("kagentctl", "show", "--json").stdout)
+    below = told["keyrings"]["Session Keyring"]["below"]
+    assert [one["note"] for one in below[0]["below"][0]["below"]] == [""] * 5
+    assert [one["note"] for one in below[1]["below"]] == ["shown above"] * 5
+
+
+def test_deep_keyrings(person: Person) -> None:
+    crosswise(person, 60, 1)
+    told = person.run("kagentctl", "show").stdout
+    assert told.count("keyring: ring") == 20
+    assert told.count("(too deep to be drawn)") == 1
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can give a keyring away")
+def test_another_users_keyring_is_not_looked_into(person: Person) -> None:
+    theirs = person.run("keyctl", "newring", "theirs", "@s").stdout.strip()
+    person.run("keyctl", "newring", "inside", theirs)
+    subprocess.run(["keyctl", "setperm", theirs, "0x3f3f3f3f"], check=True)
+    assert "keyring: inside" in person.run("kagentctl", "show").stdout
+    subprocess.run(["keyctl", "chown", theirs, "65534"], check=True)
+    told = person.run("kagentctl", "show").stdout
+    assert "keyring: theirs  (another user's: not looked into)" in told
+    assert "keyring: inside" not in told

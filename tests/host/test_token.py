@@ -14,10 +14,11 @@ from pathlib import Path
 
 import pytest
 
-from kagent import skhelper
-from kagent.custody import token
-from kagent.custody.device import NotTaken, Providers, SignWithDevice, WebSafety
-from kagent.keyfile import parse
+from kagent.custody.device import NotTaken, Providers, WebSafety
+from kagent.jobs.questions import DeviceSignature
+from kagent.openssh import skhelper
+from kagent.private.keyfile import parse
+from kagent.private.verify import BadSignature, verify
 from kagent.protocol.constraints import Constraint, Lifetime, SkProvider
 from kagent.protocol.privatekey import (
     PRIVATE_KEY,
@@ -28,7 +29,7 @@ from kagent.protocol.privatekey import (
 )
 from kagent.protocol.publickey import PublicKey, parse_line
 from kagent.protocol.wire import STRING, TEXT, ProtocolError
-from kagent.verify import BadSignature, verify
+from kagent.workers.device import sign_by_token
 from tests.machine.environment import sk_dummy
 from tests.programs import Person, agent
 
@@ -151,7 +152,7 @@ def test_a_signature_is_good(type: str, with_certificate: bool) -> None:
     # PROTOCOL.sshsig
     about = TEXT.write("file") + STRING.write(b"") + TEXT.write("sha512")
     data = b"SSHSIG" + about + STRING.write(hashlib.sha512(message).digest())
-    signature = token.sign(SignWithDevice(named.public_blob, data), taken(named))
+    signature = sign_by_token(DeviceSignature(named.public_blob, data, ""), taken(named))
 
     key = PublicKey.parse(named.public_blob)
     assert verify(key, signature, data) == key.plain_type
@@ -193,7 +194,7 @@ def test_a_user_who_touches_and_types(
     """ssh-agent's prompts: the first is taken away again, and only the second wants an answer."""
     named = make("ed25519-sk")
     fingerprint = PublicKey.parse(named.public_blob).fingerprint()
-    request = SignWithDevice(named.public_blob, b"data", "for somebody\x1b\nsomewhere")
+    request = DeviceSignature(named.public_blob, b"data", "for somebody\x1b\nsomewhere")
     payload = taken(named)
     details = ["for somebody\\x1b", "somewhere"]
     notice = [f"none: Confirm user presence for key ED25519-SK {fingerprint}", *details]
@@ -203,25 +204,25 @@ def test_a_user_who_touches_and_types(
         f"{details[-1]}: ",
     ]
     helper(TOUCHED)
-    token.sign(request, payload)
+    sign_by_token(request, payload)
     assert askpass() == notice
 
     (desk / "askpass.log").write_text("")
     helper(WANTS_PIN)
     (desk / "answer").write_text("1234\n")
-    verify(PublicKey.parse(named.public_blob), token.sign(request, payload), b"data")
+    verify(PublicKey.parse(named.public_blob), sign_by_token(request, payload), b"data")
     assert askpass() == [*notice, *question]
     (desk / "answer").write_text("4321\n")
     with pytest.raises(skhelper.PinRequired, match="incorrect passphrase"):
-        token.sign(request, payload)
+        sign_by_token(request, payload)
     (desk / "answer").write_text("\n")
     with pytest.raises(skhelper.HelperError, match="none was given"):
-        token.sign(request, payload)
+        sign_by_token(request, payload)
 
 
 def test_a_token_that_nobody_touches(askpass: Callable[[], list[str]]) -> None:
     named = make("ecdsa-sk", "no-touch-required")
-    token.sign(SignWithDevice(named.public_blob, b"data"), taken(named))
+    sign_by_token(DeviceSignature(named.public_blob, b"data", ""), taken(named))
     assert askpass() == []
 
 
@@ -229,7 +230,7 @@ def test_nobody_there_to_type(helper: Callable[[str], None]) -> None:
     named = make("ed25519-sk", "no-touch-required")
     helper(WANTS_PIN)
     with pytest.raises(skhelper.HelperError, match="none was given"):
-        token.sign(SignWithDevice(named.public_blob, b"data"), taken(named))
+        sign_by_token(DeviceSignature(named.public_blob, b"data", ""), taken(named))
 
 
 def test_a_notice_on_a_terminal() -> None:
@@ -353,7 +354,7 @@ def test_a_damaged_record_signs_nothing(place: int) -> None:
     payload = taken(named)
     for damaged in (payload[: place or 1], payload + b"\0", b""):
         with pytest.raises(ProtocolError):
-            token.sign(SignWithDevice(named.public_blob, b"data"), damaged)
+            sign_by_token(DeviceSignature(named.public_blob, b"data", ""), damaged)
 
 
 @pytest.mark.parametrize(

@@ -47,6 +47,7 @@ def line(path: Path, comment: str) -> str:
     return f"{key.bits} {key.fingerprint()} {comment} (RSA)"
 
 
+@pytest.mark.distribution
 def test_listed_and_signs(kagent: Agent, folder: Path) -> None:
     """Each size, with its description as comment, after those that kagent has loaded."""
     person = kagent.person
@@ -64,6 +65,7 @@ def test_listed_and_signs(kagent: Agent, folder: Path) -> None:
         assert kagent.run(*server.ssh(person), "echo", "hello").stdout == "hello\n"
 
 
+@pytest.mark.distribution
 def test_comes_and_goes_at_once(kagent: Agent) -> None:
     """Whatever plain keyctl does, wherever below the session keyring or the user's."""
     person = kagent.person

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from kagent.keyfile import parse
+from kagent.private.keyfile import parse
 from kagent.protocol.messages import SignRequest, encode
 from tests import memory
 from tests.host.test_server import ask
@@ -26,7 +26,7 @@ import sys
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding
 from cryptography.hazmat.primitives.serialization import load_ssh_private_key
-from kagent.keyfile import parse
+from kagent.private.keyfile import parse
 data = open(sys.argv[1], "rb").read()
 held, numbers = load_ssh_private_key(data, None), parse(data)
 held.sign(b"data", padding.PKCS1v15(), hashes.SHA256())

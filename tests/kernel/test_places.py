@@ -17,6 +17,7 @@ pytestmark = [
 ]
 
 
+@pytest.mark.distribution
 @pytest.mark.parametrize(
     ("place", "new_agent", "logout"),
     [

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import pytest
 
-from kagent.keyfile import parse
+from kagent.private.keyfile import parse
 from kagent.protocol.messages import SignRequest, encode
 from tests import memory
 from tests.host.test_server import ask
@@ -134,6 +134,7 @@ def shown(kagent: Agent, comment: str) -> str:
     return lines[number + 1].strip()
 
 
+@pytest.mark.distribution
 def test_a_login(provisioning: Provisioning, kagent: Agent, folder: Path) -> None:
     """Listed at once; fetched once, and again when it was removed."""
     person = provisioning.person
@@ -282,7 +283,7 @@ from kagent.keyctl import SESSION_KEYRING, KernelKeyError, syscalls
 
 for number in range(int(sys.argv[1])):
     if os.fork() == 0:
-        syscalls.join_session_keyring(None)  # where no refusal is kept
+        syscalls.join_session_keyring()  # where no refusal is kept
         try:
             syscalls.request_key("asymmetric", f"kagent:{number}", "x", SESSION_KEYRING)
             answer = 0
@@ -353,12 +354,8 @@ def test_others_are_served_meanwhile(
     secret = provisioning.secret("deploy", path.read_bytes())
     provisioning.rule("kagent:deploy", f'{{ file = "{secret}" }}')
     provisioning.identity("kagent:deploy", path)
-    again = f"while True:\n    if os.fork() == 0:\n        exec({HAMMERS!r})\n        os._exit(0)\n    os.wait()"
-    with mallory.start(
-        *(sys.executable, "-c", f"import os\n{again}", "20"),
-        stdout=subprocess.PIPE,
-        start_new_session=True,
-    ) as hammer:
+    again = HAMMERS.replace("\nfor", "\nos.setsid()\nwhile os.fork():\n    os.wait()\nfor")
+    with mallory.start(*(sys.executable, "-c", again, "20"), stdout=subprocess.PIPE) as hammer:
         assert hammer.stdout
         try:
             answers = [hammer.stdout.readline().strip() for _ in range(40)]
@@ -425,6 +422,7 @@ def parse_comment(path: Path) -> str:
     return path.with_suffix(".pub").read_text().split()[2]
 
 
+@pytest.mark.distribution
 def test_backends_that_fail(provisioning: Provisioning, kagent: Agent, folder: Path) -> None:
     """Each is refused with its reason, to the administrator's log and in general to the user."""
     person = provisioning.person

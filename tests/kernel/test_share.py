@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pwd
 import re
 import shutil
 from collections.abc import Iterator
@@ -45,6 +46,11 @@ def both(folder: Path) -> Iterator[tuple[Login, Login]]:
             login.type("ssh-add -D; keyctl clear @u; kagent -k")
 
 
+def inbox() -> str:
+    """The description of the keyring in which Bob takes keys from Alice."""
+    return f"kagent:from:{pwd.getpwnam('alice').pw_uid}:alice"
+
+
 def listed(login: Login) -> list[str]:
     return [line for line in login.type("ssh-add -l; true").splitlines() if "SHA256" in line]
 
@@ -82,7 +88,7 @@ def test_from_offer_to_end(both: tuple[Login, Login], files: Path) -> None:
     for number in (0, 1):
         alice.type(f"ssh-add -T {files}/key{number}.pub")
     # What others put there is not taken.
-    ring = bob.type("keyctl search @u keyring kagent:from:1001:alice").strip()
+    ring = bob.type(f"keyctl search @u keyring {inbox()}").strip()
     os.system(f"keyctl padd asymmetric roots {ring} < {files}/key0.p8 >/dev/null")
     assert len(listed(bob)) == 2
     # One ends by unshare, the other with the key.
@@ -123,9 +129,9 @@ def test_a_forged_line_of_proc_keys(both: tuple[Login, Login], files: Path) -> N
     """Bob's keyring isn't taken for another user's, who takes no keys from Alice."""
     alice, bob = both
     alice.type(f"keyctl padd asymmetric deploy @s < {files}/key1.p8")
-    ring = bob.type("keyctl newring kagent:from:1001:alice @u").strip()
+    ring = bob.type(f"keyctl newring {inbox()} @u").strip()
     line = f"{int(ring):08x} I--Q---     1 perm 3f010006     1     1 keyring   "
-    forged = f"x\\n{line}kagent:from:1001:alice: empty"
+    forged = f"x\\n{line}{inbox()}: empty"
     forger = bob.type(f"keyctl newring \"$(printf '{forged}')\" @u").strip()
     for keyring in (ring, forger):
         bob.type(f"keyctl setperm {keyring} 0x3f01000f")

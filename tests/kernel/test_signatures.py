@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.serialization import load_ssh_private_key
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from kagent.keyfile import parse
+from kagent.private.keyfile import parse
 from kagent.protocol.messages import SignRequest, SignResponse, decode, encode
 from kagent.protocol.wire import STRING, TEXT, Reader
 from tests.host.test_server import ask, explained

@@ -7,7 +7,9 @@ import signal
 from pathlib import Path
 from threading import Thread
 
-from kagent.keyfile import parse
+import pytest
+
+from kagent.private.keyfile import parse
 from kagent.protocol.messages import SignRequest, encode
 from tests.host.test_server import ask
 from tests.kernel import keys
@@ -24,6 +26,7 @@ def certified(person: Person, path: Path) -> Path:
     return copy
 
 
+@pytest.mark.distribution
 def test_killed_in_the_middle_of_work(person: Person) -> None:
     """Comments, certificates and order are as before; what had constraints has ended."""
     path = certified(person, keys.rsa(2048, 0))

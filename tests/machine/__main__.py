@@ -1,4 +1,7 @@
-"""python3 -m tests.machine [--kernel 6.12] [--exchange FOLDER] [--seconds N] -- COMMAND ..."""
+"""Runs a command as root in a machine over this machine's files, which it can't change.
+
+python3 -m tests.machine -- bash is a shell there; see contrib/DEVELOPING.md.
+"""
 
 from __future__ import annotations
 
@@ -8,23 +11,41 @@ import sys
 import tempfile
 from pathlib import Path
 
-from .boot import MachineError, run
-from .kernels import SUITES, kernel
+from . import boot, debian, environment, kernels, um
 
 
 def main() -> int:
     """The command's exit code; 125 if the machine failed."""
     parser = argparse.ArgumentParser(prog="tests.machine", description=__doc__)
-    parser.add_argument("--kernel", choices=SUITES, default="6.12")
-    parser.add_argument("--exchange", type=Path, help="a folder that both see")
-    parser.add_argument("--seconds", type=float, default=1800, help="the machine's time limit")
+    parser.add_argument(
+        "--kernel",
+        choices=("um", *kernels.SUITES, "debian"),
+        default="um",
+        help="user-mode, Debian's, or the system lane's whole Debian",
+    )
+    parser.add_argument("--exchange", type=Path, help="a folder that both see, /run/machine there")
+    parser.add_argument("--seconds", type=float, help="the machine's time limit")
     parser.add_argument("command", nargs="+")
     options = parser.parse_args()
+    # A command at a terminal has it, and its time.
+    terminal = sys.stdin.isatty() and sys.stdout.isatty()
+    seconds = options.seconds or (1e6 if terminal else 1800)
     with tempfile.TemporaryDirectory() as folder:
-        exchange = options.exchange or Path(folder)
+        given = (options.command, options.exchange or Path(folder), seconds)
         try:
-            return run(kernel(options.kernel), options.command, exchange, options.seconds)
-        except (MachineError, LookupError, OSError, subprocess.SubprocessError) as error:
+            if options.kernel == "um":
+                environment.install(environment.BUILD_PACKAGES)
+                return boot.run(um.kernel(), *given, terminal=terminal)
+            environment.install(environment.MACHINE_PACKAGES)
+            if options.kernel == "debian":
+                python = environment.python_with("tests", "-e", f"{environment.CHECKOUT}[test]")
+                kernel = kernels.kernel(kernels.DEFAULT)
+                return debian.boot_into(kernel, python, *given, terminal=terminal)
+            return boot.run(kernels.kernel(options.kernel), *given, terminal=terminal)
+        except (
+            *(boot.MachineError, environment.SetUpError, LookupError, OSError),
+            subprocess.SubprocessError,
+        ) as error:
             print(f"machine: {error}", file=sys.stderr)
             return 125
 

@@ -1,4 +1,4 @@
-"""Boots a kernel under qemu over this machine's files and runs a command in it."""
+"""Boots a kernel over this machine's files and runs a command in it."""
 
 from __future__ import annotations
 
@@ -10,22 +10,26 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import IO
 
-from .environment import CHECKOUT, cache_directory
+from .environment import CHECKOUT, busybox, cache_directory
 from .kernels import Kernel
+from .um import UserModeKernel
+
+Machine = Kernel | UserModeKernel
 
 HERE = Path(__file__).parent
 _DRIVERS = ("virtio_pci", "9p", "9pnet_virtio", "overlay")
 
 
 class MachineError(Exception):
-    """The machine ended without telling how the command did."""
+    """The machine ended, or didn't, without telling how the command did."""
 
 
 def run(
-    kernel: Kernel,
+    kernel: Machine,
     command: Sequence[str],
     exchange: Path,
     seconds: float,
@@ -33,35 +37,51 @@ def run(
     root: Path = Path("/"),
     start: Path = HERE / "start",
     tpm: bool = False,
+    output: IO[bytes] | None = None,
+    terminal: bool = False,
 ) -> int:
     """Run `command` as root in a machine; its exit code.
 
-    `root` is the folder that its files are in, `start` the script that makes it ready.  `tpm`: it
-    has a TPM 2.0, made of software.
+    For a machine under qemu, `root` is the folder that its files are in, `start` the script that
+    makes it ready, and `tpm` says that it has a TPM 2.0, made of software.
 
-    Its output goes to ours as it comes.  `exchange` is the one folder that both see, at
-    /run/machine there.  Raises MachineError, subprocess.TimeoutExpired.
+    Its output goes to `output`, or ours, as it comes.  `terminal`: our terminal is the command's.
+    `exchange` is the one folder that both see, at /run/machine there.  Raises MachineError.
     """
-    with tempfile.TemporaryDirectory() as folder:
-        initramfs = Path(folder, "initramfs")
-        initramfs.write_bytes(_initramfs(kernel))
-        shutil.copy(start, exchange / "start")
-        Path(exchange, "environment").write_text(
-            f"MODULES={shlex.quote(str(kernel.modules))}\n"
-            f"CHECKOUT={shlex.quote(str(CHECKOUT))}\n"
-            f"CACHE={shlex.quote(str(cache_directory()))}\n"
-        )
-        Path(exchange, "command").write_text(f"{shlex.join(command)}\n")
-        sys.stdout.flush()
-        with _tpm(Path(folder)) if tpm else nullcontext([]) as more:
-            done = subprocess.run(
-                [*_qemu(kernel, initramfs, exchange, root), *more],
-                stdin=subprocess.DEVNULL,
+    shutil.copy(start, exchange / "start")
+    modules = kernel.modules if isinstance(kernel, Kernel) else ""
+    Path(exchange, "environment").write_text(
+        f"MODULES={shlex.quote(str(modules))}\n"
+        f"CHECKOUT={shlex.quote(str(CHECKOUT))}\n"
+        f"CACHE={shlex.quote(str(cache_directory()))}\n"
+        f"TERMINAL={'yes' if terminal else ''}\n"
+    )
+    Path(exchange, "command").write_text(f"{shlex.join(command)}\n")
+    told = exchange / "exit-code"
+    told.unlink(missing_ok=True)
+    sys.stdout.flush()
+    with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
+        folder = Path(name)
+        if isinstance(kernel, UserModeKernel):
+            words = kernel.command(exchange, folder, terminal)
+        else:
+            words = _qemu(kernel, _initramfs(kernel, folder), exchange, root)
+        if tpm:
+            words += stack.enter_context(_tpm(folder))
+        try:
+            ended = subprocess.run(
+                # Should we be killed, the machine ends with us.
+                ["setpriv", "--pdeathsig", "KILL", *words],
+                stdin=None if terminal else subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
                 timeout=seconds,
             )
-    if done.returncode % 2 == 0:
-        raise MachineError(f"the machine broke off (qemu's exit code is {done.returncode})")
-    return done.returncode >> 1
+        except subprocess.TimeoutExpired:
+            raise MachineError(f"the machine hadn't ended after {seconds:.0f} seconds") from None
+    if not told.exists():
+        raise MachineError(f"the machine broke off (its program's exit code is {ended.returncode})")
+    return int(told.read_text())
 
 
 def _qemu(kernel: Kernel, initramfs: Path, exchange: Path, root: Path) -> list[str]:
@@ -71,7 +91,6 @@ def _qemu(kernel: Kernel, initramfs: Path, exchange: Path, root: Path) -> list[s
         *("-machine", "q35", "-cpu", "max", "-accel", "tcg,thread=multi,tb-size=512"),
         *("-smp", "2", "-m", "3G", "-nodefaults", "-no-reboot", "-display", "none"),
         *("-chardev", "stdio,id=console,signal=off", "-serial", "chardev:console"),
-        *("-device", "isa-debug-exit,iobase=0xf4,iosize=1"),
         *("-device", "virtio-rng-pci"),
         *("-fsdev", f"{share},id=host,path={root},readonly=on"),
         *("-device", "virtio-9p-pci,fsdev=host,mount_tag=host"),
@@ -103,15 +122,13 @@ def _tpm(folder: Path) -> Iterator[list[str]]:
             chip.terminate()
 
 
-def _initramfs(kernel: Kernel) -> bytes:
-    busybox = shutil.which("busybox")
-    if busybox is None:
-        raise MachineError("busybox is missing: apt-get install busybox-static")
+def _initramfs(kernel: Kernel, home: Path) -> Path:
+    program = busybox()
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         for name in ("bin", "dev", "proc", "modules"):
             (root / name).mkdir()
-        shutil.copy(busybox, root / "bin/busybox")
+        shutil.copy(program, root / "bin/busybox")
         shutil.copy(HERE / "init", root / "init")
         (root / "init").chmod(0o755)
         (root / "bin/sh").symlink_to("busybox")
@@ -119,13 +136,14 @@ def _initramfs(kernel: Kernel) -> bytes:
             (root / f"modules/{number:02}.ko").write_bytes(_unpacked(module))
         names = "".join(f"{path.relative_to(root)}\n" for path in sorted(root.rglob("*")))
         packed = subprocess.run(
-            [busybox, "cpio", "-o", "-H", "newc"],
+            [program, "cpio", "-o", "-H", "newc"],
             input=names.encode(),
             cwd=root,
             check=True,
             capture_output=True,
         )
-    return packed.stdout
+    (home / "initramfs").write_bytes(packed.stdout)
+    return home / "initramfs"
 
 
 def _with_dependencies(kernel: Kernel) -> Iterator[Path]:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 import subprocess
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
-from .environment import cache_directory
-from .kernels import mirror
+from . import boot
+from .environment import CHECKOUT, cache_directory, making
+from .kernels import Kernel, mirror
 
 RELEASE = "trixie"
 PYTHON = "3.13"  # that release's
+_SYSTEM = CHECKOUT / "tests/system"
 _PACKAGES = (
     "dbus",
     "dbus-user-session",
@@ -44,32 +48,60 @@ _UNPACK = (
 
 def tree() -> Path:
     """The folder that it is in, made if it isn't there; only root can.  Raises LookupError."""
-    # Another list, another tree.
-    digest = hashlib.sha256(" ".join((*_PACKAGES, _UNPACK)).encode()).hexdigest()
-    home = cache_directory() / "systems" / f"{RELEASE}-{digest[:16]}"
-    if home.exists():
-        return home
-    print(f"making {home} (once)", flush=True)
-    home.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=home.parent) as folder:
-        made = Path(folder, "tree")
-        options = ["--quiet", "--mode=root", "--variant=apt", "--format=directory"]
-        options += [f"--include={','.join(_PACKAGES)}", f"--customize-hook={_UNPACK}"]
-        subprocess.run(
-            ["mmdebstrap", *options, RELEASE, made, mirror(RELEASE)],
-            check=True,
-            capture_output=True,
-            text=True,
-        )
-        made.chmod(0o755)
-        made.rename(home)
+    home = tree_home()
+    with making(home) as missing:
+        if missing:
+            with tempfile.TemporaryDirectory(dir=home.parent) as folder:
+                _make(Path(folder, "tree"))
+                Path(folder, "tree").rename(home)
     return home
 
 
-def wheels(python: Path, checkout: Path, folder: Path) -> None:
+def tree_home() -> Path:
+    """Where it is, or will be."""
+    # Another list, another tree.
+    digest = hashlib.sha256(" ".join((*_PACKAGES, _UNPACK)).encode()).hexdigest()
+    return cache_directory() / "systems" / f"{RELEASE}-{digest[:16]}"
+
+
+def _make(tree: Path) -> None:
+    options = ["--quiet", "--mode=root", "--variant=apt", "--format=directory"]
+    options += [f"--include={','.join(_PACKAGES)}", f"--customize-hook={_UNPACK}"]
+    subprocess.run(
+        ["mmdebstrap", *options, RELEASE, tree, mirror(RELEASE)],
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    tree.chmod(0o755)
+
+
+def boot_into(
+    kernel: Kernel,
+    python: Path,
+    command: Sequence[str],
+    folder: Path,
+    seconds: float,
+    terminal: bool = False,
+) -> int:
+    """Run `command` there, as root, when all is up; see boot.run.
+
+    `folder` gets, for /run/machine there, what an installation of kagent takes, and the story.
+    """
+    (folder / "wheels").mkdir()
+    _wheels(python, folder / "wheels")
+    shutil.copytree(CHECKOUT / "contrib", folder / "contrib")
+    shutil.copy(_SYSTEM / "story.py", folder)
+    start = _SYSTEM / "start"
+    return boot.run(
+        kernel, command, folder, seconds, root=tree(), start=start, tpm=True, terminal=terminal
+    )
+
+
+def _wheels(python: Path, folder: Path) -> None:
     """kagent's wheel, and what it needs there, into `folder`."""
     pip = [python, "-m", "pip", "-qq", "--disable-pip-version-check"]
-    subprocess.run([*pip, "wheel", "--no-deps", "-w", folder, checkout], check=True)
+    subprocess.run([*pip, "wheel", "--no-deps", "-w", folder, CHECKOUT], check=True)
     [wheel] = folder.iterdir()
     versions = ("2_34", "2_28", "2_17")
     platforms = [f"--platform=manylinux_{version}_x86_64" for version in versions]

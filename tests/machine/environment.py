@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 CHECKOUT = Path(__file__).parent.parent.parent
@@ -16,7 +18,6 @@ CHECKOUT = Path(__file__).parent.parent.parent
 # Command -> the Debian package that has it.
 PACKAGES = {
     "fish": "fish",
-    "gdb": "gdb",
     "git": "git",
     "keyctl": "keyutils",
     "mandoc": "mandoc",
@@ -26,8 +27,16 @@ PACKAGES = {
     "systemd-analyze": "systemd",
     "zsh": "zsh",
 }
+# What builds the user-mode kernel.
+BUILD_PACKAGES = {
+    "bc": "bc",
+    "bison": "bison",
+    "flex": "flex",
+    "gcc": "gcc",
+    "make": "make",
+    "xz": "xz-utils",
+}
 MACHINE_PACKAGES = {
-    "busybox": "busybox-static",
     "depmod": "kmod",
     "mmdebstrap": "mmdebstrap",
     "qemu-system-x86_64": "qemu-system-x86",
@@ -47,6 +56,19 @@ def cache_directory() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "kagent"
 
 
+def memory() -> int:
+    """This machine's, in bytes."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def room(folder: Path) -> int:
+    """What a new file there may take, in bytes; the folder itself may have to be made."""
+    while not folder.exists():
+        folder = folder.parent
+    about = os.statvfs(folder)
+    return about.f_bavail * about.f_frsize
+
+
 def install(packages: dict[str, str]) -> None:
     """Install the packages of those commands that are missing.  Raises SetUpError."""
     path = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
@@ -58,19 +80,41 @@ def install(packages: dict[str, str]) -> None:
 def sk_dummy() -> Path:
     """OpenSSH's provider library for tests, a token that is always there and touched.
 
-    Its package would bring fourteen others along, so it is unpacked and not installed.  Raises
-    SetUpError.
+    Its package would bring fourteen others along.  Raises SetUpError.
     """
-    home = cache_directory() / "packages/openssh-tests"
+    return unpacked("openssh-tests") / "usr/lib/openssh/regress/misc/sk-dummy/sk-dummy.so"
+
+
+def busybox() -> Path:
+    """A static one, which that of this machine may not be.  Raises SetUpError."""
+    tree = unpacked("busybox-static")
+    return next(path for path in (tree / "bin/busybox", tree / "usr/bin/busybox") if path.exists())
+
+
+def unpacked(package: str) -> Path:
+    """The files of a Debian package, unpacked into a cache and not installed.
+
+    Raises SetUpError.
+    """
+    home = cache_directory() / "packages" / package
     if not home.exists():
-        print(f"making {home} (once)", flush=True)
         home.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=home.parent) as folder:
-            _apt_get("download", home.name, cwd=folder)
+            _apt_get("download", package, cwd=folder)
             [archive] = Path(folder).glob("*.deb")
             _run(["dpkg", "--extract", archive, f"{folder}/tree"])
             os.rename(f"{folder}/tree", home)
-    return home / "usr/lib/openssh/regress/misc/sk-dummy/sk-dummy.so"
+    return home
+
+
+@contextmanager
+def making(home: Path) -> Iterator[bool]:
+    """Whether `home` is to be made by us, now: what another run is making, we wait for."""
+    home.parent.mkdir(parents=True, exist_ok=True)
+    with home.with_name(f".{home.name}.lock").open("a") as lock:
+        if not home.exists():
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield not home.exists()
 
 
 def _apt_install(packages: list[str]) -> None:
@@ -100,12 +144,12 @@ def python_with(name: str, *requirements: str) -> Path:
     digest.update((CHECKOUT / "pyproject.toml").read_bytes())
     home = cache_directory() / "python" / f"{name}-{digest.hexdigest()[:16]}"
     python = home / "bin/python"
-    done = home / "done"
-    if not done.exists():
-        print(f"making {home} (once)", flush=True)
-        _run([base, "-m", "venv", "--clear", home])
-        _run([python, "-m", "pip", "install", "-q", *requirements])
-        done.touch()
+    with making(home / "done") as missing:
+        if missing:
+            print(f"making {home} (once)", flush=True)
+            _run([base, "-m", "venv", home])
+            _run([python, "-m", "pip", "install", "-q", *requirements])
+            (home / "done").touch()
     return python
 
 

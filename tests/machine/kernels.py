@@ -10,11 +10,11 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from .environment import cache_directory
+from .environment import cache_directory, making
 
 # Debian release (or release's section) that has the kernel of that version.
 SUITES = {"6.1": "bookworm", "6.12": "trixie", "7.2": "sid"}
-DEFAULT = ("6.1", "6.12")
+DEFAULT = "6.12"
 
 
 @dataclass(frozen=True)
@@ -39,22 +39,18 @@ class Kernel:
 def kernel(version: str) -> Kernel:
     """The kernel of that version, downloaded if it isn't there.  Raises CalledProcessError."""
     home = cache_directory() / "kernels" / version
-    if not home.exists():
-        home.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=home.parent) as folder:
-            _download(SUITES[version], Path(folder))
-            try:
+    with making(home) as missing:
+        if missing:
+            with tempfile.TemporaryDirectory(dir=home.parent) as folder:
+                _download(SUITES[version], Path(folder))
                 # In one step, so that an interrupted download is never taken for a kernel.
                 os.rename(Path(folder) / "tree", home)
-            except OSError:
-                if not home.exists():  # else another run was quicker
-                    raise
     image = next((home / "boot").glob("vmlinuz-*"))
     return Kernel(home, image.name.removeprefix("vmlinuz-"))
 
 
 def _download(suite: str, folder: Path) -> None:
-    apt = _private_apt(suite, folder)
+    apt = private_apt(suite, folder)
     subprocess.run(["apt-get", *apt, "-qq", "update"], check=True)
     told = subprocess.run(
         ["apt-cache", *apt, "depends", "linux-image-amd64"],
@@ -77,7 +73,7 @@ def _download(suite: str, folder: Path) -> None:
     subprocess.run([depmod, "-b", tree, release], check=True)
 
 
-def _private_apt(suite: str, folder: Path) -> list[str]:
+def private_apt(suite: str, folder: Path) -> list[str]:
     """Options for an apt that knows one release and leaves this machine's own alone."""
     for name in ("lists/partial", "cache/archives/partial"):
         (folder / name).mkdir(parents=True)

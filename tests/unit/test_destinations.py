@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from kagent.agent.sessions import NotPermitted, Sessions
+from kagent.front.sessions import NotPermitted, Sessions
 from kagent.protocol.constraints import RestrictDestination
 from kagent.protocol.messages import (
     SESSION_BIND,

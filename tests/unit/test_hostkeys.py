@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from kagent.hostkeys import Marker, keys_of, names_of
+from kagent.openssh.hostkeys import Marker, keys_of, names_of
 from kagent.protocol.publickey import parse_line
 
 

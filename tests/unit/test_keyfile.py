@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kagent.keyfile import KeyFileError, WrongPassphrase, parse, public_key
+from kagent.private.keyfile import KeyFileError, WrongPassphrase, parse, public_key
 from kagent.protocol.publickey import parse_line
 
 TYPES = {

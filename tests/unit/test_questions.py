@@ -1,4 +1,4 @@
-"""Where an ssh goes by its command line, and what others have written as a prompt shows it."""
+"""Where an ssh goes by its command line, and a question on its way to who asks it."""
 
 from __future__ import annotations
 
@@ -7,10 +7,9 @@ import subprocess
 
 import pytest
 
-from kagent.askpass import shown
-from kagent.keeper.hostnames import Destination
-from kagent.keeper.questions import Binding, Client, Purpose, Question
+from kagent.jobs.questions import Binding, Client, Purpose, Question
 from kagent.protocol.wire import ProtocolError, Reader
+from kagent.workers.hostnames import Destination
 
 QUESTION = Question(
     "käse", "SHA256:x", Client(4711, 2**63), (Binding(b"key", True),), Purpose.SSHSIG, "git"
@@ -74,24 +73,3 @@ def test_a_setting_that_is_made_to_be_slow() -> None:
     found = Destination.of(["ssh", "-o", "HostName" + " " * 200_000 + "x\nx", "host"])
     assert found is not None
     assert found.names == ("x\nx", "host")
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("me@host", "me@host"),
-        ("schöner Schlüssel", "schöner Schlüssel"),
-        ("two\nlines", r"two\nlines"),
-        ("\x1b[2J", r"\x1b[2J"),
-        ("\u202eback", r"\u202eback"),
-        ("\u2028line", r"\u2028line"),
-        ("far" + " " * 90 + "away", "far away"),
-        ("<b>bold</b>&lt;", "‹b›bold‹/b›＆lt;"),  # noqa: RUF001
-        ("git ← zsh", "git - zsh"),
-        ("\udcff", r"\udcff"),
-        ("a" * 64, "a" * 64),
-        ("a" * 40 + "z" * 40, "a" * 32 + "…" + "z" * 31),
-    ],
-)
-def test_what_others_wrote_stays_in_its_place(text: str, expected: str) -> None:
-    assert shown(text) == expected

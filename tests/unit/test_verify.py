@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from kagent.private.verify import BadSignature, check_certificate
 from kagent.protocol.publickey import PublicKey, parse_line
 from kagent.protocol.wire import ProtocolError
-from kagent.verify import BadSignature, check_certificate
 from tests.certificates import GOOD, ODD, UNUSABLE, WRONG
 from tests.machine.environment import sk_dummy
 

@@ -8,6 +8,7 @@ import time
 from typing import TYPE_CHECKING
 
 from ... import log
+from ...openssh.times import timeframe
 from ...protocol.constraints import (
     Confirm,
     ConfirmForwarded,
@@ -20,7 +21,7 @@ from ...protocol.constraints import (
 )
 from ...protocol.messages import AddIdConstrained, AddIdentity
 from ...protocol.publickey import Certificate, PublicKey
-from ...times import timeframe
+from ...text import printable
 from ..client import AgentError, Client
 from . import keyfiles
 from .options import Options
@@ -66,7 +67,7 @@ class Adder:
 
     def add_resident(self) -> bool:
         """Add the keys that a FIDO token has itself."""
-        from ...skhelper import HelperError, load_resident
+        from ...openssh.skhelper import HelperError, load_resident
         from . import prompt
 
         pin = prompt.passphrase("Enter PIN for authenticator: ", self._report)
@@ -104,7 +105,7 @@ class Adder:
         return None
 
     def _decrypt(self, data: bytes, name: str) -> tuple[NamedPrivateKey, str] | None:
-        from ...keyfile import KeyFileError, WrongPassphrase, parse
+        from ...private.keyfile import KeyFileError, WrongPassphrase, parse
         from . import prompt
 
         attempts = [b""] if self._passphrase is None else [b"", self._passphrase]
@@ -136,7 +137,7 @@ class Adder:
             self._report.tell(f'Could not add identity "{name}": {error}')
             self._explain()
             return False
-        self._report.done(f"Identity added: {name} ({comment})")
+        self._report.done(f"Identity added: {name} ({printable(comment)})")
         self._tell_constraints(lifetime)
         return True
 
@@ -211,7 +212,7 @@ class Adder:
     def _explain(self) -> None:
         explanation = self._client.explanation()
         if explanation:
-            self._report.tell(f"kagent: {log.printable(explanation)}")
+            self._report.tell(f"kagent: {printable(explanation)}")
 
 
 def _lifetime(certificate: Certificate, asked: int) -> int | None:

@@ -6,7 +6,7 @@ import os
 import pwd
 from collections.abc import Sequence
 
-from ...hostkeys import Marker, keys_of
+from ...openssh.hostkeys import Marker, keys_of
 from ...protocol.constraints import Hop, HostKey, PermittedHop
 from .report import Report, fatal
 

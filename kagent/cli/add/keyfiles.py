@@ -70,8 +70,8 @@ def public_key(name: str) -> tuple[PublicKey, str | None]:
             return _public_line(path)
         except Unreadable:
             continue
-    from ...keyfile import KeyFileError
-    from ...keyfile import public_key as public_half
+    from ...private.keyfile import KeyFileError
+    from ...private.keyfile import public_key as public_half
 
     try:
         return public_half(Path(name).read_bytes()), None
@@ -116,7 +116,7 @@ def _read_line(line: str) -> tuple[PublicKey, str]:
         raise Unreadable("invalid format") from error
     if key.certificate is not None:
         # Slow to import, and most keys have no certificate.
-        from ...verify import BadSignature, check_certificate
+        from ...private.verify import BadSignature, check_certificate
 
         try:
             check_certificate(key)

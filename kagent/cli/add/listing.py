@@ -5,6 +5,7 @@ from __future__ import annotations
 from ...protocol.messages import Extension, ExtensionResponse, IdentitiesAnswer, RequestIdentities
 from ...protocol.publickey import PublicKey, UnknownKeyType
 from ...protocol.wire import TEXT, ProtocolError, Reader, repeated
+from ...text import printable
 from ..client import AgentError, Client
 from .report import Report, fatal
 
@@ -27,9 +28,10 @@ def list_identities(client: Client, report: Report, hash_name: str | None) -> bo
         if key is None:
             continue
         if hash_name is None:
-            print(f"{key.line()} {identity.comment}")
+            print(f"{key.line()} {printable(identity.comment)}")
         else:
-            print(f"{key.bits} {key.fingerprint(hash_name)} {identity.comment} ({key.kind})")
+            comment = printable(identity.comment)
+            print(f"{key.bits} {key.fingerprint(hash_name)} {comment} ({key.kind})")
     return True
 
 
@@ -55,4 +57,4 @@ def list_extensions(client: Client) -> None:
     except ProtocolError:
         fatal("unable to query supported extensions: invalid format")
     for name in names:
-        print(name)
+        print(printable(name))

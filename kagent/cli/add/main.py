@@ -12,7 +12,7 @@ import signal
 import sys
 from collections.abc import Callable
 
-from ... import confine
+from ...confine.process import forbid_core_dumps
 from ..client import AgentUnavailable, Client
 from ..options import fail
 from .destinations import permitted_hops
@@ -31,7 +31,7 @@ _DEFAULT_FILES = (
 
 def main() -> int:
     """The console script; its exit code."""
-    confine.forbid_inspection()
+    forbid_core_dumps()
     sys.stdout.reconfigure(errors="surrogateescape", line_buffering=True)  # type: ignore[union-attr]
     sys.stderr.reconfigure(errors="surrogateescape")  # type: ignore[union-attr]
     try:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 
-from ...hostkeys import DEFAULT_FILES
+from ...openssh.hostkeys import DEFAULT_FILES
+from ...openssh.times import seconds
 from ...protocol.constraints import CUSTODIES
-from ...times import seconds
 from ..options import fail, parse
 from .report import Report, fatal
 

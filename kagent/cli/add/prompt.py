@@ -8,7 +8,7 @@ import sys
 import termios
 from typing import NoReturn
 
-from ... import askpass
+from ...openssh import askpass
 from .report import Report
 
 _LONGEST = 1023  # bytes

@@ -11,6 +11,7 @@ from ...protocol.messages import (
     RemoveIdentity,
 )
 from ...protocol.publickey import PublicKey
+from ...text import printable
 from ..client import AgentError, Client
 from . import keyfiles
 from .options import Options
@@ -84,6 +85,6 @@ class Remover:
         except AgentError as error:
             self._report.tell(f'Could not remove identity "{name}": {error}')
             return False
-        told = "no comment" if comment is None else comment
+        told = "no comment" if comment is None else printable(comment)
         self._report.done(f"Identity removed: {name} {key.kind} ({told})")
         return True

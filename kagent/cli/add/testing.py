@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 
-from ...log import printable
+from ...private.verify import BadSignature, verify
 from ...protocol.messages import SignFlags, SignRequest, SignResponse
 from ...protocol.publickey import PublicKey
 from ...protocol.wire import TEXT, ProtocolError, Reader
-from ...verify import BadSignature, verify
+from ...text import printable
 from ..client import AgentError, Client
 from . import keyfiles
 from .report import Report

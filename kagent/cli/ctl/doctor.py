@@ -29,6 +29,7 @@ from ...protocol.messages import Shown
 from ...protocol.wire import ProtocolError
 from ...provision.check import not_routed
 from ...provision.policy import POLICY_FILE
+from ...text import printable
 from ..client import AgentError, AgentUnavailable, Client
 
 _PARSER = "pkcs8_key_parser"
@@ -87,9 +88,9 @@ def run(*, as_json: bool) -> int:
         print(json.dumps({name: asdict(finding) for name, finding in findings.items()}, indent=2))
     else:
         for name, finding in findings.items():
-            print(f"{_coloured(finding.verdict)}  {name}: {finding.told}")
+            print(f"{_coloured(finding.verdict)}  {name}: {printable(finding.told)}")
             if finding.mend:
-                print(f"         to mend it: {finding.mend}")
+                print(f"         to mend it: {printable(finding.mend)}")
     return int(any(finding.verdict is Verdict.FAILURE for finding in findings.values()))
 
 
@@ -138,7 +139,7 @@ def _mend(error: KernelKeyError) -> str:
 
 
 def _parser() -> Finding:
-    from ...custody import pkcs8
+    from ...private import pkcs8
 
     try:
         pkcs8.probe(Keyring.special(PROCESS_KEYRING, create=True))

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from ...custody.identity import PREFIX
-from ...custody.rings import Place
+import sys
+
+from ...custody.rings import Place, destroy_in, own_keyring
 from ...keyctl import USER_KEYRING, Keyring
 
 
 def run() -> int:
     """Destroy what kagent --keyring user has anchored; the exit code."""
     user = Keyring.special(USER_KEYRING)
-    found = user.find("keyring", f"{PREFIX}{Place.USER}")
-    if found is not None:
-        anchor = Keyring(found.serial)
-        for key, _ in anchor.described():
-            anchor.destroy(key)
-        user.unlink(anchor)
-    return 0
+    anchor = own_keyring(Place.USER.anchor_name, user)
+    if anchor is None:
+        return 0
+    faults = destroy_in(anchor)
+    user.unlink(anchor)
+    for fault in faults:
+        sys.stderr.write(f"kagentctl: {fault}\n")
+    return int(bool(faults))

@@ -11,7 +11,6 @@ from typing import NamedTuple
 
 from ...custody.adopted import Adopted, Found
 from ...custody.identity import Identity
-from ...custody.rings import Place, Rings
 from ...custody.sharing import Giver
 from ...keyctl import (
     PROCESS_KEYRING,
@@ -24,22 +23,29 @@ from ...keyctl import (
 from ...protocol.publickey import PublicKey, parse_line
 
 
-@cache
-def login() -> Rings:
-    """The session keyring and the user's, both possessed by this process from now on.
+class Login(NamedTuple):
+    """The session keyring and the user's, both possessed by this process.
 
     Whoever is in the session possesses the first; the second only where it is linked.
     """
+
+    session: Keyring
+    user: Keyring
+
+
+@cache
+def login() -> Login:
+    """Those of this process, from now on."""
     process, user = Keyring.special(PROCESS_KEYRING, create=True), Keyring.special(USER_KEYRING)
     process.link(user)
-    session = session_keyring()
-    return Rings(Place.PRIVATE, session, user, session, process, process)
+    return Login(session_keyring(), user)
 
 
 @cache
 def finder() -> Adopted:
     """Finds the keys in them that sign."""
-    return Adopted(login())
+    around = list(dict.fromkeys(login()))
+    return Adopted(lambda: around, lambda: None)
 
 
 class Share(NamedTuple):

@@ -9,13 +9,10 @@ import os
 import pwd
 
 from ...custody.adopted import Found
-from ...custody.sharing import INBOX, SHARED, SHARED_RECORD, UNSHARED, Giver
-from ...keyctl import (
-    PROCESS_KEYRING,
-    KernelKeyError,
-    Keyring,
-)
+from ...custody.sharing import INBOX, SHARED, SHARED_RECORD, UNSHARED, Giver, find_inbox
+from ...keyctl import PROCESS_KEYRING, KernelKeyError, Keyring
 from ...protocol.publickey import PublicKey
+from ...text import printable
 from ..options import fail
 from . import keyrings
 
@@ -90,11 +87,11 @@ def accept(giver: str) -> int:
     """Take keys from `giver`; the exit code."""
     user = _user(giver)
     name = Giver(user.pw_uid, user.pw_name).inbox
-    rings = keyrings.login()
-    if rings.user.find("keyring", name) is None:
-        inbox = Keyring.create(name, rings.private)
+    user_keyring = keyrings.login().user
+    if find_inbox(user_keyring, name) is None:
+        inbox = Keyring.create(name, Keyring.special(PROCESS_KEYRING, create=True))
         inbox.set_permissions(INBOX)
-        rings.user.link(inbox)
+        user_keyring.link(inbox)
     me = keyrings.user_name(os.getuid())
     print(f"{giver} can now run: kagentctl share KEY --with {me}")
     return 0
@@ -138,4 +135,4 @@ def _hidden(wanted: str) -> list[Found]:
 
 def _told(found: Found) -> str:
     key = PublicKey.parse(found.identity.blob)
-    return f"{key.bits} {key.fingerprint()} {found.identity.comment} ({key.kind})"
+    return f"{key.bits} {key.fingerprint()} {printable(found.identity.comment)} ({key.kind})"

@@ -7,22 +7,24 @@ import os
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime
+from dataclasses import asdict, dataclass
 
 from ...custody.adopted import Found
 from ...custody.identity import PREFIX
 from ...keyctl import Description, KernelKeyError, Key, Keyring, Permission, listed
-from ...log import printable
+from ...openssh.times import date
 from ...protocol.constraints import Confirm, ConfirmForwarded, Constraint, Hop, RestrictDestination
 from ...protocol.messages import Shown
 from ...protocol.publickey import PublicKey
 from ...protocol.wire import ProtocolError
+from ...text import printable
 from ..client import AgentError, AgentUnavailable, Client
 from . import keyrings
 
 _SECONDS = 1.0  # between two looks
 _FOREVER = 2**64 - 1
+_ROOT = 0
+_DEEPEST = 20  # the kernel itself searches six keyrings deep
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,10 @@ class Facts:
 
 @dataclass(frozen=True)
 class Node:
-    """A key or keyring, and what is below it.  `rights` is how keyctl show writes them."""
+    """A key or keyring, and what is below it.
+
+    `rights` is how keyctl show writes them; `note` is why what is below isn't there.
+    """
 
     serial: int
     rights: str
@@ -53,8 +58,9 @@ class Node:
     type: str
     description: str
     left: str
-    key: Facts | None = None
-    below: list[Node] = field(default_factory=list)
+    note: str
+    key: Facts | None
+    below: list[Node]
 
 
 @dataclass(frozen=True)
@@ -94,16 +100,18 @@ def _look() -> Picture:
     facts = {
         found.key.serial: _found_facts(found, left, receivers) for found in keyrings.finder().all()
     }
-    session = _node(Key(rings.login.serial), left, facts)
-    drawn = {"Session Keyring": session} if session else {}
-    if session and rings.user.serial not in _serials(session):
-        user = _node(Key(rings.user.serial), left, facts)
-        if user:
-            drawn["User Keyring"] = user
+    tree = _Tree(left, facts)
+    drawn = {"Session Keyring": tree.node(rings.session.serial)}
+    if rings.user.serial not in tree.drawn:
+        drawn["User Keyring"] = tree.node(rings.user.serial)
     shown, told = _ask_agent()
-    known = {(one.fingerprint, one.type) for one in facts.values()}
-    agent = [_shown_facts(one) for one in shown]
-    return Picture(drawn, [one for one in agent if (one.fingerprint, one.type) not in known], told)
+    known = {(one.fingerprint, one.type) for key, one in facts.items() if key in tree.drawn}
+    agent = [about for one in shown if (about := _shown_facts(one))]
+    return Picture(
+        {title: node for title, node in drawn.items() if node},
+        [one for one in agent if (one.fingerprint, one.type) not in known],
+        told,
+    )
 
 
 def _ask_agent() -> tuple[tuple[Shown, ...], str]:
@@ -117,33 +125,60 @@ def _ask_agent() -> tuple[tuple[Shown, ...], str]:
         return (), "it is locked, or not kagent"
 
 
-def _node(key: Key, left: dict[int, str], facts: dict[int, Facts]) -> Node | None:
-    try:
-        about = key.describe()
-    except KernelKeyError:
-        return None
-    below = []
-    if about.type == "keyring":
+class _Tree:
+    """Keyrings drawn as a tree, which they need not be: anybody may link what they own into
+    whatever they may write to, over and over.
+
+    So what a keyring holds is drawn once.  What another user's holds isn't drawn at all: kagent
+    uses no key that lies there, and how much it is, is up to that user.  Of the two keyrings to
+    begin with, it is drawn whoever owns them: a login may have been given root's.
+    """
+
+    def __init__(self, left: dict[int, str], facts: dict[int, Facts]) -> None:
+        self._left = left
+        self._facts = facts
+        self.drawn: set[int] = set()
+
+    def node(self, serial: int, depth: int = 0) -> Node | None:
+        """The key and what is below it; None if it can't be seen."""
         try:
-            serials = Keyring(key.serial).keys()
+            about = Key(serial).describe()
         except KernelKeyError:
-            serials = ()
-        below = [node for one in serials if (node := _node(Key(one), left, facts))]
-    return Node(
-        key.serial,
-        _rights(about),
-        about.uid,
-        about.gid,
-        about.type,
-        about.description,
-        _time_left(left.get(key.serial, "")),
-        facts.get(key.serial),
-        below,
-    )
+            return None
+        note, below = "", []
+        if about.type == "keyring":
+            note = self._why_not(serial, about, depth)
+            below = [] if note else self._below(serial, depth)
+        else:
+            self.drawn.add(serial)
+        return Node(
+            serial,
+            _rights(about),
+            about.uid,
+            about.gid,
+            about.type,
+            about.description,
+            _time_left(self._left.get(serial, "")),
+            note,
+            self._facts.get(serial),
+            below,
+        )
 
+    def _why_not(self, serial: int, about: Description, depth: int) -> str:
+        """Why what a keyring holds isn't drawn here; empty if it is."""
+        if serial in self.drawn:
+            return "shown above"
+        if depth and about.uid not in (os.getuid(), _ROOT):
+            return "another user's: not looked into"
+        return "too deep to be drawn" if depth >= _DEEPEST else ""
 
-def _serials(node: Node) -> set[int]:
-    return {node.serial}.union(*map(_serials, node.below))
+    def _below(self, serial: int, depth: int) -> list[Node]:
+        self.drawn.add(serial)  # before what is in it, where it may come again
+        try:
+            serials = Keyring(serial).keys()
+        except KernelKeyError:
+            return []
+        return [node for one in serials if (node := self.node(one, depth + 1))]
 
 
 def _rights(about: Description) -> str:
@@ -175,9 +210,13 @@ def _found_facts(found: Found, left: dict[int, str], receivers: dict[int, list[s
     )
 
 
-def _shown_facts(shown: Shown) -> Facts:
+def _shown_facts(shown: Shown) -> Facts | None:
+    """None for a type of key that this version doesn't know."""
     left = f"{max(0, shown.expires - int(time.time()))}s" if shown.expires else ""
-    return _facts(shown, left, keyrings.user_name(os.getuid()), [])
+    try:
+        return _facts(shown, left, keyrings.user_name(os.getuid()), [])
+    except ProtocolError:
+        return None
 
 
 def _facts(shown: Shown, left: str, owner: str, receivers: list[str]) -> Facts:
@@ -195,8 +234,8 @@ def _facts(shown: Shown, left: str, owner: str, receivers: list[str]) -> Facts:
         key.fingerprint(),
         key.kind,
         key.bits,
-        shown.custody,
-        shown.why,
+        printable(shown.custody),
+        printable(shown.why),
         printable(shown.comment),
         [told for one in shown.constraints for told in _constraint(one)],
         left,
@@ -243,6 +282,7 @@ def _drawn_node(node: Node, indent: str, mark: str, inner: str) -> Iterator[str]
         f"{node.serial:10} {node.rights} {node.uid:6} {node.gid:5}  {indent}{mark}"
         f"{node.type}: {printable(node.description)}"
         + (f"  ({node.left} left)" if node.left and not node.key else "")
+        + (f"  ({node.note})" if node.note else "")
     )
     for below in node.below:
         last = below is node.below[-1]
@@ -279,7 +319,7 @@ def _validity(certificate: dict[str, object]) -> str:
 def _date(seconds: object) -> str:
     if seconds == _FOREVER:
         return "forever"
-    return datetime.fromtimestamp(int(str(seconds)), UTC).strftime("%Y-%m-%d %H:%M UTC")
+    return date(int(str(seconds)), "%Y-%m-%d %H:%M UTC")
 
 
 def _in_colour(text: str, code: int) -> str:

@@ -5,19 +5,14 @@ from __future__ import annotations
 import json
 import os
 import re
-import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from ...protocol.messages import (
-    STATUS,
-    Extension,
-    ExtensionResponse,
-    Shown,
-    Status,
-)
+from ...openssh.times import date
+from ...protocol.messages import STATUS, Extension, ExtensionResponse, Shown, Status
 from ...protocol.wire import ProtocolError
+from ...text import printable
 from ..client import AgentError, AgentUnavailable, Client
 from ..options import fail
 from .units import SERVICE, SOCKET, NoSystemd, properties, socket_path
@@ -40,7 +35,7 @@ def run(*, as_json: bool) -> int:
         print(json.dumps(told, indent=2))
     else:
         for name, value in told.items():
-            print(f"{name + ':':12}{value}")
+            print(f"{name + ':':12}{printable(str(value))}")
     return 0
 
 
@@ -93,7 +88,7 @@ def _idle(status: Status) -> str:
 
 
 def _time(seconds: int) -> str:
-    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))
+    return date(seconds, "%Y-%m-%d %H:%M:%S", local=True)
 
 
 def _memory_of_service() -> int:

@@ -1,0 +1,152 @@
+"""The front's way to the keeper and to the one-shot workers."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Sequence
+
+import trio
+
+from ..jobs.jobs import Answer, Job, Kind, SignJob, unpack_answer
+from ..jobs.questions import Fetch, Question, Who, pack_inquiry
+from ..jobs.sockets import Sockets
+from ..protocol.messages import MAX_PAYLOAD
+from ..protocol.wire import Record
+
+# A worker ends itself long before that; this is for when there is none.
+_SECONDS = 60.0
+_SECONDS_OF_OTHERS = 180.0
+
+
+class Workers:
+    """The front's ends of three sockets: to the keeper, the sign workers and the lookout."""
+
+    def __init__(self, sockets: Sockets) -> None:
+        self._keeper, self._signers, self._lookout = map(_Channel, sockets)
+
+    async def load(
+        self,
+        client: socket.socket,
+        message_type: int,
+        body_length: int,
+        *,
+        bound: bool,
+        locked: bool,
+    ) -> Answer | None:
+        """Have a worker read `body_length` bytes from `client` and load the key.
+
+        None if the worker died first: how much it has read of the body is then unknown.
+        """
+        job = Job(Kind.LOAD, message_type, bound, locked, body_length=body_length)
+        return await self._keeper.ask(job.pack(), [client.fileno()])
+
+    async def keep(self, number: int, description: str, deadline: int) -> Answer | None:
+        """Have the keeper hold the key of load `number` for the identity of that description."""
+        job = Job(Kind.KEEP, number=number, description=description, deadline=deadline)
+        return await self._keeper.ask(job.pack())
+
+    async def drop(self, number: int) -> Answer | None:
+        """Have the keeper throw the key of load `number` away."""
+        return await self._keeper.ask(Job(Kind.DROP, number=number).pack())
+
+    async def forget(self, description: str) -> Answer | None:
+        """Have the keeper destroy what it holds to sign for the identity of that description."""
+        return await self._keeper.ask(Job(Kind.FORGET, description=description).pack())
+
+    async def forget_all(self) -> Answer | None:
+        """Have the keeper destroy all that it holds to sign with."""
+        return await self._keeper.ask(Job(Kind.FORGET_ALL).pack())
+
+    async def send_out(self, kind: Kind, request: Record) -> Answer | None:
+        """Have a worker do an errand; None if it died."""
+        return await self._errand(kind, request, [], _SECONDS)
+
+    async def ask_user(self, kind: Kind, request: Record, client: socket.socket) -> Answer | None:
+        """Have a worker do what needs the user, as long as `client` is there; None if it died."""
+        return await self._errand(kind, request, [client.fileno()], _SECONDS_OF_OTHERS)
+
+    async def fetch(self, request: Fetch) -> Answer | None:
+        """Have a worker have the kernel fetch a key; None if it died."""
+        return await self._errand(Kind.FETCH, request, [], _SECONDS_OF_OTHERS)
+
+    async def _errand(
+        self, kind: Kind, request: Record, descriptors: list[int], seconds: float
+    ) -> Answer | None:
+        body = request.write()
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            # As much as a message can have must fit in, since nobody reads yet.
+            ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2 * MAX_PAYLOAD)
+            ours.setblocking(False)
+            if ours.send(body) < len(body):
+                raise OSError("an errand's request doesn't fit into a socket")
+            job = Job(kind, body_length=len(body))
+            return await self._keeper.ask(job.pack(), [theirs.fileno(), *descriptors], seconds)
+
+    async def look(self, request: Who | Question) -> Answer | None:
+        """Have the lookout tell who asks, or word a question; None if two of them died.
+
+        Raises OSError.
+        """
+        packet = pack_inquiry(request)
+        return await self._lookout.ask(packet) or await self._lookout.ask(packet)
+
+    async def sign(self, job: SignJob) -> Answer | None:
+        """Have a worker sign; None if it died."""
+        return await self._signers.ask(job.pack())
+
+
+class _Channel:
+    """A socket whose other end answers each packet through a pipe that comes with it."""
+
+    def __init__(self, own: socket.socket) -> None:
+        own.setblocking(False)
+        # Room for the largest message in one packet.
+        own.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, MAX_PAYLOAD)
+        self._socket = own
+        self._full = trio.Lock()  # one task at a time can wait for a socket
+
+    async def ask(
+        self, packet: bytes, descriptors: Sequence[int] = (), seconds: float = _SECONDS
+    ) -> Answer | None:
+        """The answer; None if there is none in time, or never will be.  Raises OSError."""
+        pipe, theirs = os.pipe2(os.O_CLOEXEC)
+        try:
+            try:
+                await self._send(packet, [*descriptors, theirs])
+            finally:
+                os.close(theirs)
+            os.set_blocking(pipe, False)
+            with trio.move_on_after(seconds):
+                return unpack_answer(await _receive(pipe))
+        finally:
+            os.close(pipe)
+        return None
+
+    async def _send(self, packet: bytes, descriptors: list[int]) -> None:
+        # Who comes while others wait, waits behind them.
+        if self._full.locked() or not self._sent(packet, descriptors):
+            async with self._full:
+                while not self._sent(packet, descriptors):
+                    await trio.lowlevel.wait_writable(self._socket)
+
+    def _sent(self, packet: bytes, descriptors: list[int]) -> bool:
+        try:
+            socket.send_fds(self._socket, [packet], descriptors)
+        except BlockingIOError:
+            return False
+        return True
+
+
+async def _receive(pipe: int) -> bytes:
+    chunks: list[bytes] = []
+    while True:
+        try:
+            chunk = os.read(pipe, MAX_PAYLOAD)
+        except BlockingIOError:
+            await trio.lowlevel.wait_readable(pipe)
+            continue
+        if not chunk:
+            return b"".join(chunks)
+        chunks.append(chunk)

@@ -1,0 +1,65 @@
+"""Identities that are configured: what there are, and their keys, fetched when they are needed."""
+
+from __future__ import annotations
+
+import trio
+
+from ..custody.anchor import Held
+from ..jobs.jobs import Fetched, Kind, Offered, Refused
+from ..jobs.questions import Fetch, Offer
+from ..keyctl import AsymmetricKey
+from ..protocol.messages import Shown
+from .channels import Workers
+from .peer import Refusal
+
+# Most users have nothing configured, and a look costs a worker.
+_SECONDS_OF_NOTHING = 1.0
+
+
+class Fetching:
+    """Has a key fetched once, however many wait for it."""
+
+    def __init__(self, workers: Workers) -> None:
+        self._workers = workers
+        self._held: dict[bytes, Held] = {}  # only what a worker has found to be the right key
+        self._under_way: dict[bytes, trio.Event] = {}
+        self._nothing_until = 0.0  # of trio's clock
+
+    async def offered(self) -> tuple[Shown, ...]:
+        """All that are configured, whether their keys are there or not."""
+        if trio.current_time() < self._nothing_until:
+            return ()
+        answer = await self._workers.send_out(Kind.OFFER, Offer())
+        if not isinstance(answer, Offered):
+            return ()
+        if not answer.shown:
+            self._nothing_until = trio.current_time() + _SECONDS_OF_NOTHING
+        return answer.shown
+
+    def held(self, blob: bytes) -> Held | None:
+        """The one with that public key, if its key has been fetched."""
+        return self._held.get(blob)
+
+    async def fetch(self, blob: bytes) -> Held:
+        """The one with that public key.  Takes as long as fetching its key.  Raises Refusal."""
+        while blob in self._under_way:
+            await self._under_way[blob].wait()
+        if blob not in self._held:
+            arrival = self._under_way[blob] = trio.Event()
+            try:
+                self._held[blob] = await self._fetch(blob)
+            finally:
+                del self._under_way[blob]
+                arrival.set()
+        return self._held[blob]
+
+    async def _fetch(self, blob: bytes) -> Held:
+        answer = await self._workers.fetch(Fetch(blob))
+        if isinstance(answer, Fetched):
+            return Held(answer.identity, AsymmetricKey(answer.serial))
+        raise Refusal(answer.reason if isinstance(answer, Refused) else "the fetch worker died")
+
+    def drop(self, held: Held) -> None:
+        """Forget a key that can't be used any more, so that it is fetched again."""
+        if self._held.get(held.identity.blob) is held:
+            del self._held[held.identity.blob]

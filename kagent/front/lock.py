@@ -1,0 +1,112 @@
+"""Locking: until the passphrase comes again, the agent does nothing and its keys are out of reach.
+
+The passphrase is not kept, only what it is checked against.  That, and how long the next guess has
+to wait, is in the private ring: a front that dies leaves the agent locked, and guesses as slow.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import os
+import struct
+import time
+from typing import NamedTuple
+
+import trio
+
+from .. import log
+from ..custody.rings import LOCK_NAME, POSSESSOR_ONLY
+from ..custody.store import Store
+from ..keyctl import Key
+from .turns import Turns
+
+# RFC 7914: 16 MiB and some ten milliseconds a guess.
+_COST = {"n": 2**14, "r": 8, "p": 1}
+
+# ssh-agent's: each wrong guess costs a tenth of a second more than the last, up to ten seconds.
+_DELAY = 10**8  # nanoseconds
+_MOST_DELAYS = 100
+
+_STATE = struct.Struct("=16s64sIQ")
+
+
+class _State(NamedTuple):
+    """What is kept; `not_before` is when the next guess is looked at, by CLOCK_BOOTTIME."""
+
+    salt: bytes
+    verifier: bytes
+    guesses: int
+    not_before: int
+
+    @classmethod
+    def read(cls, key: Key) -> _State:
+        return cls(*_STATE.unpack(key.read()))
+
+    def write(self) -> bytes:
+        return _STATE.pack(*self)
+
+
+class Lock:
+    """Whether the agent is locked, and the way in and out."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._ring = store.rings.private
+        self.locked = self._find() is not None
+        # Guessing on several connections is no faster than on one.
+        self._turns = Turns(1, 1)
+
+    async def lock(self, passphrase: bytes) -> bool:
+        """Lock; False if it is locked already, or if there is no passphrase."""
+        if self.locked or not passphrase:
+            return False
+        salt = os.urandom(16)
+        verifier = await _derive(passphrase, salt)
+        if self.locked:  # meanwhile
+            return False
+        state = _State(salt, verifier, 0, 0)
+        self._ring.add("user", LOCK_NAME, state.write()).set_permissions(POSSESSOR_ONLY)
+        self.locked = True
+        for fault in self._store.withdraw():
+            log.error(fault)
+        return True
+
+    async def unlock(self, passphrase: bytes, pid: int) -> bool:
+        """Unlock; False if the passphrase is another, after a while, or if it isn't locked.
+
+        `pid` is who guesses.
+        """
+        async with self._turns.of(pid):
+            if (key := self._find()) is None:
+                return False
+            state = _State.read(key)
+            await _until(state.not_before)
+            # Before the guess is looked at: else it would cost nothing to end this process then.
+            guesses = min(state.guesses + 1, _MOST_DELAYS)
+            state = state._replace(guesses=guesses, not_before=_now() + _DELAY * guesses)
+            key.update(state.write())
+            if not hmac.compare_digest(await _derive(passphrase, state.salt), state.verifier):
+                await _until(state.not_before)
+                return False
+            for fault in self._store.restore():
+                log.error(fault)
+            self._ring.destroy(key)
+            self.locked = False
+            return True
+
+    def _find(self) -> Key | None:
+        return self._ring.find("user", LOCK_NAME)
+
+
+async def _derive(passphrase: bytes, salt: bytes) -> bytes:
+    return await trio.to_thread.run_sync(lambda: hashlib.scrypt(passphrase, salt=salt, **_COST))
+
+
+async def _until(moment: int) -> None:
+    while (left := moment - _now()) > 0:
+        await trio.sleep(left / 10**9)
+
+
+def _now() -> int:
+    return time.clock_gettime_ns(time.CLOCK_BOOTTIME)

@@ -1,0 +1,36 @@
+"""A client, and what is remembered of it as long as it is connected."""
+
+from __future__ import annotations
+
+import socket
+import struct
+import time
+from dataclasses import dataclass, field
+
+from ..jobs.questions import Client, Origin
+from .sessions import Sessions
+
+_CREDENTIALS = struct.Struct("3i")  # struct ucred: pid, uid, gid.  unix(7)
+
+
+class Refusal(Exception):
+    """The request is answered with FAILURE; the text goes to the log and to who asks."""
+
+
+@dataclass
+class Peer:
+    """A connected client."""
+
+    client: socket.socket
+    process: Client
+    uid: int
+    sessions: Sessions = field(default_factory=Sessions)
+    origin: Origin | None = None  # once it is known; with the hosts that were bound then
+    explanation: str = ""  # of what became of the last request
+
+    @classmethod
+    def of(cls, client: socket.socket) -> Peer:
+        """Who has just connected."""
+        credentials = client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+        pid, uid, _ = _CREDENTIALS.unpack(credentials)
+        return cls(client, Client(pid, time.clock_gettime_ns(time.CLOCK_BOOTTIME)), uid)

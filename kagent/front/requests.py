@@ -1,0 +1,381 @@
+"""What each request does: check, do, answer.  A handler a message."""
+
+from __future__ import annotations
+
+import array
+import fcntl
+import socket
+import termios
+import time
+
+import trio
+
+from .. import log
+from ..custody.identity import Custody, description_of
+from ..custody.identity import Identity as HeldIdentity
+from ..custody.store import StillThere, Store
+from ..jobs.jobs import Answer, Done, Kind, Loaded, Refused
+from ..keyctl import KernelKeyError
+from ..protocol import messages
+from ..protocol.constraints import RestrictDestination
+from ..protocol.messages import (
+    EXPLAIN,
+    QUERY,
+    SESSION_BIND,
+    SHOW,
+    STATUS,
+    Extension,
+    ExtensionFailure,
+    ExtensionResponse,
+    Failure,
+    IdentitiesAnswer,
+    Identity,
+    Message,
+    RemoveAllIdentities,
+    RemoveAllRsaIdentities,
+    RemoveIdentity,
+    RequestIdentities,
+    SessionBind,
+    Shown,
+    SignRequest,
+    Success,
+    Unlock,
+    decode,
+    encode,
+)
+from ..protocol.publickey import PublicKey
+from ..protocol.wire import TEXT, ProtocolError
+from ..text import quoted
+from .channels import Workers
+from .configured import Fetching
+from .destinations import check_visible
+from .lock import Lock
+from .peer import Peer, Refusal
+from .sessions import NotPermitted
+from .settings import Settings
+from .signatures import Signing
+from .tally import Tally
+from .turns import Turns
+
+# Loads at once.  A key whose bytes are all there takes milliseconds; one that a client draws out
+# has turns of its own, since there a few could keep everybody out.
+_MOST_LOADS, _MOST_LOADS_EACH = 8, 2
+_MOST_STALLING = 4
+_LOOKS = 20
+_SECONDS_OF_A_LOOK = 0.02
+_FITS = 96 * 1024  # bytes that a socket takes in before anybody reads: unix(7)
+
+# Hosts' proofs at once.
+_MOST_BINDS, _MOST_BINDS_EACH = 16, 4
+
+_EXTENSIONS = (SESSION_BIND, EXPLAIN, SHOW, STATUS)
+
+
+class Requests:
+    """Answers the requests of all clients."""
+
+    def __init__(
+        self,
+        store: Store,
+        workers: Workers,
+        fetching: Fetching,
+        signing: Signing,
+        lock: Lock,
+        settings: Settings,
+        tally: Tally,
+    ) -> None:
+        self._changing = trio.Lock()  # what is held, by one request at a time
+        self._loading = Turns(_MOST_LOADS, _MOST_LOADS_EACH)
+        self._stalling = Turns(_MOST_STALLING, 1)
+        self._binding = Turns(_MOST_BINDS, _MOST_BINDS_EACH)
+        self._store = store
+        self._workers = workers
+        self._fetching = fetching
+        self._signing = signing
+        self._lock = lock
+        self._idle_exit = settings.idle_exit
+        self._tally = tally
+
+    async def add(self, peer: Peer, message_type: int, body_length: int) -> Message | None:
+        """ADD_IDENTITY and ADD_ID_CONSTRAINED, whose bodies a worker reads.
+
+        None if the connection is out of step with its client and must end.
+        """
+        turns = self._loading if await _has_come(peer.client, body_length) else self._stalling
+        async with turns.of(peer.process.pid):
+            answer = await self._workers.load(
+                peer.client,
+                message_type,
+                body_length,
+                bound=peer.sessions.attempted,
+                locked=self._lock.locked,
+            )
+            if isinstance(answer, Refused):
+                return self._refuse(peer, answer.reason)
+            if not isinstance(answer, Loaded):
+                self._refuse(
+                    peer, "the key could not be read: the client stalled, or the loader died"
+                )
+                return None
+            try:
+                async with self._changing:
+                    identity = await self._hold(peer, answer)
+            except (Refusal, StillThere, KernelKeyError, ProtocolError) as error:
+                return self._refuse(peer, f"the key is not held: {error}")
+        fingerprint = PublicKey.parse(identity.blob).fingerprint()
+        held = f"{identity.custody} ({identity.why})" if identity.why else str(identity.custody)
+        peer.explanation = f"{fingerprint} is held in custody {held}"
+        log.info(f"holding {fingerprint} {quoted(identity.comment)}, custody {held}")
+        return Success()
+
+    async def _hold(self, peer: Peer, loaded: Loaded) -> HeldIdentity:
+        """Have the key of a load held, whole or not at all.
+
+        The record comes first and the key last, so that whatever ends in between, nothing signs
+        without its constraints.  Raises Refusal, StillThere, KernelKeyError, ProtocolError.
+        """
+        try:
+            self._check_load(peer, loaded.identity)
+            before = self._store.find_readable(loaded.identity.blob)
+            identity = self._store.expect(loaded.identity)
+        except BaseException:
+            with trio.CancelScope(shield=True):
+                await self._workers.drop(loaded.number)
+            raise
+        with trio.CancelScope(shield=True):
+            try:
+                kept = await self._workers.keep(
+                    loaded.number, identity.description, identity.deadline
+                )
+                _expect_done(kept)
+                self._store.settle(identity, locked=self._lock.locked)
+                if identity.custody is Custody.KERNEL:
+                    _expect_done(await self._workers.forget(identity.description))
+                if identity.constraints:
+                    # Else it could be used around them.
+                    faults = await trio.to_thread.run_sync(
+                        self._store.adopted.remove, identity.blob
+                    )
+                    if faults:
+                        raise StillThere("; ".join(faults))
+            except BaseException:
+                if before is None or before.key:
+                    await self._workers.forget(identity.description)
+                self._store.undo(identity, before)
+                raise
+        return identity
+
+    def _check_load(self, peer: Peer, identity: HeldIdentity) -> None:
+        if self._lock.locked:  # meanwhile
+            raise Refusal("the agent is locked")
+        if identity.ended(time.clock_gettime_ns(time.CLOCK_BOOTTIME)):
+            raise Refusal("its time was over before it was there")
+        # ssh-agent lets a host that can't see a key not change it either.
+        held = self._store.find(identity.blob) if peer.sessions.attempted else None
+        if held and any(isinstance(one, RestrictDestination) for one in held.identity.constraints):
+            raise Refusal(
+                "the key is held already, for some hosts only, and can't be changed from afar"
+            )
+
+    async def answer(self, peer: Peer, payload: bytes) -> bytes:
+        """Every other request; what is left to be sent of the answer's frame."""
+        try:
+            message = decode(payload)
+            if isinstance(message, SignRequest) and not self._lock.locked:
+                return await self._signing.answer(peer, message)
+            return encode(await self._carry_out(peer, message))
+        except (Refusal, NotPermitted, ProtocolError, KernelKeyError) as error:
+            told = isinstance(error, KernelKeyError)
+            reason = f"the kernel refused: {error}" if told else str(error)
+            # A signature that is refused has its line already.
+            return encode(self._refuse(peer, reason, logged=_is_signature(payload)))
+
+    def _refuse(self, peer: Peer, reason: str, *, logged: bool = False) -> Message:
+        self._tally.refused(reason)
+        peer.explanation = reason
+        if not logged:
+            log.warning(f"refused: {reason}")
+        return Failure()
+
+    async def _carry_out(self, peer: Peer, message: Message) -> Message:
+        if self._lock.locked:
+            return await self._carry_out_locked(peer, message)
+        match message:
+            case RequestIdentities():
+                return await self._list(peer)
+            case RemoveIdentity(blob):
+                return await self._remove(peer, blob)
+            case RemoveAllIdentities() | RemoveAllRsaIdentities():
+                return await self._remove_all()
+            case messages.Lock(passphrase):
+                if not await self._lock.lock(passphrase):
+                    raise Refusal("not locked: there must be a passphrase")
+                await self._signing.settled()
+                log.info("locked")
+                return Success()
+            case Unlock():
+                raise Refusal("the agent is not locked")
+            case Extension():
+                return await self._extension(peer, message)
+            case _:
+                raise Refusal(f"{message.type.name} is not supported")
+
+    async def _carry_out_locked(self, peer: Peer, message: Message) -> Message:
+        match message:
+            case RequestIdentities():
+                return IdentitiesAnswer(())
+            case Unlock(passphrase):
+                if not await self._lock.unlock(passphrase, peer.process.pid):
+                    raise Refusal("wrong passphrase")
+                log.info("unlocked")
+                return Success()
+            case Extension("session-bind@openssh.com" | "explain@kagent" | "status@kagent"):
+                return await self._extension(peer, message)
+            case _:
+                raise Refusal("the agent is locked")
+
+    async def _list(self, peer: Peer) -> Message:
+        return IdentitiesAnswer(
+            tuple(Identity(one.blob, one.comment) for one in await self._shown(peer))
+        )
+
+    async def _show(self, peer: Peer) -> Message:
+        return ExtensionResponse(SHOW, b"".join([one.write() for one in await self._shown(peer)]))
+
+    async def _shown(self, peer: Peer) -> list[Shown]:
+        """What is held and may be seen here, and what is configured besides."""
+        held = await trio.to_thread.run_sync(self._store.all)
+        shown = [
+            Shown(
+                one.blob, one.comment, one.custody, one.why, one.constraints, _expiry(one.deadline)
+            )
+            for one in held
+            if _is_visible(one, peer)
+        ]
+        # What is held is asked for first, so that its constraints count.
+        blobs = {one.blob for one in held}
+        return shown + [one for one in await self._fetching.offered() if one.blob not in blobs]
+
+    async def _remove(self, peer: Peer, blob: bytes) -> Message:
+        held = self._store.find_readable(blob)
+        if held is None:
+            held = await trio.to_thread.run_sync(self._store.find_adopted, blob)
+        if held:
+            check_visible(held.identity, peer.sessions, time.time())
+        elif not self._store.has_some_of(blob):
+            if any(one.blob == blob for one in await self._fetching.offered()):
+                raise Refusal("the key is not loaded but configured: see kagent-provision(8)")
+            raise Refusal("no such key")
+        elif peer.sessions.attempted:
+            raise Refusal("the key's record can't be read, so who may remove it is unknown")
+        async with self._changing:
+            # First what signs: without its record, its constraints would be unknown.
+            faults = _faults(await self._workers.forget(description_of(blob)))
+            faults += await trio.to_thread.run_sync(self._store.remove, blob)
+        await self._removed(faults)
+        log.info("a key was removed")
+        return Success()
+
+    async def _remove_all(self) -> Message:
+        await self.remove_all()
+        return Success()
+
+    async def remove_all(self) -> None:
+        """Remove all keys.  Raises Refusal if some can't be: the others are gone all the same."""
+        async with self._changing:
+            faults = _faults(await self._workers.forget_all())
+            faults += await trio.to_thread.run_sync(self._store.remove_all)
+        await self._removed(faults)
+        log.info("all keys were removed")
+
+    async def _removed(self, faults: list[str]) -> None:
+        await self._signing.settled()
+        if faults:
+            raise Refusal(f"not all was removed: {'; '.join(faults)}")
+
+    async def _extension(self, peer: Peer, request: Extension) -> Message:
+        match request.name:
+            case "show@kagent" | "status@kagent" if peer.sessions.attempted:
+                # A key's destinations, say: all that other hosts may know is what they can list.
+                raise Refusal(
+                    "how the agent is, and what its keys are for, is not told to other hosts"
+                )
+            case "explain@kagent":
+                return ExtensionResponse(EXPLAIN, TEXT.write(peer.explanation))
+            case "show@kagent":
+                return await self._show(peer)
+            case "status@kagent":
+                return self._status()
+            case "query":
+                return ExtensionResponse(QUERY, b"".join(map(TEXT.write, _EXTENSIONS)))
+            case "session-bind@openssh.com":
+                return await self._bind(peer, request.contents)
+            case name:
+                raise Refusal(f"unknown extension {name[:64]!r}")
+
+    def _status(self) -> Message:
+        status = self._tally.status(
+            locked=self._lock.locked,
+            idle_exit=self._idle_exit,
+            stays=self._store.ends_with_agent,
+        )
+        return ExtensionResponse(STATUS, status.write())
+
+    async def _bind(self, peer: Peer, contents: bytes) -> Message:
+        async def verify(bind: SessionBind) -> None:
+            async with self._binding.of(peer.process.pid):
+                answer = await self._workers.send_out(Kind.CHECK_BIND, bind)
+            if not isinstance(answer, Done):
+                raise NotPermitted(answer.reason if isinstance(answer, Refused) else "not checked")
+
+        try:
+            await peer.sessions.bind(contents, verify)
+        except (NotPermitted, ProtocolError) as error:
+            self._refuse(peer, f"the session is not bound: {error}")
+            return ExtensionFailure()
+        return Success()
+
+
+async def _has_come(client: socket.socket, length: int) -> bool:
+    """Whether so many bytes wait to be read, now or in a moment.  They are not looked at."""
+    if length > _FITS:
+        return False
+    waiting = array.array("i", [0])
+    for _ in range(_LOOKS):
+        fcntl.ioctl(client, termios.FIONREAD, waiting)
+        if waiting[0] >= length:
+            return True
+        await trio.sleep(_SECONDS_OF_A_LOOK)
+    return False
+
+
+def _expect_done(answer: Answer | None) -> None:
+    if faults := _faults(answer):
+        raise StillThere("; ".join(faults))
+
+
+def _faults(answer: Answer | None) -> list[str]:
+    if isinstance(answer, Done):
+        return []
+    return [answer.reason if isinstance(answer, Refused) else "the keeper doesn't answer"]
+
+
+def _expiry(deadline: int) -> int:
+    """A deadline in seconds since 1970, as the clock is now."""
+    if not deadline:
+        return 0
+    left = deadline - time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+    return round(time.time() + left / 10**9)
+
+
+def _is_signature(payload: bytes) -> bool:
+    return payload[:1] == bytes((messages.Type.SIGN_REQUEST,))
+
+
+def _is_visible(identity: HeldIdentity, peer: Peer) -> bool:
+    try:
+        check_visible(identity, peer.sessions, time.time())
+    except NotPermitted as reason:
+        log.debug(f"not listed: {reason}")
+        return False
+    return True

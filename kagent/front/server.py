@@ -1,0 +1,103 @@
+"""Accepts clients of this user, a task each; ends with the keeper."""
+
+from __future__ import annotations
+
+import errno
+import math
+import os
+import signal
+import socket
+
+import trio
+
+from .. import log
+from ..custody.rings import Rings
+from ..custody.store import Store
+from ..keyctl import KernelKeyError
+from .channels import Workers
+from .configured import Fetching
+from .connection import Connection
+from .lock import Lock
+from .peer import Peer, Refusal
+from .requests import Requests
+from .settings import Settings
+from .signatures import Signing
+from .tally import Tally
+from .threads import Signers
+
+_MOMENT = 0.1  # seconds
+
+
+async def serve(
+    rings: Rings,
+    listener: socket.socket,
+    control: socket.socket,
+    workers: Workers,
+    settings: Settings,
+    tally: Tally,
+    most_clients: int,
+) -> bool:
+    """Serve on `listener` until the keeper, at the other end of `control`, is gone.
+
+    True if it ends because it is idle.
+    """
+    listener.setblocking(False)
+    store = Store(rings)
+    store.tidy()
+    idle = False
+    async with trio.open_nursery() as serving, trio.open_nursery() as clients:
+        fetching, lock = Fetching(workers), Lock(store)
+        signatures = Signing(store, workers, fetching, Signers(), lock, settings, tally)
+        requests = Requests(store, workers, fetching, signatures, lock, settings, tally)
+
+        async def end_with_keeper() -> None:
+            await trio.lowlevel.wait_readable(control)  # it never writes: this is its end
+            serving.cancel_scope.cancel()
+
+        async def remove_when_told() -> None:
+            with trio.open_signal_receiver(signal.SIGUSR1) as told:
+                async for _ in told:
+                    try:
+                        await requests.remove_all()
+                    except (Refusal, KernelKeyError) as error:
+                        log.error(f"SIGUSR1: {error}")
+
+        serving.start_soon(end_with_keeper)
+        serving.start_soon(remove_when_told)
+        while not idle:
+            with trio.move_on_after(settings.idle_exit or math.inf) as wait:
+                await trio.lowlevel.wait_readable(listener)
+            if wait.cancelled_caught:
+                # Nothing is accepted any more: who connects now is in the queue, which stays with
+                # systemd and is the next agent's.
+                idle = not clients.child_tasks and not store.ends_with_agent
+            else:
+                while len(clients.child_tasks) >= most_clients:
+                    await trio.sleep(_MOMENT)  # until one goes
+                await _accept(listener, requests, clients)
+        serving.cancel_scope.cancel()
+    return idle
+
+
+async def _accept(listener: socket.socket, requests: Requests, nursery: trio.Nursery) -> None:
+    try:
+        client, _ = listener.accept()
+    except OSError as error:
+        if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
+            log.warning(f"can't accept a client: {error}")
+            await trio.sleep(_MOMENT)  # until one goes
+        return
+    peer = Peer.of(client)
+    if _permitted(peer):
+        client.setblocking(False)
+        nursery.start_soon(Connection(peer, requests).serve)
+    else:
+        client.close()
+
+
+def _permitted(peer: Peer) -> bool:
+    """Whether the peer is this user or root, as ssh-agent demands."""
+    if peer.uid in (0, os.getuid()):
+        return True
+    log.warning(f"uid mismatch: process {peer.process.pid} of uid {peer.uid} was turned away")
+    return False

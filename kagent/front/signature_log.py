@@ -1,0 +1,64 @@
+"""One line for each signature and each refusal: what was asked, by whom, for where, and the result.
+
+Never a byte of a key, nor what was signed.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from functools import lru_cache
+
+from .. import log
+from ..custody.identity import Identity
+from ..jobs.questions import Origin
+from ..protocol.publickey import PublicKey
+from ..protocol.wire import ProtocolError
+from ..text import quoted
+
+
+@dataclass
+class Entry:
+    """A request for a signature by the key `blob`, filled in as more becomes known."""
+
+    blob: bytes
+    identity: Identity | None = None
+    algorithm: str = ""
+    user: str = ""
+    forwarded: bool = False
+    signed: bool = False
+    refusal: str = ""
+    fault: str = ""  # why there is neither signature nor refusal, as when the client has gone
+
+    def write(self, origin: Origin | None) -> None:
+        """Log it.  `origin` is who asked, and the hosts on the way; None if that can't be told."""
+        try:
+            key = _fingerprint(self.blob)
+        except ProtocolError:
+            key = "unknown"
+        fields = {
+            "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+            "result": self._result,
+            "reason": self.refusal or self.fault,
+            "key": key,
+            "comment": self.identity.comment if self.identity else "",
+            "algorithm": self.algorithm,
+            "custody": str(self.identity.custody) if self.identity else "",
+            "by": str(origin.asker) if origin else "",
+            "host": " → ".join(origin.hosts) if origin else "",
+            "user": self.user,
+            "forwarded": "yes" if self.forwarded else "no",
+        }
+        line = " ".join(f"{name}={quoted(value)}" for name, value in fields.items() if value)
+        (log.info if self.signed else log.warning)(line)
+
+    @property
+    def _result(self) -> str:
+        if self.signed:
+            return "signed"
+        return "refused" if self.refusal else "failed"
+
+
+@lru_cache(maxsize=32)  # of what can be 256 KiB
+def _fingerprint(blob: bytes) -> str:
+    return PublicKey.parse(blob).fingerprint()

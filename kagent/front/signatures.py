@@ -1,0 +1,290 @@
+"""A signature: whether it may be made, asking the user if need be, and making it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import trio
+
+from .. import log
+from ..custody import kernel
+from ..custody.anchor import Held
+from ..custody.identity import Custody
+from ..custody.store import Store
+from ..jobs.jobs import Answer, Done, Kind, Refused, Signed, SignJob
+from ..jobs.questions import Ask, Binding, DeviceSignature, Origin, Purpose, Question, Who, Worded
+from ..keyctl import KernelKeyError, KeyExpired, KeyNotFound, KeyRevoked, PermissionDenied
+from ..protocol.constraints import Confirm, ConfirmForwarded
+from ..protocol.messages import SignFlags, SignRequest, SignResponse, encode
+from ..protocol.publickey import PublicKey
+from ..protocol.userauth import Login, SignedMessage, ToBeSigned, recognise
+from ..protocol.wire import ProtocolError, Record
+from .channels import Workers
+from .configured import Fetching
+from .destinations import check_signature
+from .lock import Lock
+from .peer import Peer, Refusal
+from .sessions import NotPermitted
+from .settings import Settings
+from .signature_log import Entry
+from .tally import Tally
+from .threads import Signers
+
+_SECONDS_TO_LOOK = 1.0  # at who asks; it takes milliseconds
+_LONGEST_SHOWN = 1000  # characters; a question shows less, the beginning and the end
+_SECONDS_UNDER_WAY = 1.0
+
+
+@dataclass(frozen=True)
+class _Case:
+    """A request, and what was found out about it."""
+
+    peer: Peer
+    request: SignRequest
+    algorithm: str
+    signed: ToBeSigned | None
+    held: Held
+    loaded: bool  # or else it is an adopted or a fetched one
+
+    @property
+    def must_ask(self) -> bool:
+        """Whether the user has to say yes."""
+        constraints = {type(one) for one in self.held.identity.constraints}
+        forwarded = self.peer.sessions.forwarded
+        return Confirm in constraints or (ConfirmForwarded in constraints and forwarded)
+
+
+class Signing:
+    """Answers requests for signatures."""
+
+    def __init__(
+        self,
+        store: Store,
+        workers: Workers,
+        fetching: Fetching,
+        signers: Signers,
+        lock: Lock,
+        settings: Settings,
+        tally: Tally,
+    ) -> None:
+        self._store = store
+        self._workers = workers
+        self._fetching = fetching
+        self._signers = signers
+        self._lock = lock
+        self._fingerprint_hash = settings.fingerprint_hash
+        self._web_safety = settings.web_safety
+        self._tally = tally
+        self._asking = trio.Lock()  # two windows at once would take the keyboard from each other
+        self._under_way: set[trio.Event] = set()
+
+    async def answer(self, peer: Peer, request: SignRequest) -> bytes:
+        """Sign, or say why not; what is left to be sent of the answer's frame.
+
+        Raises Refusal, NotPermitted, ProtocolError, KernelKeyError.
+        """
+        entry = Entry(request.blob, forwarded=peer.sessions.forwarded)
+        # First, since many a client ends as soon as it has what it wants.
+        await self._look(peer)
+        try:
+            frame = await self._answer(peer, request, entry)
+            self._tally.signatures += 1
+            entry.signed = True
+            return frame
+        except (Refusal, NotPermitted, ProtocolError, KernelKeyError) as error:
+            entry.refusal = str(error)
+            raise
+        except BaseException as error:
+            entry.fault = str(error) or type(error).__name__
+            raise
+        finally:
+            entry.write(peer.origin)
+
+    async def settled(self) -> None:
+        """Wait for the signatures that were looked at before what has just changed.
+
+        So what is answered next is true: nothing signs any more that should not.  One that takes
+        longer than a second is looked at again before it is given to anybody.
+        """
+        with trio.move_on_after(_SECONDS_UNDER_WAY):
+            for event in tuple(self._under_way):
+                await event.wait()
+
+    async def _look(self, peer: Peer) -> None:
+        """See who asks, if that isn't known, and by which hosts' names."""
+        # Without their certificates, which can be long.
+        hosts = tuple(session.host.plain_blob for session in peer.sessions.bound)
+        if peer.origin is None or len(peer.origin.hosts) != len(hosts):
+            peer.origin = None
+            question = Who(peer.process, hosts)
+            try:
+                with trio.move_on_after(_SECONDS_TO_LOOK):
+                    answer = await self._workers.look(question)
+                    peer.origin = answer if isinstance(answer, Origin) else None
+            except OSError as error:
+                log.error(f"who asks can't be told: {error}")
+
+    async def _answer(self, peer: Peer, request: SignRequest, entry: Entry) -> bytes:
+        held = self._store.find(request.blob)
+        loaded = held is not None
+        if held is None:
+            held = await self._find_elsewhere(request.blob)
+        entry.identity = held.identity
+        entry.algorithm = algorithm = _signature_algorithm(request.blob, request.flags)
+        signed = recognise(request.data, request.blob)
+        if isinstance(signed, Login):
+            entry.user = signed.user
+        case = _Case(peer, request, algorithm, signed, held, loaded)
+        self._check(case)
+        if case.must_ask:
+            await self._confirm(case)
+        done = trio.Event()
+        self._under_way.add(done)
+        try:
+            return await self._sign(case)
+        finally:
+            self._under_way.discard(done)
+            done.set()
+
+    def _check(self, case: _Case) -> Held:
+        """All that a signature rests on, as it is now; the key to be used.  For any thread.
+
+        Called after the last wait before a signature, and where that is made by somebody else,
+        also before it is given away: while something was waited for, the agent may have been
+        locked, and the key removed, replaced, or at its end.  Raises Refusal, NotPermitted,
+        ProtocolError, KernelKeyError.
+        """
+        if self._lock.locked:
+            raise Refusal("the agent is locked")
+        now = self._store.find(case.request.blob)
+        if now is None and case.loaded:
+            raise Refusal("the key was removed meanwhile, or its time is over")
+        now = now or case.held
+        if now.identity.constraints != case.held.identity.constraints:
+            raise Refusal("the key was loaded again meanwhile, under other constraints")
+        check_signature(now.identity, case.peer.sessions, case.signed, time.time())
+        return now
+
+    async def _sign(self, case: _Case) -> bytes:
+        match case.held.identity.custody:
+            case Custody.KERNEL:
+                return await self._sign_in_kernel(case)
+            case Custody.DEVICE:
+                made = self._sign_with_device
+            case Custody.SEALED:
+                made = self._sign_sealed
+        self._check(case)
+        answer = await made(case)
+        self._check(case)
+        if isinstance(answer, Signed):
+            return encode(SignResponse(answer.signature))
+        raise Refusal(answer.reason if isinstance(answer, Refused) else "the sign worker died")
+
+    async def _sign_in_kernel(self, case: _Case) -> bytes:
+        try:
+            return await self._signers.answer(case.peer.client, self._checked(case))
+        except (KeyNotFound, KeyExpired, KeyRevoked, PermissionDenied):
+            # Loading a key again replaces it, which may have happened since it was looked up: it
+            # is gone then, or just not possessed any more.  A fetched one has its time.
+            self._fetching.drop(case.held)
+            if not case.loaded:
+                again = await self._find_elsewhere(case.request.blob)
+                case = replace(case, held=again)
+            return await self._signers.answer(case.peer.client, self._checked(case))
+
+    def _checked(self, case: _Case) -> Callable[[], bytes]:
+        """What gives the answer with the signature; for any thread."""
+
+        def sign() -> bytes:
+            key = self._check(case).key
+            if key is None:
+                raise Refusal("the key was loaded again meanwhile, in another custody")
+            made = kernel.sign(key, case.algorithm, case.request.data)
+            return encode(SignResponse(made))
+
+        return sign
+
+    async def _sign_sealed(self, case: _Case) -> Answer | None:
+        description = case.held.identity.description
+        return await self._workers.sign(SignJob(description, case.algorithm, case.request.data))
+
+    async def _sign_with_device(self, case: _Case) -> Answer | None:
+        request = case.request
+        if case.signed is None and self._web_safety.demands_ssh(PublicKey.parse(request.blob)):
+            raise Refusal("web-origin key attempting to sign non-SSH message")
+        worded = await self._worded(case)
+        signature = DeviceSignature(request.blob, request.data, worded.details)
+        return await self._ask(Kind.DEVICE, signature, case.peer)
+
+    async def _find_elsewhere(self, blob: bytes) -> Held:
+        """An identity that no agent has loaded.  Raises Refusal."""
+        held = self._fetching.held(blob)
+        if held is None:
+            held = await trio.to_thread.run_sync(self._store.find_adopted, blob)
+        return held or await self._fetching.fetch(blob)
+
+    async def _confirm(self, case: _Case) -> None:
+        worded = await self._worded(case)
+        answer = await self._ask(Kind.ASK, Ask(worded.prompt), case.peer)
+        if not isinstance(answer, Done):
+            raise Refusal(answer.reason if isinstance(answer, Refused) else "nobody could be asked")
+
+    async def _ask(self, kind: Kind, request: Record, peer: Peer) -> Answer | None:
+        self._tally.pending += 1
+        try:
+            async with self._asking:
+                return await self._workers.ask_user(kind, request, peer.client)
+        finally:
+            self._tally.pending -= 1
+
+    async def _worded(self, case: _Case) -> Worded:
+        try:
+            answer = await self._workers.look(self._question(case))
+        except OSError as error:
+            raise Refusal(f"the question can't be worded: {error}") from error
+        if not isinstance(answer, Worded):
+            raise Refusal("the question can't be worded: the lookout died")
+        return answer
+
+    def _question(self, case: _Case) -> Question:
+        purpose, name = Purpose.UNKNOWN, ""
+        match case.signed:
+            case Login(_, user, _):
+                purpose, name = Purpose.LOGIN, user
+            case SignedMessage(namespace):
+                purpose, name = Purpose.SSHSIG, namespace
+        identity = case.held.identity
+        return Question(
+            _shortened(identity.comment),
+            PublicKey.parse(identity.blob).fingerprint(self._fingerprint_hash),
+            case.peer.process,
+            tuple(
+                Binding(session.host.plain_blob, session.forwarded)
+                for session in case.peer.sessions.way(case.signed)
+            ),
+            purpose,
+            _shortened(name),
+        )
+
+
+def _shortened(text: str) -> str:
+    """Both ends of what is long: the question has to fit into a packet."""
+    if len(text) <= _LONGEST_SHOWN:
+        return text
+    half = _LONGEST_SHOWN // 2
+    return text[:half] + text[-half:]
+
+
+def _signature_algorithm(blob: bytes, flags: int) -> str:
+    """RFC 9987 section 3.6.1; both flags at once mean SHA-256, as in ssh-agent."""
+    key_type = PublicKey.parse(blob).plain_type
+    unknown = flags & ~int(SignFlags.RSA_SHA2_256 | SignFlags.RSA_SHA2_512)
+    if unknown:
+        raise Refusal(f"unknown signature flags {unknown:#x}")
+    if key_type == "ssh-rsa" and flags & SignFlags.RSA_SHA2_256:
+        return "rsa-sha2-256"
+    if key_type == "ssh-rsa" and flags & SignFlags.RSA_SHA2_512:
+        return "rsa-sha2-512"
+    return key_type

@@ -1,0 +1,211 @@
+"""What the front asks of the keeper and its workers, and what they answer.  No private key passes.
+
+A job is one packet: a header of fixed size and, by SCM_RIGHTS, the descriptors that the worker
+gets, of which the last is the pipe that the answer goes to.  A worker that dies closes the pipe
+without an answer.  Jobs go to the keeper; signatures, which have to be quick, go straight to the
+workers that wait for them, and what is to be found out about a client to the lookout.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import TypeAlias
+
+from ..custody.identity import Identity
+from ..protocol.messages import Shown
+from ..protocol.wire import (
+    BYTE,
+    STRING,
+    TEXT,
+    UINT32,
+    ProtocolError,
+    Reader,
+    Record,
+    counted,
+    record,
+)
+from .questions import Origin, Worded
+
+
+class Kind(IntEnum):
+    """The jobs that the keeper takes, with their descriptors."""
+
+    LOAD = 1  # client's socket, answer
+    KEEP = 2  # answer
+    DROP = 3  # answer
+    FORGET = 4  # answer
+    FORGET_ALL = 5  # answer
+    CHECK_BIND = 6  # request, answer
+    ASK = 7  # request, client's socket, answer
+    DEVICE = 8  # request, client's socket, answer
+    OFFER = 9  # request, answer
+    FETCH = 10  # request, answer
+
+
+_DESCRIPTION = "57s"  # kagent:SHA256: and 43 characters, as every identity's
+_HEADER = struct.Struct(f"=BB??IIQ{_DESCRIPTION}")
+HEADER_LENGTH = _HEADER.size
+
+
+@dataclass(frozen=True)
+class Job:
+    """One job.
+
+    LOAD has the type byte that the front has read, the length of what follows it, whether the
+    connection was bound to a host, and whether the agent is locked.  KEEP has the number of the
+    load whose key is to be held, the identity's description, and when the keeper is to end it, in
+    nanoseconds of CLOCK_BOOTTIME, 0 for never; DROP has the number of one whose key is not wanted.
+    FORGET has the description of the identity whose key is to go; the others have the length of the
+    Record that the worker can read.
+    """
+
+    kind: Kind
+    message_type: int = 0
+    bound: bool = False
+    locked: bool = False
+    number: int = 0
+    body_length: int = 0
+    deadline: int = 0
+    description: str = ""
+
+    def pack(self) -> bytes:
+        """The header."""
+        return _HEADER.pack(
+            self.kind,
+            self.message_type,
+            self.bound,
+            self.locked,
+            self.number,
+            self.body_length,
+            self.deadline,
+            self.description.encode(),
+        )
+
+    @classmethod
+    def unpack(cls, header: bytes) -> Job:
+        """Raises ValueError for anything but a header."""
+        if len(header) != _HEADER.size:
+            raise ValueError("not a job header")
+        kind, message_type, bound, locked, number, length, deadline, name = _HEADER.unpack(header)
+        description = name.rstrip(b"\0").decode()
+        return cls(Kind(kind), message_type, bound, locked, number, length, deadline, description)
+
+
+# The front's exit code when it had nothing to do for long, and nothing is held that would be lost.
+IDLE = 75
+
+# A sign worker's, and then its parent's, when it meets the end of the front's socket.
+UNUSED = 76
+
+# What a sealed key may be asked for, by number in a signature job.
+ALGORITHMS = (
+    "ssh-ed25519",
+    "ecdsa-sha2-nistp256",
+    "ecdsa-sha2-nistp384",
+    "ecdsa-sha2-nistp521",
+    "rsa-sha2-256",
+    "rsa-sha2-512",
+    "ssh-rsa",
+)
+_SIGN_HEADER = struct.Struct(f"={_DESCRIPTION}B")
+SIGN_HEADER_LENGTH = _SIGN_HEADER.size
+
+
+@dataclass(frozen=True)
+class SignJob:
+    """A signature by the sealed key of the identity with that description.  `data` is opaque."""
+
+    description: str
+    algorithm: str
+    data: bytes
+
+    def pack(self) -> bytes:
+        """The packet."""
+        algorithm = ALGORITHMS.index(self.algorithm)
+        return _SIGN_HEADER.pack(self.description.encode(), algorithm) + self.data
+
+    @classmethod
+    def unpack(cls, packet: bytes) -> SignJob:
+        """Raises ValueError for anything but such a packet."""
+        try:
+            description, algorithm = _SIGN_HEADER.unpack_from(packet)
+            return cls(description.decode(), ALGORITHMS[algorithm], packet[SIGN_HEADER_LENGTH:])
+        except (struct.error, IndexError) as error:
+            raise ValueError("not a signature job") from error
+
+
+@dataclass(frozen=True)
+class Loaded(Record):
+    """The key waits in the inbox of load `number`, to be kept or dropped."""
+
+    number: int
+    identity: Identity
+    layout = (UINT32, record(Identity))
+
+
+@dataclass(frozen=True)
+class Signed(Record):
+    """A signature as ssh sends it: string algorithm, string signature."""
+
+    signature: bytes
+    layout = (STRING,)
+
+
+@dataclass(frozen=True)
+class Done(Record):
+    """It was done; there is nothing to tell of it."""
+
+
+@dataclass(frozen=True)
+class Refused(Record):
+    """The request was read to its end, and not carried out."""
+
+    reason: str
+    layout = (TEXT,)
+
+
+@dataclass(frozen=True)
+class Offered(Record):
+    """The identities that are configured, each with the state of its key as `why`."""
+
+    shown: tuple[Shown, ...]
+    layout = (counted(record(Shown)),)
+
+
+@dataclass(frozen=True)
+class Fetched(Record):
+    """A configured identity's key is in the ring for such keys, under that serial."""
+
+    identity: Identity
+    serial: int
+    layout = (record(Identity), UINT32)
+
+
+Answer: TypeAlias = Loaded | Signed | Done | Refused | Origin | Worded | Offered | Fetched
+_ANSWERS: tuple[type[Answer], ...] = Answer.__args__
+
+
+def pack_answer(answer: Answer) -> bytes:
+    """An answer as it goes through the pipe."""
+    return BYTE.write(_ANSWERS.index(type(answer))) + answer.write()
+
+
+_SIGNED = BYTE.write(_ANSWERS.index(Signed))
+
+
+def pack_signature(signature: bytes) -> bytes:
+    """The answer Signed, with less ado than `pack_answer`: a sign worker has little time."""
+    return _SIGNED + STRING.write(signature)
+
+
+def unpack_answer(payload: bytes) -> Answer | None:
+    """The answer; None if the worker died before it could give one."""
+    try:
+        reader = Reader(payload)
+        answer = _ANSWERS[BYTE.read(reader)].read(reader)
+        reader.expect_end()
+    except (ProtocolError, IndexError):
+        return None
+    return answer

@@ -1,0 +1,175 @@
+"""What the front wants to be found out about a client, and what it has the user asked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+from ..protocol.wire import (
+    BOOLEAN,
+    BYTE,
+    STRING,
+    TEXT,
+    UINT32,
+    UINT64,
+    Field,
+    ProtocolError,
+    Reader,
+    Record,
+    counted,
+    record,
+)
+
+
+@dataclass(frozen=True)
+class Client(Record):
+    """Who connected: SO_PEERCRED's pid, 0 for a process of another pid namespace, and when it was
+    accepted, in nanoseconds of CLOCK_BOOTTIME."""
+
+    pid: int
+    accepted: int
+    layout = (UINT32, UINT64)
+
+
+@dataclass(frozen=True)
+class Asker(Record):
+    """A client's program and those that started it, the nearest first, as text for people.
+
+    A hint and never a proof: every program of this user can make itself look like another.  None
+    is known of a process that has ended or that can't be seen.
+    """
+
+    pid: int
+    programs: tuple[str, ...]
+    layout = (UINT32, counted(TEXT))
+
+    def __str__(self) -> str:
+        """'git ← zsh ← kitty (process 4711)', or what else can be said."""
+        if self.programs:
+            return f"{' ← '.join(self.programs)} (process {self.pid})"
+        if self.pid:
+            return f"process {self.pid}, of which nothing can be seen"
+        return "a process of another container"
+
+
+@dataclass(frozen=True)
+class Who(Record):
+    """Who is that client, and what are the hosts with these keys called?"""
+
+    client: Client
+    host_keys: tuple[bytes, ...]
+    layout = (record(Client), counted(STRING))
+
+
+@dataclass(frozen=True)
+class Origin(Record):
+    """Where a request comes from: the program here, and the hosts' names in the order asked."""
+
+    asker: Asker
+    hosts: tuple[str, ...]
+    layout = (record(Asker), counted(TEXT))
+
+
+@dataclass(frozen=True)
+class Offer(Record):
+    """Which identities are configured?"""
+
+
+@dataclass(frozen=True)
+class Fetch(Record):
+    """Have the key of the configured identity `blob` fetched."""
+
+    blob: bytes
+    layout = (STRING,)
+
+
+class Purpose(IntEnum):
+    """What a signature is for, as far as the data shows."""
+
+    LOGIN = 1  # a userauth request, RFC 4252 section 7
+    SSHSIG = 2  # ssh-keygen -Y sign; OpenSSH's PROTOCOL.sshsig
+    UNKNOWN = 3
+
+
+def _read_purpose(reader: Reader) -> Purpose:
+    try:
+        return Purpose(BYTE.read(reader))
+    except ValueError as error:
+        raise ProtocolError("unknown purpose") from error
+
+
+_PURPOSE = Field(_read_purpose, BYTE.write)
+
+
+@dataclass(frozen=True)
+class Binding(Record):
+    """A session that the connection was bound to (session-bind@openssh.com)."""
+
+    host_key: bytes
+    forwarded: bool
+    layout = (STRING, BOOLEAN)
+
+
+@dataclass(frozen=True)
+class Question(Record):
+    """May this client have this signature?
+
+    `name` is the user to log in as, or the namespace of an SSHSIG.  `bindings` are in the order in
+    which they came: those with `forwarded` are the hosts that the connection came through.  A last
+    one without it is shown as the host that the login goes to, so it must be the one whose session
+    the request is for: only then does the signature let nobody in elsewhere.
+    """
+
+    comment: str
+    fingerprint: str
+    client: Client
+    bindings: tuple[Binding, ...]
+    purpose: Purpose
+    name: str
+    layout = (TEXT, TEXT, record(Client), counted(record(Binding)), _PURPOSE, TEXT)
+
+
+@dataclass(frozen=True)
+class Worded(Record):
+    """A Question in words: the whole of it, and its lines about what is asked for and by whom."""
+
+    prompt: str
+    details: str
+    layout = (TEXT, TEXT)
+
+
+@dataclass(frozen=True)
+class Ask(Record):
+    """Put this question to the user."""
+
+    prompt: str
+    layout = (TEXT,)
+
+
+@dataclass(frozen=True)
+class DeviceSignature(Record):
+    """Have the token of the identity `blob` sign `data`, and tell the user `details`."""
+
+    blob: bytes
+    data: bytes
+    details: str
+    layout = (STRING, STRING, TEXT)
+
+
+_TO_BE_FOUND_OUT: tuple[type[Who | Question], ...] = (Who, Question)
+
+
+def pack_inquiry(asked: Who | Question) -> bytes:
+    """The packet that goes to the lookout."""
+    return BYTE.write(_TO_BE_FOUND_OUT.index(type(asked))) + asked.write()
+
+
+def unpack_inquiry(packet: bytes) -> Who | Question:
+    """Raises ProtocolError for anything but such a packet."""
+    reader = Reader(packet)
+    try:
+        asked = _TO_BE_FOUND_OUT[BYTE.read(reader)].read(reader)
+    except IndexError as error:
+        raise ProtocolError("no inquiry of that number") from error
+    reader.expect_end()
+    return asked

@@ -1,0 +1,218 @@
+"""What each of kagent's processes is, possesses, and may still ask the kernel for.
+
+One table, by which the keeper makes its children what they are before they read anything, and by
+which README tells of them.  The rule: before a process reads what somebody else wrote, it has lost
+what it doesn't need.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+
+from .. import log
+from ..confine import memory, process, profiles
+from ..confine.seccomp import Filter
+from ..custody.rings import KeeperRings
+from ..keyctl import KernelKeyError, Keyring, enter_private_session
+
+# What the user's own programs possess too.
+_AROUND = "login, user, home"
+
+
+@dataclass(frozen=True)
+class Role:
+    """One kind of process.
+
+    `name` is what ps shows of it; `lives`, `reads` and `keys` say for how long, what of others'
+    writing, and whether it sees private keys; `possesses` has names of keyrings, as in
+    custody.rings.  `profile` makes its filter, from where it begins to read; without one it is
+    left as it is, as a program that starts others must be.  `calls` says it in words.
+    """
+
+    name: str
+    title: str
+    lives: str
+    reads: str
+    keys: str
+    possesses: tuple[str, ...] = ()
+    profile: Callable[[], Filter] | None = None
+    calls: str = "all: it starts programs"
+    locks_memory: bool = False
+
+    @cached_property
+    def filter(self) -> Filter | None:
+        """Compiled once, by the keeper, for all its forks."""
+        return self.profile() if self.profile else None
+
+    def assume(self, rings: KeeperRings, inbox: Keyring | None = None) -> None:
+        """Make this process, just forked, one of this kind.
+
+        Raises KernelKeyError and CannotConfine: it must end then.
+        """
+        process.set_name(self.name)
+        if self.locks_memory:
+            memory.lock_memory()
+            tell_if_limit_was_lowered(self.title)
+        try:
+            held = (one for name in self.possesses for one in _get(rings, inbox, name))
+            enter_private_session(*held)
+        except KernelKeyError:
+            # The user's quota is used up, say.  What has no key calls left reaches no keyring.
+            if self.possesses or not self.filter:
+                raise
+        if self.filter:
+            self.filter.install()
+
+
+def tell_if_limit_was_lowered(title: str) -> None:
+    """Log it where another process of the user has taken locked memory away, by prlimit(2)."""
+    if memory.memory_limit_lowered():
+        log.warning(
+            f"somebody has lowered kagent's RLIMIT_MEMLOCK since it was started: what a {title} "
+            "handles may be swapped out"
+        )
+
+
+def _get(rings: KeeperRings, inbox: Keyring | None, name: str) -> list[Keyring]:
+    shared = rings.shared
+    if name == _AROUND:
+        return shared.around
+    if name == "inbox":
+        assert inbox
+        return [inbox]
+    known = {
+        "private": shared.private,
+        "lent": shared.lent,
+        "fetched": shared.fetched,
+        "sealed": rings.sealed.keyring,
+        "devices": rings.devices.keyring,
+    }
+    return [known[name]]
+
+
+KEEPER = Role(
+    "kagent-keeper",
+    "keeper",
+    "as long as the agent",
+    "job headers of a fixed size, from the front; exit codes of its children",
+    "no",
+    (_AROUND, "private", "lent", "fetched", "sealed", "devices", "inbox"),
+)
+FRONT = Role(
+    "kagent-front",
+    "front",
+    "as long as the agent; another is started if it dies",
+    "all that clients send but private keys; records in keyrings",
+    "no",
+    (_AROUND, "private", "lent", "fetched"),
+    calls="those of a server of open sockets: no file, no program, no connection",
+    # It installs its own filter, profiles.front, when its event loop is there and no client yet.
+)
+LOAD = Role(
+    "kagent-load",
+    "load worker",
+    "for one key",
+    "the one key",
+    "for milliseconds, while it hands it to the kernel",
+    ("inbox",),
+    profiles.load_worker,
+    "to compute, and to add keys",
+    locks_memory=True,
+)
+REFUSE = Role(
+    "kagent-refuse",
+    "refusing worker",
+    "for one key that can't be taken",
+    "the one key, to throw it away",
+    "for milliseconds",
+    (),
+    profiles.reader,
+    "to compute",
+)
+SIGNERS = Role(
+    "kagent-signers",
+    "parent of the sign workers",
+    "as long as there are sealed keys",
+    "nothing",
+    "no",
+    ("sealed",),
+    calls="all: it forks sign workers",
+)
+SIGN = Role(
+    "kagent-sign",
+    "sign worker",
+    "for one signature with a sealed key",
+    "what is to be signed, which is opaque to it",
+    "for milliseconds",
+    ("sealed",),
+    profiles.sign_worker,
+    "to compute, and to read keys",
+)
+LOOKOUT = Role(
+    "kagent-lookout",
+    "lookout",
+    "as long as the front, from the first signature on",
+    "/proc and known_hosts, to tell who asks and for which host",
+    "no",
+    (),
+    profiles.lookout,
+    "to read files",
+)
+BIND = Role(
+    "kagent-bind",
+    "bind worker",
+    "for one host's proof of who it is",
+    "the host's key, certificate and signature",
+    "no",
+    (),
+    profiles.reader,
+    "to compute",
+)
+ASK = Role(
+    "kagent-ask",
+    "ask worker",
+    "for one question to you",
+    "the question, in the lookout's words",
+    "no",
+)
+DEVICE = Role(
+    "kagent-device",
+    "device worker",
+    "for one signature by a token",
+    "what is to be signed; the token's handle",
+    "no",
+    ("devices",),
+    calls="all: it starts OpenSSH's helper, with no keyring left",
+)
+OFFER = Role(
+    "kagent-offer",
+    "offer worker",
+    "for one look at which keys are configured",
+    "the files that configure them",
+    "no",
+    ("fetched",),
+    profiles.offer_worker,
+    "to read files, and to look at keys",
+)
+FETCH = Role(
+    "kagent-fetch",
+    "fetch worker",
+    "for one key that the kernel has fetched",
+    "the files that configure them",
+    "no",
+    ("fetched",),
+    profiles.fetch_worker,
+    "to read files, to look at keys, and to have one fetched",
+)
+
+
+def row(role: Role) -> str:
+    """The role's line in README's table."""
+    possesses = ", ".join(role.possesses) or "none"
+    cells = (role.title, role.lives, possesses, role.calls, role.reads, role.keys)
+    return f"| {' | '.join(cells)} |"
+
+
+CHILDREN = (FRONT, LOAD, REFUSE, SIGNERS, SIGN, LOOKOUT, BIND, ASK, DEVICE, OFFER, FETCH)

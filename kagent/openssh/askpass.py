@@ -1,0 +1,204 @@
+"""Asking and telling the user through ssh-askpass, as OpenSSH does (readpass.c)."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+
+from .. import log
+from ..confine.process import die_with_parent
+
+_DEFAULT = "/usr/bin/ssh-askpass"
+_LONGEST = 1023  # bytes of an answer
+_GRACE = 1.0  # seconds in which a window may close by itself
+_DISPLAYS = "set DISPLAY or WAYLAND_DISPLAY, or SSH_ASKPASS_REQUIRE=force,"
+
+# sshd's LoginGraceTime: a login that is allowed later than that comes too late.
+_SECONDS = 120.0
+
+
+class CannotAsk(Exception):
+    """There is no way to ask the user; the text says what to set."""
+
+
+class Unanswered(Exception):
+    """The user was asked, and didn't say yes; the text says how that came."""
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How long to wait for the user.
+
+    `gone` is a descriptor that has an error or a hang-up once nobody wants the answer any more: a
+    pipe that nobody reads from, or a socket whose other end is closed.  poll(2).
+    """
+
+    gone: int
+    seconds: float = _SECONDS
+
+
+def usable() -> bool:
+    """Whether ssh-askpass may be run: there is a display, or the user says so."""
+    display = os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
+    return _requirement() == "force" or (bool(display) and _requirement() != "never")
+
+
+def preferred() -> bool:
+    """Whether ssh-askpass is to be run even where there is a terminal."""
+    return usable() and _requirement() in ("force", "prefer")
+
+
+def program() -> str:
+    """The ssh-askpass to run, a path or a name."""
+    return os.environ.get("SSH_ASKPASS", _DEFAULT)
+
+
+def ask(prompt: str, hint: str = "", patience: Patience | None = None) -> bytes:
+    """The line that ssh-askpass prints; `hint`, if any, is its SSH_ASKPASS_PROMPT.
+
+    With `patience`, it runs in a session of its own, and nothing of that outlives this call.
+    Raises OSError if there is no such program, and Unanswered.
+    """
+    alone = patience is not None
+    with _Running(prompt, hint, subprocess.PIPE, alone=alone, patience=patience) as running:
+        said = running.read()
+        code = running.exit_code()
+    if code:
+        raise Unanswered(f"the user said no: {program()} ended with {code}")
+    return said.split(b"\n")[0].split(b"\r")[0].split(b"\0")[0]
+
+
+def confirm(question: str, patience: Patience) -> None:
+    """Return if the user says yes, which is an empty answer too.  Raises CannotAsk, Unanswered."""
+    if _ask_without_terminal(question, "confirm", patience).lower() not in (b"", b"yes"):
+        raise Unanswered("the user said no")
+
+
+def secret(prompt: str, patience: Patience | None = None) -> str:
+    """What the user types; empty if it is nothing, or if nobody can be asked."""
+    try:
+        return os.fsdecode(_ask_without_terminal(prompt, "", patience))
+    except (CannotAsk, Unanswered) as error:
+        log.warning(str(error))
+        return ""
+
+
+@contextmanager
+def notice(text: str, done: str) -> Iterator[None]:
+    """Show `text` as long as the block runs: on our terminal, or else in a window if that can be.
+
+    On the terminal, `done` follows if the block ends well.
+    """
+    if os.isatty(2):
+        sys.stderr.write(f"\r{text}\r\n")
+        yield
+        sys.stderr.write(f"\r{done}\r\n")
+        return
+    try:
+        window = _Running(text, "none", subprocess.DEVNULL, alone=True) if usable() else None
+    except OSError as error:
+        log.warning(f"the user can't be told: {program()}: {error.strerror}")
+        window = None
+    with window or nullcontext():
+        yield
+
+
+class _Running:
+    """An ssh-askpass that runs; `alone` in a session of its own, so that all of it can be ended."""
+
+    def __init__(
+        self,
+        prompt: str,
+        hint: str,
+        output: int,
+        *,
+        alone: bool,
+        patience: Patience | None = None,
+    ) -> None:
+        self._gone = patience.gone if patience else None
+        self._deadline = time.monotonic() + patience.seconds if patience else None
+        self._process = subprocess.Popen(
+            [program(), prompt],
+            stdin=subprocess.DEVNULL if alone else None,
+            stdout=output,
+            env={**os.environ, "SSH_ASKPASS_PROMPT": hint} if hint else None,
+            start_new_session=alone,
+            preexec_fn=die_with_parent if alone else None,
+        )
+        self._target = -self._process.pid if alone else self._process.pid
+        self._exit = os.pidfd_open(self._process.pid)
+
+    def __enter__(self) -> _Running:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._process.returncode is None:
+            self._end()
+        os.close(self._exit)
+
+    def read(self) -> bytes:
+        """What it prints, until it has printed enough."""
+        said = b""
+        assert self._process.stdout
+        with self._process.stdout as output:
+            while len(said) < _LONGEST:
+                self._wait_for(output.fileno())
+                chunk = os.read(output.fileno(), _LONGEST - len(said))
+                if not chunk:
+                    break
+                said += chunk
+        return said
+
+    def exit_code(self) -> int:
+        """How it ends; negative for a signal."""
+        self._wait_for(self._exit)
+        return self._process.wait()
+
+    def _wait_for(self, descriptor: int) -> None:
+        poll = select.poll()
+        poll.register(descriptor, select.POLLIN)
+        if self._gone is not None:
+            poll.register(self._gone, 0)  # errors and hang-ups are told of in any case
+        ready = dict(poll.poll(self._deadline and _milliseconds_until(self._deadline)))
+        if not ready:
+            raise Unanswered("the user didn't answer in time")
+        if self._gone in ready:
+            raise Unanswered("the client went away before the user answered")
+
+    def _end(self) -> None:
+        # Not reaped before the second signal: until then nobody else can get its number.
+        os.kill(self._target, signal.SIGTERM)
+        poll = select.poll()
+        poll.register(self._exit, select.POLLIN)
+        poll.poll(_GRACE * 1000)
+        os.kill(self._target, signal.SIGKILL)
+        self._process.wait()
+
+
+def _milliseconds_until(deadline: float) -> float:
+    return max(0.0, deadline - time.monotonic()) * 1000
+
+
+def _ask_without_terminal(prompt: str, hint: str, patience: Patience | None) -> bytes:
+    if not usable():
+        never = _requirement() == "never"
+        what = "unset SSH_ASKPASS_REQUIRE=never" if never else _DISPLAYS
+        raise CannotAsk(f"the user can't be asked: {what} before kagent is started")
+    try:
+        return ask(prompt, hint, patience)
+    except OSError as error:
+        raise CannotAsk(
+            f"the user can't be asked: {program()}: {error.strerror}; set SSH_ASKPASS to "
+            "an ssh-askpass program before kagent is started"
+        ) from error
+
+
+def _requirement() -> str:
+    return os.environ.get("SSH_ASKPASS_REQUIRE", "").lower()

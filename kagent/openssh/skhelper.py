@@ -1,0 +1,187 @@
+"""OpenSSH's ssh-sk-helper, which talks to FIDO tokens through a provider library.
+
+A provider is foreign code, so as in OpenSSH it runs in the helper and nowhere else.  One request,
+one answer, and the helper ends.  OpenSSH's ssh-sk.h, ssh-sk-client.c and ssherr.c.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import struct
+import subprocess
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import TypeVar
+
+from .. import log
+from ..protocol.privatekey import PRIVATE_KEY, NamedPrivateKey
+from ..protocol.wire import (
+    BOOLEAN,
+    BYTE,
+    STRING,
+    TEXT,
+    UINT32,
+    Field,
+    ProtocolError,
+    Reader,
+    Record,
+    nested,
+    record,
+    repeated,
+)
+
+T = TypeVar("T")
+
+# SSH_SK_HELPER_VERSION of OpenSSH 8.4 to 10.5.  It changes when messages do, so no other will do.
+_VERSION = 5
+
+_HEADER = struct.Struct(">IB")
+_LARGEST = 1 << 20  # bytes of an answer; hundreds of resident keys
+
+# Where distributions put it: Debian, upstream, Fedora, Arch and openSUSE.
+_PLACES = (
+    "/usr/lib/openssh/ssh-sk-helper",
+    "/usr/libexec/ssh-sk-helper",
+    "/usr/libexec/openssh/ssh-sk-helper",
+    "/usr/lib/ssh/ssh-sk-helper",
+    "/usr/libexec/ssh/ssh-sk-helper",
+)
+
+# ssherr.h and ssherr.c: those that a helper can come to.
+_ERRORS = {
+    1: "unexpected internal error",
+    2: "memory allocation failed",
+    4: "invalid format",
+    10: "invalid argument",
+    14: "unknown or unsupported key type",
+    20: "invalid elliptic curve value",
+    22: "error in libcrypto",
+    43: "incorrect passphrase supplied to decrypt private key",
+    44: "bad permissions",
+    59: "requested feature not supported",
+    60: "device not found",
+}
+_WRONG_PIN = 43
+
+
+class HelperError(Exception):
+    """The helper didn't do it; where it says why, in OpenSSH's words."""
+
+
+class PinRequired(HelperError):
+    """The token wants a PIN, and none was given or not the right one."""
+
+
+class _Type(IntEnum):
+    ERROR = 0
+    SIGN = 1
+    LOAD_RESIDENT = 3
+
+
+@dataclass(frozen=True, repr=False)
+class _Sign(Record):
+    key: NamedPrivateKey
+    provider: str
+    data: bytes
+    algorithm: str  # always empty: a key has but one
+    compatibility: int
+    pin: str
+    layout = (nested(PRIVATE_KEY), TEXT, STRING, TEXT, UINT32, TEXT)
+
+
+@dataclass(frozen=True, repr=False)
+class _LoadResident(Record):
+    provider: str
+    device: str  # "": whichever is there
+    pin: str
+    flags: int
+    layout = (TEXT, TEXT, TEXT, UINT32)
+
+
+@dataclass(frozen=True)
+class _Resident(Record):
+    key: NamedPrivateKey
+    comment: str  # always empty
+    user: bytes
+    layout = (nested(PRIVATE_KEY), TEXT, STRING)
+
+
+def sign(key: NamedPrivateKey, provider: str, data: bytes, pin: str = "") -> bytes:
+    """A signature by the token, as ssh sends it: string algorithm, string signature, byte flags,
+    uint32 counter (PROTOCOL.u2f).
+
+    Blocks until the user has touched the token, if the key's flags demand it.  Raises PinRequired,
+    HelperError.
+    """
+    return _ask(_Type.SIGN, _Sign(key, provider, data, "", 0, pin), STRING)
+
+
+def load_resident(provider: str, pin: str) -> list[NamedPrivateKey]:
+    """The keys that the token itself stores for ssh.  Raises PinRequired, HelperError."""
+    request = _LoadResident(provider, "", pin, 0)
+    return [one.key for one in _ask(_Type.LOAD_RESIDENT, request, repeated(record(_Resident)))]
+
+
+def _ask(kind: _Type, request: Record, answered: Field[T]) -> T:
+    to_stderr, verbose = log.settings()
+    level = 5 if verbose else 3  # log.h: SYSLOG_LEVEL_DEBUG1, SYSLOG_LEVEL_INFO
+    preamble = UINT32.write(kind) + BOOLEAN.write(to_stderr) + UINT32.write(level)
+    message = preamble + request.write()
+    program = _program()
+    ours, theirs = socket.socketpair()
+    try:
+        with theirs:
+            helper = subprocess.Popen([program], stdin=theirs.fileno(), stdout=theirs.fileno())
+        with helper, ours:
+            answer = _exchange(ours, _HEADER.pack(len(message) + 1, _VERSION) + message)
+    except OSError as error:
+        raise HelperError(f"{program}: {error.strerror}") from error
+    finally:
+        ours.close()
+    if helper.returncode != 0 or answer is None:
+        raise HelperError(f"{program} broke off; its own line in the log says why")
+    reader = Reader(answer)
+    try:
+        _check(kind, reader)
+        value = answered.read(reader)
+        reader.expect_end()
+    except ProtocolError as error:
+        raise HelperError(f"malformed answer of {program}: {error}") from error
+    return value
+
+
+def _program() -> str:
+    name = os.environ.get("SSH_SK_HELPER")
+    if name:
+        return name
+    for place in _PLACES:
+        if os.access(place, os.X_OK):
+            return place
+    raise HelperError("ssh-sk-helper is missing: it comes with OpenSSH's client programs")
+
+
+def _exchange(stream: socket.socket, frame: bytes) -> bytes | None:
+    """The answer to `frame`; None if the helper ended before it had given one."""
+    try:
+        stream.sendall(frame)
+        with stream.makefile("rb") as answer:
+            length = int.from_bytes(answer.read(4), "big")
+            payload = answer.read(min(length, _LARGEST))
+    except ConnectionError:
+        return None
+    return payload if len(payload) == length else None
+
+
+def _check(kind: _Type, reader: Reader) -> None:
+    """Whether what follows is an answer to a request of that kind."""
+    version = BYTE.read(reader)
+    if version != _VERSION:
+        raise HelperError(f"unsupported version: got {version}, expected {_VERSION}")
+    answered = UINT32.read(reader)
+    if answered == _Type.ERROR:
+        code = UINT32.read(reader)
+        text = _ERRORS.get(code, f"unknown error {code}")
+        raise PinRequired(text) if code == _WRONG_PIN else HelperError(text)
+    if answered != kind:
+        raise HelperError(f"answer of type {answered}, expected {kind:d}")

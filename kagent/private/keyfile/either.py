@@ -1,0 +1,36 @@
+"""Any private key file."""
+
+from __future__ import annotations
+
+from ...protocol.privatekey import NamedPrivateKey, RsaPrivateKey
+from . import openssh, pem
+from .errors import KeyFileError
+
+_SHORTEST_RSA = 1024  # bits
+_DER_SEQUENCE = b"\x30"  # X.690: what every key in DER is
+
+
+def parse(data: bytes, passphrase: bytes = b"") -> tuple[NamedPrivateKey, str]:
+    """The key and its comment, "" where the format has none.
+
+    Takes OpenSSH's format and what OpenSSL reads: PKCS#1, SEC1 and PKCS#8, as PEM.  Raises
+    WrongPassphrase, also for an encrypted key and no passphrase, and KeyFileError.
+    """
+    if openssh.is_openssh(data):
+        key, comment = openssh.parse(data, passphrase)
+    else:
+        key, comment = pem.parse(data, passphrase), ""
+    return _checked(key), comment
+
+
+def parse_any(data: bytes, passphrase: bytes = b"") -> NamedPrivateKey:
+    """The key, in a form that `parse` takes or as DER, which OpenSSH doesn't."""
+    if data.startswith(_DER_SEQUENCE):
+        return _checked(pem.parse(data, passphrase, der=True))
+    return parse(data.lstrip(), passphrase)[0]
+
+
+def _checked(key: NamedPrivateKey) -> NamedPrivateKey:
+    if isinstance(key.key, RsaPrivateKey) and key.key.n.bit_length() < _SHORTEST_RSA:
+        raise KeyFileError("Invalid key length")
+    return key

@@ -1,0 +1,64 @@
+"""PEM and DER private keys, read by OpenSSL, as the values that an agent takes."""
+
+from __future__ import annotations
+
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+    load_der_private_key,
+    load_pem_private_key,
+)
+
+from ...protocol.privatekey import (
+    EcdsaPrivateKey,
+    Ed25519PrivateKey,
+    NamedPrivateKey,
+    RsaPrivateKey,
+)
+from .errors import KeyFileError, WrongPassphrase
+
+_CURVES = {"secp256r1": "nistp256", "secp384r1": "nistp384", "secp521r1": "nistp521"}
+
+
+def parse(data: bytes, passphrase: bytes, *, der: bool = False) -> NamedPrivateKey:
+    """The key.  Raises WrongPassphrase, KeyFileError."""
+    load = load_der_private_key if der else load_pem_private_key
+    try:
+        # Checking a long RSA key takes minutes, and the agent checks what it gets anyway.
+        key = load(data, passphrase or None, unsafe_skip_rsa_key_validation=True)
+        return from_library(key)
+    except TypeError as error:
+        # Encrypted and no passphrase; the other way round can't be, the empty one comes first.
+        raise WrongPassphrase from error
+    except (ValueError, UnsupportedAlgorithm) as error:
+        if isinstance(error, KeyFileError):
+            raise
+        # As OpenSSH does: a wrong passphrase looks like any kind of damage.
+        if passphrase:
+            raise WrongPassphrase from error
+        raise KeyFileError("invalid format") from error
+
+
+def from_library(key: object) -> NamedPrivateKey:
+    """A private key of the library as ssh has it.  Raises KeyFileError for other types."""
+    if isinstance(key, rsa.RSAPrivateKey):
+        numbers = key.private_numbers()
+        public = numbers.public_numbers
+        return NamedPrivateKey(
+            "ssh-rsa",
+            RsaPrivateKey(public.n, public.e, numbers.d, numbers.iqmp, numbers.p, numbers.q),
+        )
+    if isinstance(key, ec.EllipticCurvePrivateKey) and key.curve.name in _CURVES:
+        curve = _CURVES[key.curve.name]
+        point = key.public_key().public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
+        scalar = key.private_numbers().private_value
+        return NamedPrivateKey(f"ecdsa-sha2-{curve}", EcdsaPrivateKey(curve, point, scalar))
+    if isinstance(key, ed25519.Ed25519PrivateKey):
+        seed = key.private_bytes(Encoding.Raw, PrivateFormat.Raw, NoEncryption())
+        point = key.public_key().public_bytes_raw()
+        return NamedPrivateKey("ssh-ed25519", Ed25519PrivateKey(point, seed + point))
+    raise KeyFileError("invalid format")

@@ -1,0 +1,146 @@
+"""Signatures of ssh keys, verified.  Slow to import: for short-lived processes."""
+
+from __future__ import annotations
+
+import hashlib
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
+from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
+
+from ..protocol.messages import SessionBind
+from ..protocol.publickey import PublicKey
+from ..protocol.wire import BYTE, MPINT, STRING, TEXT, UINT32, ProtocolError, Reader
+
+_RSA_HASHES: dict[str, type[hashes.SHA1 | hashes.SHA256 | hashes.SHA512]] = {
+    "ssh-rsa": hashes.SHA1,
+    "rsa-sha2-256": hashes.SHA256,
+    "rsa-sha2-512": hashes.SHA512,
+}
+_CURVES: dict[
+    str, tuple[type[ec.EllipticCurve], type[hashes.SHA256 | hashes.SHA384 | hashes.SHA512]]
+] = {
+    "nistp256": (ec.SECP256R1, hashes.SHA256),
+    "nistp384": (ec.SECP384R1, hashes.SHA384),
+    "nistp521": (ec.SECP521R1, hashes.SHA512),
+}
+
+_RSA_BITS = range(1024, 16384 + 1)  # OpenSSH: SSH_RSA_MINIMUM_MODULUS_SIZE, SSHBUF_MAX_BIGNUM
+_UNCOMPRESSED = b"\4"  # the only form of a point that OpenSSH takes, RFC 5656 section 3.1
+
+
+class BadSignature(ValueError):
+    """The signature isn't one of that key for that data."""
+
+
+def verify(key: PublicKey, signature: bytes, data: bytes) -> str:
+    """Check a signature in ssh's form (RFC 4253 section 6.6, for tokens PROTOCOL.u2f); the
+    algorithm it is made with.
+
+    Raises BadSignature.
+    """
+    try:
+        reader = Reader(signature)
+        algorithm, made = TEXT.read(reader), STRING.read(reader)
+        if not _fits(key, algorithm):
+            raise BadSignature(f"{algorithm[:64]!r} is no signature of a {key.plain_type} key")
+        if "application" in key.numbers:
+            data = _signed_by_token(key, reader, data)
+        reader.expect_end()
+        _verify(key, algorithm, made, data)
+    except (ProtocolError, InvalidSignature) as error:
+        raise BadSignature("incorrect signature") from error
+    return algorithm
+
+
+def check_certificate(key: PublicKey) -> None:
+    """Check what OpenSSH checks of every certificate that it reads (sshkey.c, cert_parse), and
+    PublicKey.parse doesn't: key and authority are usable, and the authority has signed.
+
+    Whether the authority is one to be trusted is another question.  A plain key is none of these.
+    Raises BadSignature.
+    """
+    certificate = key.certificate
+    if certificate is None:
+        return
+    _library_key(key)
+    try:
+        authority = PublicKey.parse(certificate.authority)
+    except ProtocolError as error:
+        raise BadSignature(f"not a usable authority: {error}") from error
+    if authority.certificate is not None:
+        raise BadSignature("a certificate is signed by a certificate")
+    certified = key.blob[: -len(STRING.write(certificate.signature))]
+    verify(authority, certificate.signature, certified)
+
+
+def check_bind(bind: SessionBind) -> None:
+    """Check that the host of an ssh session has proved itself with its key.
+
+    With a certificate it is the certified key that signs.  Raises BadSignature.
+    """
+    try:
+        host = PublicKey.parse(bind.host_key)
+    except ProtocolError as error:
+        raise BadSignature(f"not a usable host key: {error}") from error
+    check_certificate(host)
+    verify(host, bind.signature, bind.session_id)
+
+
+def _fits(key: PublicKey, algorithm: str) -> bool:
+    if key.plain_type == "ssh-rsa":
+        return algorithm in _RSA_HASHES
+    return algorithm == key.plain_type
+
+
+def _signed_by_token(key: PublicKey, reader: Reader, data: bytes) -> bytes:
+    """What a token signs for `data`, by the flags and the counter that it has put in."""
+    application = TEXT.write(str(key.numbers["application"]))[4:]
+    flags, counter = BYTE.read(reader), UINT32.read(reader)
+    return (
+        hashlib.sha256(application).digest()
+        + BYTE.write(flags)
+        + UINT32.write(counter)
+        + hashlib.sha256(data).digest()
+    )
+
+
+def _verify(key: PublicKey, algorithm: str, made: bytes, data: bytes) -> None:
+    public = _library_key(key)
+    if isinstance(public, rsa.RSAPublicKey):
+        # Some leave out zeros in front.
+        made = made.rjust((key.bits + 7) // 8, b"\0")
+        public.verify(made, data, padding.PKCS1v15(), _RSA_HASHES[algorithm]())
+    elif isinstance(public, ed25519.Ed25519PublicKey):
+        public.verify(made, data)
+    else:
+        reader = Reader(made)
+        r, s = MPINT.read(reader), MPINT.read(reader)
+        reader.expect_end()
+        _, hash_of_curve = _CURVES[str(key.numbers["curve"])]
+        public.verify(encode_dss_signature(r, s), data, ec.ECDSA(hash_of_curve()))
+
+
+def _library_key(
+    key: PublicKey,
+) -> rsa.RSAPublicKey | ed25519.Ed25519PublicKey | ec.EllipticCurvePublicKey:
+    """The key as OpenSSL has it.  Raises BadSignature for one that OpenSSH doesn't take."""
+    numbers = key.numbers
+    try:
+        if key.plain_type == "ssh-rsa":
+            if key.bits not in _RSA_BITS:
+                raise BadSignature(f"an RSA key of {key.bits} bits is of no use")
+            return rsa.RSAPublicNumbers(int(numbers["e"]), int(numbers["n"])).public_key()
+        point = numbers["point"]
+        assert isinstance(point, bytes)
+        if "curve" not in numbers:
+            return ed25519.Ed25519PublicKey.from_public_bytes(point)
+        if point[:1] != _UNCOMPRESSED:
+            raise BadSignature("not a usable public key: its point is compressed")
+        curve, _ = _CURVES[str(numbers["curve"])]
+        return ec.EllipticCurvePublicKey.from_encoded_point(curve(), point)
+    except BadSignature:
+        raise
+    except ValueError as error:
+        raise BadSignature(f"not a usable public key: {error}") from error

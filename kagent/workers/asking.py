@@ -1,0 +1,16 @@
+"""The question whether a key may be used, put to the user."""
+
+from __future__ import annotations
+
+from ..jobs.jobs import Done, Refused
+from ..jobs.questions import Ask
+from ..openssh import askpass
+
+
+def ask(question: Ask, client: int) -> Done | Refused:
+    """The job of asking, for two minutes at most, and no longer than `client` is there."""
+    try:
+        askpass.confirm(question.prompt, askpass.Patience(client))
+    except (askpass.CannotAsk, askpass.Unanswered) as error:
+        return Refused(str(error))
+    return Done()

@@ -1,0 +1,16 @@
+"""Whether the host that a connection leads to has proved who it is."""
+
+from __future__ import annotations
+
+from ..jobs.jobs import Done, Refused
+from ..private.verify import BadSignature, check_bind
+from ..protocol.messages import SessionBind
+
+
+def check(bind: SessionBind) -> Done | Refused:
+    """The job of verifying a host's signature over the session id."""
+    try:
+        check_bind(bind)
+    except BadSignature as error:
+        return Refused(str(error))
+    return Done()

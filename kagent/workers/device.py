@@ -1,0 +1,62 @@
+"""Signatures by a FIDO token, and what the user does for them.  Asks a PIN."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+
+from ..custody.device import DeviceKey, TokenKey
+from ..custody.identity import description_of
+from ..custody.rings import DeviceRing
+from ..jobs.jobs import Refused, Signed
+from ..jobs.questions import DeviceSignature
+from ..keyctl import KernelKeyError, join_anonymous_session
+from ..openssh import askpass, skhelper
+from ..protocol.publickey import PublicKey
+from ..protocol.wire import ProtocolError
+from ..text import printable
+
+# sk-api.h: the token waits until it is touched.
+_USER_PRESENCE_REQUIRED = 0x01
+
+
+def sign(request: DeviceSignature, ring: DeviceRing) -> Signed | Refused:
+    """The job of a signature by the token whose handle is in `ring`."""
+    try:
+        payload = ring.read(description_of(request.blob))
+        # What is started next, ssh-askpass and a provider's code, must find none of our keyrings.
+        join_anonymous_session()
+        return Signed(sign_by_token(request, payload))
+    except KernelKeyError as error:
+        return Refused(f"the key's handle can't be read: {error}")
+    except (skhelper.HelperError, ProtocolError) as error:
+        return Refused(str(error))
+
+
+def sign_by_token(request: DeviceSignature, payload: bytes) -> bytes:
+    """A signature as ssh sends it, by the DeviceKey that is stored as `payload`.
+
+    What it starts, ssh-askpass and a provider's code, possesses what its caller does: leave the
+    keyrings first.  A token that wants a PIN says so when it is asked without one; then the user is
+    asked, once.  Blocks as long as user and token take.  Raises skhelper.HelperError, and
+    ProtocolError for a damaged payload.
+    """
+    held = DeviceKey.parse(payload)
+    key = held.key.key
+    if not isinstance(key, TokenKey):
+        raise ProtocolError(f"{held.key.type} is no token's key")
+    about = PublicKey.parse(held.key.public_blob)
+    kind, fingerprint = about.kind, about.fingerprint()
+    details = "".join(f"\n{printable(line)}" for line in request.details.splitlines())
+    touch = bool(key.flags & _USER_PRESENCE_REQUIRED)
+    showing = askpass.notice(
+        f"Confirm user presence for key {kind} {fingerprint}{details}", "User presence confirmed"
+    )
+    try:
+        with showing if touch else nullcontext():
+            return skhelper.sign(held.key, held.provider, request.data)
+    except skhelper.PinRequired:
+        wanted = "PIN and confirm user presence" if touch else "PIN"
+        pin = askpass.secret(f"Enter {wanted} for {kind} key {fingerprint}{details}: ")
+        if not pin:
+            raise skhelper.HelperError("the token wants a PIN, and none was given") from None
+        return skhelper.sign(held.key, held.provider, request.data, pin)

@@ -1,0 +1,119 @@
+"""What the front may not do itself, each by a process of its own: the table of errands.
+
+They read a Record from a socket, do what it says, and answer through a pipe.  What each possesses
+and may do stands in keeper.roles; it has lost the rest before it is here.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, NoReturn
+
+from .. import log
+from ..custody.rings import KeeperRings
+from ..jobs import roles
+from ..jobs.jobs import Answer, Job, Kind, pack_answer
+from ..jobs.policy import Policy
+from ..jobs.questions import Ask, DeviceSignature, Fetch, Offer
+from ..jobs.roles import Role
+from ..protocol.messages import SessionBind
+from ..protocol.wire import Reader, Record
+from . import asking, bind, device, fetch
+
+_SECONDS = 10
+_SECONDS_TO_SEND = 20
+_SECONDS_OF_OTHERS = 150  # of which the user has 120, and kagent-provision as much
+
+
+class Context(NamedTuple):
+    """What an errand has besides its request.
+
+    When the peer of `client` has gone, nobody waits for the user's answer any more; -1 where that
+    doesn't matter.
+    """
+
+    rings: KeeperRings
+    policy: Policy
+    client: int
+
+
+@dataclass(frozen=True)
+class Errand:
+    """How a kind of job is done: as what, with what request, in how many seconds, and by whom."""
+
+    role: Role
+    request: type[Record]
+    seconds: int
+    carry_out: Callable[[Any, Context], Answer]
+
+
+ERRANDS = {
+    Kind.CHECK_BIND: Errand(
+        roles.BIND, SessionBind, _SECONDS, lambda request, context: bind.check(request)
+    ),
+    Kind.ASK: Errand(
+        roles.ASK,
+        Ask,
+        _SECONDS_OF_OTHERS,
+        lambda request, context: asking.ask(request, context.client),
+    ),
+    Kind.DEVICE: Errand(
+        roles.DEVICE,
+        DeviceSignature,
+        _SECONDS_OF_OTHERS,
+        lambda request, context: device.sign(request, context.rings.devices),
+    ),
+    Kind.OFFER: Errand(
+        roles.OFFER,
+        Offer,
+        _SECONDS,
+        lambda request, context: fetch.offer(context.rings.shared.fetched, context.policy),
+    ),
+    Kind.FETCH: Errand(
+        roles.FETCH,
+        Fetch,
+        _SECONDS_OF_OTHERS,
+        lambda request, context: fetch.fetch(request, context.rings.shared.fetched, context.policy),
+    ),
+}
+
+
+def run(
+    errand: Errand, job: Job, descriptors: Sequence[int], rings: KeeperRings, policy: Policy
+) -> NoReturn:
+    """The life of such a worker, from after the fork to its end.  `descriptors` as in Kind."""
+    request, *client, answer = descriptors
+    try:
+        signal.alarm(errand.seconds)
+        body = receive(request, job.body_length)
+        if body is not None:
+            reader = Reader(body)
+            record = errand.request.read(reader)
+            reader.expect_end()
+            done = errand.carry_out(record, Context(rings, policy, *(client or [-1])))
+            os.write(answer, pack_answer(done))
+            # By itself this would come late, after the memory's end: the front waits for it.
+            os.close(answer)
+    except BrokenPipeError:
+        pass  # nobody waits for it any more
+    except Exception as error:
+        log.error(f"{job.kind.name} failed: {type(error).__name__}: {error}")
+    finally:
+        os._exit(0)
+
+
+def receive(client: int, length: int) -> bytes | None:
+    """A request's body, and nothing behind it; None if the client went away."""
+    with socket.socket(fileno=client) as stream:
+        stream.settimeout(_SECONDS_TO_SEND)
+        received = bytearray()
+        while len(received) < length:
+            chunk = stream.recv(length - len(received))
+            if not chunk:
+                return None
+            received += chunk
+        return bytes(received)

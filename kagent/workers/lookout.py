@@ -1,0 +1,62 @@
+"""The lookout: tells who asks, what the hosts on the way are called, and words the question.
+
+It has no key and can ask for none, and what it can do beyond answering is to read files, so it may
+live as long as the front: a fork for each client would cost more than most signatures.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import socket
+from typing import NoReturn
+
+from .. import log
+from ..jobs.jobs import pack_answer
+from ..jobs.questions import Who, unpack_inquiry
+from ..protocol.messages import MAX_PAYLOAD
+from .wording import origin, worded
+
+_LONGEST_REQUEST = 2 * MAX_PAYLOAD
+_SECONDS = 2  # the front waits for one
+_FAILED = 2
+
+
+def run(channel: socket.socket) -> NoReturn:
+    """Its life, from after the fork.  Each packet is an inquiry, with the pipe for the answer."""
+    try:
+        while True:
+            _answer(*_next(channel))
+    except Exception as error:
+        log.error(f"who asks can't be told: {type(error).__name__}: {error}")
+    finally:
+        os._exit(_FAILED)
+
+
+def _next(channel: socket.socket) -> tuple[bytes, int]:
+    request, descriptors, _, _ = socket.recv_fds(channel, _LONGEST_REQUEST, 1)
+    if not request:
+        os._exit(0)  # the front has ended
+    [pipe] = descriptors
+    return request, pipe
+
+
+def _answer(request: bytes, pipe: int) -> None:
+    signal.alarm(_SECONDS)
+    try:
+        if not _given_up(pipe):
+            asked = unpack_inquiry(request)
+            told = origin(asked) if isinstance(asked, Who) else worded(asked)
+            os.write(pipe, pack_answer(told))
+    except BrokenPipeError:
+        pass
+    os.close(pipe)
+    signal.alarm(0)
+
+
+def _given_up(pipe: int) -> bool:
+    """Whether nobody waits at the other end any more."""
+    poll = select.poll()
+    poll.register(pipe, 0)
+    return bool(poll.poll(0))

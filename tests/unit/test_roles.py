@@ -1,0 +1,24 @@
+"""What README tells of kagent's processes is what the code makes of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from kagent.jobs import roles
+
+README = Path(__file__).parent.parent.parent / "README.md"
+
+
+def test_the_table_of_processes() -> None:
+    rows = [roles.row(role) for role in (roles.KEEPER, *roles.CHILDREN)]
+    assert "\n".join(rows) in README.read_text()
+
+
+def test_who_reads_much_has_little() -> None:
+    """Only the front reads what clients send and possesses keys; nobody can read a sealed one, but
+    who reads nothing else."""
+    possess = {role.title for role in roles.CHILDREN if "sealed" in role.possesses}
+    assert possess == {"parent of the sign workers", "sign worker"}
+    unconfined = {role for role in roles.CHILDREN if not role.profile} - {roles.FRONT}
+    assert unconfined == {roles.SIGNERS, roles.ASK, roles.DEVICE}
+    assert not any(role.possesses for role in (roles.REFUSE, roles.LOOKOUT, roles.BIND, roles.ASK))
