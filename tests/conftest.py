@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from kagent.keyctl import join_anonymous_session, syscalls
 
@@ -19,6 +20,11 @@ from .programs import Agent, Person, agent
 # A shell that starts the tests in the background has them ignore SIGINT, and so would all that is
 # started here.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+# How long an example takes says more of the machine than of the code.
+settings.register_profile("kagent", deadline=None)
+settings.load_profile("kagent")
 
 
 @pytest.hookimpl(trylast=True)

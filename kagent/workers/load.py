@@ -23,7 +23,9 @@ from ..keyctl import PROCESS_KEYRING, KernelKeyError, Keyring
 from ..private import pkcs8
 from ..private.library import Refused as KeyRefused
 from ..private.library import der, library_key, refuse
+from ..private.verify import BadSignature, check_certificate
 from ..protocol.messages import AddIdConstrained, AddIdentity, decode
+from ..protocol.publickey import PublicKey
 from ..protocol.wire import ProtocolError
 from .errands import receive
 
@@ -100,6 +102,8 @@ class _Load:
             return Loaded(self._number, self._leave(message))
         except ProtocolError as error:
             return Refused(f"malformed request: {error}")
+        except BadSignature as error:
+            return Refused(f"not a valid certificate: {error}")
         except (KeyRefused, NotKept, NotTaken) as error:
             return Refused(str(error))
         except KernelKeyError as error:
@@ -110,6 +114,7 @@ class _Load:
         constraints = self._policy.constraints(asked)
         custody = self._policy.custody_for(asked)
         blob = message.key.public_blob
+        check_certificate(PublicKey.parse(blob))
         description = description_of(blob)
         identity = Identity(blob, message.comment, Custody.SEALED, "asked for", constraints)
         if identity.lifetime:

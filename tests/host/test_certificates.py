@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from kagent.keyfile import parse
+from kagent.private.keyfile import parse
 from kagent.protocol.constraints import SkProvider
 from kagent.protocol.messages import AddIdConstrained, AddIdentity, Failure, Success, encode
 from kagent.protocol.privatekey import NamedPrivateKey
