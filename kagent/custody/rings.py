@@ -235,7 +235,7 @@ class KeeperRings:
             case Place.PRIVATE:
                 home = private
         shared = Rings(place, login, user, home, private, lent, withdrawn, fetched)
-        session = enter_private_session(*shared.around, *own)
+        session = enter_private_session(*own, besides=shared.around)
         return cls(shared, session, SealedRing.of(sealed), DeviceRing(devices))
 
     def renew(self) -> None:
