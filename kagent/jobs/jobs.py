@@ -24,6 +24,7 @@ from ..protocol.wire import (
     Reader,
     Record,
     counted,
+    field,
     record,
 )
 from .questions import Origin, Worded
@@ -136,51 +137,40 @@ class SignJob:
             raise ValueError("not a signature job") from error
 
 
-@dataclass(frozen=True)
 class Loaded(Record):
     """The key waits in the inbox of load `number`, to be kept or dropped."""
 
-    number: int
-    identity: Identity
-    layout = (UINT32, record(Identity))
+    number: int = field(UINT32)
+    identity: Identity = field(record(Identity))
 
 
-@dataclass(frozen=True)
 class Signed(Record):
     """A signature as ssh sends it: string algorithm, string signature."""
 
-    signature: bytes
-    layout = (STRING,)
+    signature: bytes = field(STRING)
 
 
-@dataclass(frozen=True)
 class Done(Record):
     """It was done; there is nothing to tell of it."""
 
 
-@dataclass(frozen=True)
 class Refused(Record):
     """The request was read to its end, and not carried out."""
 
-    reason: str
-    layout = (TEXT,)
+    reason: str = field(TEXT)
 
 
-@dataclass(frozen=True)
 class Offered(Record):
     """The identities that are configured, each with the state of its key as `why`."""
 
-    shown: tuple[Shown, ...]
-    layout = (counted(record(Shown)),)
+    shown: tuple[Shown, ...] = field(counted(record(Shown)))
 
 
-@dataclass(frozen=True)
 class Fetched(Record):
     """A configured identity's key is in the ring for such keys, under that serial."""
 
-    identity: Identity
-    serial: int
-    layout = (record(Identity), UINT32)
+    identity: Identity = field(record(Identity))
+    serial: int = field(UINT32)
 
 
 Answer: TypeAlias = Loaded | Signed | Done | Refused | Origin | Worded | Offered | Fetched

@@ -16,7 +16,7 @@ from .wire import (
     TEXT,
     UINT32,
     UINT64,
-    Field,
+    Codec,
     ProtocolError,
     Reader,
     nested,
@@ -29,7 +29,7 @@ USER, HOST = 1, 2
 CERTIFICATE_SUFFIX = "-cert-v01@openssh.com"
 
 # Plain type -> the name that ssh-add -l shows, and the fields of the public half.
-_KINDS: dict[str, tuple[str, dict[str, Field]]] = {  # type: ignore[type-arg]
+_KINDS: dict[str, tuple[str, dict[str, Codec]]] = {  # type: ignore[type-arg]
     "ssh-rsa": ("RSA", {"e": MPINT, "n": MPINT}),
     "ssh-ed25519": ("ED25519", {"point": STRING}),
     "ecdsa-sha2-nistp256": ("ECDSA", {"curve": TEXT, "point": STRING}),

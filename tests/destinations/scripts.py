@@ -331,7 +331,7 @@ SCRIPTS: dict[str, Script] = {
         hops=(hop(_zeros_in_front(RSA)),),
     ),
     "an inconsistent origin": [
-        (add(replace(HERE_TO_A, origin=origin)), REFUSED)
+        (add(HERE_TO_A.replace(origin=origin)), REFUSED)
         for origin in (
             Hop("", "b"),
             Hop("", "", keys=(HostKey(B.blob, False),)),
@@ -341,7 +341,7 @@ SCRIPTS: dict[str, Script] = {
         )
     ],
     "an incomplete target": [
-        (add(replace(HERE_TO_A, target=target)), REFUSED)
+        (add(HERE_TO_A.replace(target=target)), REFUSED)
         for target in (
             Hop("", ""),
             Hop("", "a"),
