@@ -10,24 +10,13 @@ from __future__ import annotations
 from functools import lru_cache
 
 from ..custody.identity import Identity
+from ..protocol.algorithms import ALGORITHMS
 from ..protocol.constraints import Hop, PermittedHop, RestrictDestination
 from ..protocol.patterns import matches
 from ..protocol.publickey import HOST, Certificate, PublicKey
 from ..protocol.userauth import Login, ToBeSigned
 from ..protocol.wire import TEXT, Reader
 from .sessions import NotPermitted, Sessions
-
-# OpenSSH: SSH_ALLOWED_CA_SIGALGS; RSA with SHA-1 is not among them.
-_AUTHORITY_ALGORITHMS = (
-    "ssh-ed25519",
-    "ecdsa-sha2-nistp256",
-    "ecdsa-sha2-nistp384",
-    "ecdsa-sha2-nistp521",
-    "sk-ssh-ed25519@openssh.com",
-    "sk-ecdsa-sha2-nistp256@openssh.com",
-    "rsa-sha2-512",
-    "rsa-sha2-256",
-)
 
 # As for a constraint's users.  Matching takes time by the length, and this one any host may send.
 _LONGEST_USER = 256
@@ -133,11 +122,12 @@ def _is_key_of(key: PublicKey, host: Hop, now: float) -> bool:
 
 def _is_for(certificate: Certificate, hostname: str, now: float) -> bool:
     """sshkey_cert_check_host: that the authority has signed was verified when it was bound."""
-    algorithm = TEXT.read(Reader(certificate.signature))
+    algorithm = ALGORITHMS.get(TEXT.read(Reader(certificate.signature)))
     return (
         certificate.role == HOST
         and certificate.valid_after <= now < certificate.valid_before
         and any(matches(hostname, principal) for principal in certificate.principals)
         and not certificate.critical_options
-        and algorithm in _AUTHORITY_ALGORITHMS
+        and algorithm is not None
+        and algorithm.certifies
     )

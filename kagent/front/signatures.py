@@ -16,8 +16,9 @@ from ..custody.store import Store
 from ..jobs.jobs import Answer, Done, Kind, Refused, Signed, SignJob
 from ..jobs.questions import Ask, Binding, DeviceSignature, Origin, Purpose, Question, Who, Worded
 from ..keyctl import KernelKeyError, KeyExpired, KeyNotFound, KeyRevoked, PermissionDenied
+from ..protocol.algorithms import SignFlags, algorithm_of
 from ..protocol.constraints import Confirm, ConfirmForwarded
-from ..protocol.messages import SignFlags, SignRequest, SignResponse, encode
+from ..protocol.messages import SignRequest, SignResponse, encode
 from ..protocol.publickey import PublicKey
 from ..protocol.userauth import Login, SignedMessage, ToBeSigned, recognise
 from ..protocol.wire import ProtocolError, Record
@@ -280,13 +281,9 @@ def _shortened(text: str) -> str:
 
 
 def _signature_algorithm(blob: bytes, flags: int) -> str:
-    """RFC 9987 section 3.6.1; both flags at once mean SHA-256, as in ssh-agent."""
+    """RFC 9987 section 3.6.1.  Raises ProtocolError, Refusal."""
     key_type = PublicKey.parse(blob).plain_type
     unknown = flags & ~int(SignFlags.RSA_SHA2_256 | SignFlags.RSA_SHA2_512)
     if unknown:
         raise Refusal(f"unknown signature flags {unknown:#x}")
-    if key_type == "ssh-rsa" and flags & SignFlags.RSA_SHA2_256:
-        return "rsa-sha2-256"
-    if key_type == "ssh-rsa" and flags & SignFlags.RSA_SHA2_512:
-        return "rsa-sha2-512"
-    return key_type
+    return algorithm_of(key_type, flags)

@@ -14,6 +14,7 @@ from enum import IntEnum
 from typing import TypeAlias
 
 from ..custody.identity import Identity
+from ..protocol.algorithms import ALGORITHMS, KEY_TYPES
 from ..protocol.messages import Shown
 from ..protocol.wire import (
     BYTE,
@@ -101,14 +102,8 @@ IDLE = 75
 UNUSED = 76
 
 # What a sealed key may be asked for, by number in a signature job.
-ALGORITHMS = (
-    "ssh-ed25519",
-    "ecdsa-sha2-nistp256",
-    "ecdsa-sha2-nistp384",
-    "ecdsa-sha2-nistp521",
-    "rsa-sha2-256",
-    "rsa-sha2-512",
-    "ssh-rsa",
+_ALGORITHMS = tuple(
+    name for name, one in ALGORITHMS.items() if not KEY_TYPES[one.key_type].on_token
 )
 _SIGN_HEADER = struct.Struct(f"={_DESCRIPTION}B")
 SIGN_HEADER_LENGTH = _SIGN_HEADER.size
@@ -124,7 +119,7 @@ class SignJob:
 
     def pack(self) -> bytes:
         """The packet."""
-        algorithm = ALGORITHMS.index(self.algorithm)
+        algorithm = _ALGORITHMS.index(self.algorithm)
         return _SIGN_HEADER.pack(self.description.encode(), algorithm) + self.data
 
     @classmethod
@@ -132,7 +127,7 @@ class SignJob:
         """Raises ValueError for anything but such a packet."""
         try:
             description, algorithm = _SIGN_HEADER.unpack_from(packet)
-            return cls(description.decode(), ALGORITHMS[algorithm], packet[SIGN_HEADER_LENGTH:])
+            return cls(description.decode(), _ALGORITHMS[algorithm], packet[SIGN_HEADER_LENGTH:])
         except (struct.error, IndexError) as error:
             raise ValueError("not a signature job") from error
 

@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from enum import IntEnum, IntFlag
+from enum import IntEnum
 from typing import ClassVar
 
 from .constraints import CONSTRAINTS, Constraint
@@ -60,13 +60,6 @@ class Type(IntEnum):
     EXTENSION_RESPONSE = 29
 
 
-class SignFlags(IntFlag):
-    """RFC 9987 section 3.6.1."""
-
-    RSA_SHA2_256 = 2
-    RSA_SHA2_512 = 4
-
-
 class UnknownMessage(ProtocolError):
     """A message type that OpenSSH's agent doesn't know either."""
 
@@ -116,7 +109,7 @@ class IdentitiesAnswer(Message):
 
 
 class SignRequest(Message):
-    """Sign `data` with the key of that blob.  `flags` as in SignFlags, other bits kept."""
+    """Sign `data` with the key of that blob.  `flags` are SignFlags, and other bits are kept."""
 
     blob: bytes = field(STRING)
     data: bytes = field(STRING)

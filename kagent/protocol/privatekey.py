@@ -10,19 +10,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar, TypeAlias
 
+from .algorithms import KEY_TYPES, certificate_type
 from .publickey import PublicKey, UnknownKeyType
 from .wire import BYTE, MPINT, STRING, TEXT, Codec, ProtocolError, Reader, Record, field
 
 
 class _PlainKey(Record, repr=False):
-    """`public` names the fields of the public half, in its order."""
-
-    public: ClassVar[tuple[str, ...]]
-
     def public_blob(self, type: str) -> bytes:
         """The public half as ssh writes it."""
-        fields = [self.layout[name].write(getattr(self, name)) for name in self.public]
-        return TEXT.write(type) + b"".join(fields)
+        return KEY_TYPES[type].blob({name: getattr(self, name) for name in KEY_TYPES[type].public})
 
 
 class _CertifiedKey(Record, repr=False):
@@ -42,7 +38,6 @@ class RsaPrivateKey(_PlainKey):
     iqmp: int = field(MPINT)
     p: int = field(MPINT)
     q: int = field(MPINT)
-    public = ("e", "n")
     types: ClassVar = ("ssh-rsa",)
 
 
@@ -52,7 +47,6 @@ class EcdsaPrivateKey(_PlainKey):
     curve: str = field(TEXT)
     point: bytes = field(STRING)
     d: int = field(MPINT)
-    public = ("curve", "point")
     types: ClassVar = ("ecdsa-sha2-nistp256", "ecdsa-sha2-nistp384", "ecdsa-sha2-nistp521")
 
 
@@ -61,7 +55,6 @@ class Ed25519PrivateKey(_PlainKey):
 
     point: bytes = field(STRING)
     seed_and_point: bytes = field(STRING)
-    public = ("point",)
     types: ClassVar = ("ssh-ed25519",)
 
 
@@ -74,7 +67,6 @@ class SkEcdsaPrivateKey(_PlainKey):
     flags: int = field(BYTE)
     handle: bytes = field(STRING)
     reserved: bytes = field(STRING)
-    public = ("curve", "point", "application")
     types: ClassVar = ("sk-ecdsa-sha2-nistp256@openssh.com",)
 
 
@@ -86,7 +78,6 @@ class SkEd25519PrivateKey(_PlainKey):
     flags: int = field(BYTE)
     handle: bytes = field(STRING)
     reserved: bytes = field(STRING)
-    public = ("point", "application")
     types: ClassVar = ("sk-ssh-ed25519@openssh.com",)
 
 
@@ -97,14 +88,14 @@ class RsaCertifiedKey(_CertifiedKey):
     iqmp: int = field(MPINT)
     p: int = field(MPINT)
     q: int = field(MPINT)
-    types: ClassVar = ("ssh-rsa-cert-v01@openssh.com",)
+    types: ClassVar = tuple(map(certificate_type, RsaPrivateKey.types))
 
 
 class EcdsaCertifiedKey(_CertifiedKey):
     """An ECDSA certificate and the private half of its key."""
 
     d: int = field(MPINT)
-    types: ClassVar = tuple(f"{name}-cert-v01@openssh.com" for name in EcdsaPrivateKey.types)
+    types: ClassVar = tuple(map(certificate_type, EcdsaPrivateKey.types))
 
 
 class Ed25519CertifiedKey(_CertifiedKey):
@@ -112,7 +103,7 @@ class Ed25519CertifiedKey(_CertifiedKey):
 
     point: bytes = field(STRING)
     seed_and_point: bytes = field(STRING)
-    types: ClassVar = ("ssh-ed25519-cert-v01@openssh.com",)
+    types: ClassVar = tuple(map(certificate_type, Ed25519PrivateKey.types))
 
 
 class SkEcdsaCertifiedKey(_CertifiedKey):
@@ -122,7 +113,7 @@ class SkEcdsaCertifiedKey(_CertifiedKey):
     flags: int = field(BYTE)
     handle: bytes = field(STRING)
     reserved: bytes = field(STRING)
-    types: ClassVar = ("sk-ecdsa-sha2-nistp256-cert-v01@openssh.com",)
+    types: ClassVar = tuple(map(certificate_type, SkEcdsaPrivateKey.types))
 
 
 class SkEd25519CertifiedKey(_CertifiedKey):
@@ -136,7 +127,7 @@ class SkEd25519CertifiedKey(_CertifiedKey):
     flags: int = field(BYTE)
     handle: bytes = field(STRING)
     reserved: bytes = field(STRING)
-    types: ClassVar = ("sk-ssh-ed25519-cert-v01@openssh.com",)
+    types: ClassVar = tuple(map(certificate_type, SkEd25519PrivateKey.types))
 
 
 PrivateKey: TypeAlias = (
@@ -184,7 +175,7 @@ def _read(reader: Reader) -> NamedPrivateKey:
         raise UnknownKeyType(f"key type {name[:64]!r} is not supported")
     key = _CLASSES[name].read(reader)
     curve = getattr(key, "curve", None)
-    if curve is not None and curve not in name:
+    if curve is not None and curve != KEY_TYPES[name].curve:
         raise ProtocolError(f"curve {curve[:64]!r} doesn't fit key type {name}")
     return NamedPrivateKey(name, key)
 

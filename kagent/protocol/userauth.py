@@ -11,7 +11,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from .publickey import PublicKey, key_type_of
+from .algorithms import key_type_of
+from .publickey import PublicKey
 from .wire import BYTE, STRING, TEXT, ProtocolError, Reader
 
 _USERAUTH_REQUEST = 50  # RFC 4252 section 6

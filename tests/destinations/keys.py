@@ -15,9 +15,10 @@ from cryptography.hazmat.primitives.serialization import (
     PublicFormat,
 )
 
+from kagent.protocol.algorithms import certificate_type
 from kagent.protocol.constraints import Hop, HostKey, PermittedHop
 from kagent.protocol.privatekey import Ed25519PrivateKey, NamedPrivateKey
-from kagent.protocol.publickey import HOST, certificate_type, parse_line
+from kagent.protocol.publickey import HOST, parse_line
 from kagent.protocol.wire import MPINT, STRING, TEXT, UINT32, UINT64, Reader, repeated
 
 Private: TypeAlias = ed25519.Ed25519PrivateKey | ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
