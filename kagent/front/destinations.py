@@ -7,8 +7,6 @@ process_sign_request2; `now` is always in seconds since 1970, for the certificat
 
 from __future__ import annotations
 
-from functools import lru_cache
-
 from ..custody.identity import Identity
 from ..protocol.algorithms import ALGORITHMS
 from ..protocol.constraints import Hop, PermittedHop, RestrictDestination
@@ -20,8 +18,6 @@ from .sessions import NotPermitted, Sessions
 
 # As for a constraint's users.  Matching takes time by the length, and this one any host may send.
 _LONGEST_USER = 256
-
-_parsed = lru_cache(1024)(PublicKey.parse)
 
 
 def check_visible(identity: Identity, sessions: Sessions, now: float) -> None:
@@ -110,13 +106,9 @@ def _permits(
 def _is_key_of(key: PublicKey, host: Hop, now: float) -> bool:
     certificate = key.certificate
     if certificate is None:
-        return any(
-            not known.is_authority and key.is_same(_parsed(known.blob)) for known in host.keys
-        )
-    authority = _parsed(certificate.authority)
-    trusted = any(
-        known.is_authority and authority.is_same(_parsed(known.blob)) for known in host.keys
-    )
+        return any(not known.is_authority and key.is_same(known.key) for known in host.keys)
+    authority = certificate.authority_key
+    trusted = any(known.is_authority and authority.is_same(known.key) for known in host.keys)
     return trusted and _is_for(certificate, host.hostname, now)
 
 

@@ -53,7 +53,7 @@ def check_certificate(key: PublicKey) -> None:
         return
     _library_key(key)
     try:
-        authority = PublicKey.parse(certificate.authority)
+        authority = certificate.authority_key
     except ProtocolError as error:
         raise BadSignature(f"not a usable authority: {error}") from error
     if authority.certificate is not None:

@@ -8,7 +8,7 @@ import base64
 import binascii
 import hashlib
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 
 from .algorithms import KEY_TYPES, PLAIN_TYPES, KeyType
 from .wire import (
@@ -63,10 +63,15 @@ class Certificate(Record):
     authority: bytes = field(STRING)
     signature: bytes = field(STRING)  # the authority's, over the blob up to here
 
+    @cached_property
+    def authority_key(self) -> PublicKey:
+        """`authority`, parsed.  Raises ProtocolError, UnknownKeyType."""
+        return PublicKey.parse(self.authority)
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, eq=False)
 class PublicKey:
-    """A public key or certificate, parsed from its blob."""
+    """A public key or certificate, parsed from its blob, which says all that there is to it."""
 
     blob: bytes
     type: str
@@ -75,7 +80,6 @@ class PublicKey:
     certificate: Certificate | None
 
     @classmethod
-    @lru_cache(64)  # of blobs, which may be as long as a message
     def parse(cls, blob: bytes) -> PublicKey:
         """Read a whole blob.  Raises ProtocolError, UnknownKeyType."""
         reader = Reader(blob)
@@ -93,6 +97,12 @@ class PublicKey:
         certificate = _read_certificate(reader) if certified else None
         reader.expect_end()
         return cls(blob, name, plain, numbers, certificate)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, PublicKey) and self.blob == other.blob
+
+    def __hash__(self) -> int:
+        return hash(self.blob)
 
     @property
     def about(self) -> KeyType:
@@ -145,6 +155,11 @@ def _read_certificate(reader: Reader) -> Certificate:
     if len(certificate.principals) > _MAX_PRINCIPALS:
         raise ProtocolError(f"a certificate for {len(certificate.principals)} principals")
     return certificate
+
+
+PUBLIC_KEY = Codec(
+    lambda reader: PublicKey.parse(STRING.read(reader)), lambda key: STRING.write(key.blob)
+)
 
 
 def parse_line(line: str) -> tuple[PublicKey, str]:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from kagent.protocol import constraints, messages, privatekey, wire
 from kagent.protocol.messages import Message, decode, encode
+from kagent.protocol.publickey import PublicKey
 from kagent.protocol.wire import STRING, TEXT, ProtocolError, Record
 
 BLOBS = st.binary(max_size=100)
@@ -53,7 +54,7 @@ HOST_KEYS = st.lists(
     st.builds(
         constraints.HostKey,
         st.binary(min_size=32, max_size=32).map(
-            lambda point: TEXT.write("ssh-ed25519") + STRING.write(point)
+            lambda point: PublicKey.parse(TEXT.write("ssh-ed25519") + STRING.write(point))
         ),
         st.booleans(),
     ),
