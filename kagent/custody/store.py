@@ -15,7 +15,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 
 from ..keyctl import Description, KernelKeyError, Key, KeyNotFound, Keyring, PermissionDenied
@@ -120,7 +120,7 @@ class Store:
         """
         held = self.find_readable(loaded.blob)
         order = held.identity.order if held else time.clock_gettime_ns(time.CLOCK_BOOTTIME)
-        expected = replace(loaded, order=order)
+        expected = loaded.replace(order=order)
         if self._is_private(expected):
             self._private.record(expected)
         return expected

@@ -12,7 +12,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -192,7 +191,7 @@ def question(*bindings: Binding, **changes: object) -> Question:
     asked = Question(
         "me@home", "SHA256:x", Client(os.getpid(), now()), bindings, Purpose.LOGIN, "git"
     )
-    return replace(asked, **changes)  # type: ignore[arg-type]
+    return asked.replace(**changes)
 
 
 def lines(asked: Question) -> list[str]:
@@ -277,7 +276,7 @@ def test_the_host_that_ssh_goes_to(
                 binding = Binding(STRING.read(Reader(bound.contents)), forwarded=False)
                 asked = question(binding, client=client)
                 told = worded(asked).prompt.split("\n")[2:]
-                unbound = worded(replace(asked, bindings=())).prompt.split("\n")[2]
+                unbound = worded(asked.replace(bindings=())).prompt.split("\n")[2]
             ssh.wait(SECONDS)
     assert told[0] == f'Login as "git" on [127.0.0.1]:{server.port}.'
     assert told[1].startswith(f"Asked by ssh ← {PYTHON.name}")
