@@ -10,8 +10,8 @@
 
 _shtab_kagent_provision_commands() {
   local _commands=(
-    check:'Fetches each rule'"'"'s key and says whether the kernel could sign with it, and whether it is the one in /etc/kagent/identities. With --user, says instead which keys that user may have. Exits with 1 if one can'"'"'t be had; with --user, if none may.'
-    create:'To be started by request-key(8): see request-key.conf(5).'
+    check:'does the configuration do what it should'
+    create:'give one key its payload; for request-key(8)'
   )
   _describe 'kagent-provision commands' _commands
 }

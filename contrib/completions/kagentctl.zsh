@@ -10,18 +10,18 @@
 
 _shtab_kagentctl_commands() {
   local _commands=(
-    accept:'Lets another user of this machine give you keys to sign with: your kagent lists them, marked with'
-    doctor:'Checks all that kagent needs. Exits with 0 if it can work here, else with 1.'
-    forget:'Destroys the keys that kagent holds in your user keyring, without asking it, as kagent.socket does'
-    install:'Makes kagent your agent: writes the units kagent.socket and kagent.service to ~/.config/systemd/user'
-    log:'A line for each signature and each refusal, from the journal: what for, by whom, with which key.'
-    prove:'As root: reads the memory of every process of the agent (all that it has started, too) and says'
-    share:'Lets another user of this machine sign with a key of this login that has no constraints and that'
-    shared:'Lists which user can sign with which key of yours, and which keys others let you sign with.'
-    show:'Draws this login'"'"'s keyrings as keyctl show does, with what is known of the keys that sign; then the keys that only the agent can see.'
-    status:'How the agent at SSH_AUTH_SOCK is: since when it runs, its keys by custody, what it has signed since'
-    uninstall:'Stops kagent and removes the units that install has written.  Your key files were only read.'
-    unshare:'Ends at once what `kagentctl share` began.'
+    accept:'take the keys that another user shares'
+    doctor:'can kagent work here, and what mends it if not'
+    forget:'end the service'"'"'s keys'
+    install:'kagent as your agent, by systemd'
+    log:'what was signed and refused, and for whom'
+    prove:'is anything of a key in the agent'"'"'s memory?'
+    share:'let another user sign with a key'
+    shared:'which user has which key'
+    show:'the keyrings, and what is known of the keys in them'
+    status:'how the agent is'
+    uninstall:'undo install'
+    unshare:'end the sharing of a key'
   )
   _describe 'kagentctl commands' _commands
 }

@@ -179,6 +179,6 @@ def sign_worker() -> Filter:
         **_PYTHON,
         **_OPEN,
         **_TIMER,
-        **_keyctl(Operation.DESCRIBE, Operation.SEARCH, Operation.READ),
+        **_keyctl(*_LOOKING),
     }
     return Filter(rules, KILL_PROCESS)

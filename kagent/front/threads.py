@@ -7,16 +7,33 @@ import queue
 import socket
 import threading
 from collections.abc import Callable
-from typing import NamedTuple
 
-import outcome
 import trio
 
 
-class _Work(NamedTuple):
-    sign: Callable[[], bytes]
-    client: socket.socket
-    task: trio.lowlevel.Task
+class _Work:
+    """A signature to be made; the thread that makes it leaves here how that went."""
+
+    unsent = b""
+    error: BaseException | None = None
+
+    def __init__(self, client: socket.socket, sign: Callable[[], bytes]) -> None:
+        self._client = client
+        self._sign = sign
+        self.task = trio.lowlevel.current_task()
+
+    def do(self) -> None:
+        try:
+            self.unsent = self._sign_and_send()
+        except BaseException as error:
+            self.error = error
+
+    def _sign_and_send(self) -> bytes:
+        frame = self._sign()
+        try:
+            return frame[self._client.send(frame) :]
+        except BlockingIOError:
+            return frame
 
 
 class Signers:
@@ -38,27 +55,22 @@ class Signers:
         Raises what `sign` raises, with nothing sent.  Not cancelled halfway: a signature takes
         milliseconds, and half a frame would be worse than a late one.
         """
-        self._queue.put(_Work(sign, client, trio.lowlevel.current_task()))
-        unsent: bytes = await trio.lowlevel.wait_task_rescheduled(
-            lambda _: trio.lowlevel.Abort.FAILED
-        )
-        return unsent
+        work = _Work(client, sign)
+        self._queue.put(work)
+        await trio.lowlevel.wait_task_rescheduled(lambda _: trio.lowlevel.Abort.FAILED)
+        if work.error is None:
+            return work.unsent
+        try:
+            raise work.error
+        finally:
+            del work  # it would keep itself: its error has this frame, and this frame has it
 
     def _work(self) -> None:
         while True:
             work = self._queue.get()
-            result = outcome.capture(_sign_and_send, work)
+            work.do()
             try:
-                self._token.run_sync_soon(trio.lowlevel.reschedule, work.task, result)
+                self._token.run_sync_soon(trio.lowlevel.reschedule, work.task)
             except trio.RunFinishedError:
                 return
-            # The next signature may be a long time coming.
-            del work, result
-
-
-def _sign_and_send(work: _Work) -> bytes:
-    frame = work.sign()
-    try:
-        return frame[work.client.send(frame) :]
-    except BlockingIOError:
-        return frame
+            del work  # the next signature may be a long time coming

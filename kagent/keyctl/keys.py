@@ -85,10 +85,6 @@ class Key:
         """Set 0xPPUUGGOO."""
         syscalls.setperm(self.serial, permissions)
 
-    def set_timeout(self, seconds: int) -> None:
-        """Let the kernel end the key after `seconds` (0: never)."""
-        syscalls.set_timeout(self.serial, seconds)
-
     def revoke(self) -> None:
         """Make every later use fail with KeyRevoked."""
         syscalls.revoke(self.serial)

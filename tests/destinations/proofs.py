@@ -66,13 +66,13 @@ def _by_512_bits() -> bytes:
     return bind(replace(A, blob=blob), signature=signature)
 
 
-def _by_token(key: Key, kind: str, flags: int = 1, signed_flags: int = 1) -> bytes:
+def _by_token(key: Key, kind: str, flags: int = 1) -> bytes:
     """A bind by a host whose key is on a FIDO token."""
     fields = Reader(key.blob)
     TEXT.read(fields)
     blob = TEXT.write(kind) + fields.rest() + TEXT.write("ssh:")
     session = session_of(key)
-    data = hashlib.sha256(b"ssh:").digest() + BYTE.write(signed_flags) + UINT32.write(9)
+    data = hashlib.sha256(b"ssh:").digest() + BYTE.write(1) + UINT32.write(9)
     _, made = _parts(key.sign(data + hashlib.sha256(session).digest()))
     signature = TEXT.write(kind) + STRING.write(made) + BYTE.write(flags) + UINT32.write(9)
     return bind(replace(key, blob=blob), signature=signature)

@@ -60,9 +60,9 @@ def bind(
     return encode(Extension(SESSION_BIND, contents.write() + more))
 
 
-def forward(host: Key, number: int = 0) -> bytes:
+def forward(host: Key) -> bytes:
     """The session with a host that may use the agent."""
-    return bind(host, number, forwarding=True)
+    return bind(host, forwarding=True)
 
 
 def login(

@@ -72,7 +72,7 @@ ROOMS = {
     "jobs": Room({"confine", "custody", "keyctl", "log", "protocol"}),
     "front": Room(
         {"confine", "custody", "jobs", "keyctl", "log", "protocol", "text"},
-        {"trio", "outcome"},
+        {"trio"},
         SERVER,
     ),
     "workers": Room(

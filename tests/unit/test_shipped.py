@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import re
 import runpy
 import subprocess
@@ -91,6 +92,25 @@ def test_help(program: str) -> None:
     told = subprocess.run(command, capture_output=True, text=True)
     assert (told.returncode, told.stderr) == (0, "")
     assert told.stdout.startswith(f"usage: {program} ")
+
+
+def test_help_imports_no_command() -> None:
+    code = (
+        "import sys; from kagent.cli.ctl import main; main.parser(()).format_help(); "
+        "print(*(name for name in sys.modules if name.startswith('kagent.cli.ctl.')))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "kagent.cli.ctl.main\n"
+
+
+@pytest.mark.parametrize("name", ctl._COMMANDS)
+def test_a_command_explains_itself(name: str) -> None:
+    parser = ctl.parser([name])
+    [commands] = [one for one in parser._actions if one.dest == "==SUPPRESS=="]
+    text = commands.choices[name].format_help()  # type: ignore[index,call-overload]
+    module = importlib.import_module(f"kagent.cli.ctl.{name}")
+    assert module.__doc__
+    assert module.__doc__ in text
 
 
 def test_readme_shows_what_is_shown() -> None:

@@ -1,7 +1,8 @@
-"""kagentctl doctor: can kagent work here, and what mends it if not."""
+"""Checks all that kagent needs.  Exits with 0 if it can work here, else with 1."""
 
 from __future__ import annotations
 
+import argparse
 import gzip
 import json
 import os
@@ -79,6 +80,11 @@ def _warning(told: str, mend: str = "") -> Finding:
 
 def _failure(told: str, mend: str) -> Finding:
     return Finding(Verdict.FAILURE, told, mend)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of this command."""
+    parser.add_argument("--json", dest="as_json", action="store_true", help="for programs")
 
 
 def run(*, as_json: bool) -> int:

@@ -1,4 +1,5 @@
-"""kagentctl forget: the keys that outlive a service go, as they should when the user does."""
+"""Destroys the keys that kagent holds in your user keyring, without asking it, as kagent.socket
+does when your systemd ends: after your last logout, or never before a reboot if you linger."""
 
 from __future__ import annotations
 

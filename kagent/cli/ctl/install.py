@@ -1,7 +1,14 @@
-"""kagentctl install and uninstall: kagent as this user's agent, by systemd."""
+"""Makes kagent your agent: writes the units kagent.socket and kagent.service to
+~/.config/systemd/user and enables the socket, which sets SSH_AUTH_SOCK for all that your systemd
+starts from then on: graphical programs and the terminals in them.  Logins by ssh and on the console
+get it from PAM; see kagent(1) for the line that an administrator adds.
+
+kagent starts with the first request and ends a minute after the last one, unless it holds keys
+that would be lost.  Says what it did, and which other agents want to be SSH_AUTH_SOCK too."""
 
 from __future__ import annotations
 
+import argparse
 import os
 import re
 import shutil
@@ -10,10 +17,18 @@ from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
 from ..options import fail
-from .units import SERVICE, SOCKET, NoSystemd, properties, socket_path, systemctl
+from .units import (
+    AUTOLOAD,
+    SERVICE,
+    SOCKET,
+    NoSystemd,
+    properties,
+    socket_path,
+    systemctl,
+    unit_folder,
+)
 
 _SHIPPED_COMMAND = re.compile(r"/usr/bin/(kagent\w*)")  # in the units
-_AUTOLOAD = "kagent-autoload.service"
 _RIVALS = (
     "gcr-ssh-agent.socket",
     "gcr-ssh-agent.service",
@@ -37,15 +52,26 @@ WantedBy=default.target
 """
 
 
-def install(keys: list[str]) -> int:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of this command."""
+    parser.add_argument(
+        "--autoload",
+        metavar="KEY",
+        action="append",
+        default=[],
+        help="a key file, without passphrase, to be loaded at login (may be repeated)",
+    )
+
+
+def run(*, autoload: list[str]) -> int:
     """Set it up and start it; the exit code."""
-    folder = _unit_folder()
+    folder = unit_folder()
     units = {name: _with_commands(_shipped(name).read_text()) for name in (SOCKET, SERVICE)}
-    if keys:
-        units[_AUTOLOAD] = _AUTOLOAD_UNIT.format(
+    if autoload:
+        units[AUTOLOAD] = _AUTOLOAD_UNIT.format(
             socket=SOCKET,
             command=_quoted(_command("kagent-add")),
-            keys=" ".join(_quoted(_key_file(key)) for key in keys),
+            keys=" ".join(_quoted(_key_file(key)) for key in autoload),
         )
     before = _variable()
     try:
@@ -57,7 +83,7 @@ def install(keys: list[str]) -> int:
             (folder / name).write_text(text)
             print(f"wrote {folder / name}")
         systemctl("daemon-reload")
-        for name in [SOCKET, _AUTOLOAD] if keys else [SOCKET]:
+        for name in [SOCKET, AUTOLOAD] if autoload else [SOCKET]:
             systemctl("enable", name)
             # Without need the socket isn't stopped: its keys would go.
             systemctl("restart" if name in new else "start", name)
@@ -80,31 +106,6 @@ def install(keys: list[str]) -> int:
         print(f"    export SSH_AUTH_SOCK={socket_path()}")
     print("to undo all that: kagentctl uninstall")
     return 0
-
-
-def uninstall() -> int:
-    """Undo `install`; the exit code."""
-    folder = _unit_folder()
-    names = [name for name in (_AUTOLOAD, SOCKET, SERVICE) if (folder / name).exists()]
-    try:
-        if names:
-            systemctl("disable", "--now", *names)
-        for name in names:
-            (folder / name).unlink()
-            print(f"stopped, disabled and removed {folder / name}")
-        systemctl("daemon-reload")
-    except (NoSystemd, OSError) as error:
-        fail(f"kagentctl: {error}")
-    if not names:
-        print("kagent wasn't installed for this user")
-    else:
-        print("its keys are gone; SSH_AUTH_SOCK is not set any more for what systemd starts")
-    return 0
-
-
-def _unit_folder() -> Path:
-    configuration = os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config"
-    return Path(configuration, "systemd/user")
 
 
 def _content(file: Path) -> str | None:

@@ -21,6 +21,10 @@ from ...keyctl import (
     session_keyring,
 )
 from ...protocol.publickey import PublicKey, parse_line
+from ...text import printable
+from ..options import fail
+
+MEANT = "its fingerprint, its comment, or its public key file"
 
 
 class Login(NamedTuple):
@@ -83,8 +87,22 @@ def user_name(uid: int) -> str:
         return str(uid)
 
 
+def user_named(name: str) -> pwd.struct_passwd:
+    """The user of that name; ends the program if there is none."""
+    try:
+        return pwd.getpwnam(name)
+    except KeyError:
+        fail(f"kagentctl: there is no user {name}")
+
+
+def as_line(found: Found) -> str:
+    """A key as ssh-add -l lists it."""
+    key = PublicKey.parse(found.identity.blob)
+    return f"{key.bits} {key.fingerprint()} {printable(found.identity.comment)} ({key.kind})"
+
+
 def is_meant(identity: Identity, wanted: str) -> bool:
-    """Whether `wanted` names it: a fingerprint, a comment, or a public key file."""
+    """Whether `wanted` names it, as MEANT says."""
     fingerprint = PublicKey.parse(identity.blob).fingerprint()
     return wanted in (identity.comment, fingerprint) or identity.blob == _blob(Path(wanted))
 

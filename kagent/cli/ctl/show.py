@@ -1,7 +1,9 @@
-"""kagentctl show: the keyrings as keyctl show draws them, with what matters to a person."""
+"""Draws this login's keyrings as keyctl show does, with what is known of the keys that sign; then
+the keys that only the agent can see."""
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import sys
@@ -70,6 +72,14 @@ class Picture:
     keyrings: dict[str, Node]
     agent: list[Facts]
     agent_told: str
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of this command."""
+    parser.add_argument("--json", dest="as_json", action="store_true", help="for programs")
+    parser.add_argument(
+        "--watch", action="store_true", help="again after each change, until Ctrl-C"
+    )
 
 
 def run(*, as_json: bool, watch: bool) -> int:

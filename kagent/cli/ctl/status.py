@@ -1,7 +1,10 @@
-"""kagentctl status: how the agent is, without waking one that sleeps."""
+"""How the agent at SSH_AUTH_SOCK is: since when it runs, its keys by custody, what it has signed
+since then, the last refusal, questions that wait for you, whether it ends when idle, and its
+memory.  An agent that is not running is not woken."""
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import re
@@ -18,6 +21,11 @@ from ..options import fail
 from .units import SERVICE, SOCKET, NoSystemd, properties, socket_path
 
 _ASLEEP = "not running; systemd starts it with the next request"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of this command."""
+    parser.add_argument("--json", dest="as_json", action="store_true", help="for programs")
 
 
 def run(*, as_json: bool) -> int:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import subprocess
+from pathlib import Path
 
 SERVICE = "kagent.service"
 SOCKET = "kagent.socket"
+AUTOLOAD = "kagent-autoload.service"  # what install writes for --autoload
 
 
 class NoSystemd(Exception):
@@ -37,3 +39,9 @@ def socket_path() -> str:
     """Where kagent.socket listens."""
     runtime = os.environ.get("XDG_RUNTIME_DIR") or f"/run/user/{os.getuid()}"
     return f"{runtime}/kagent/agent.sock"
+
+
+def unit_folder() -> Path:
+    """Where install writes units."""
+    configuration = os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config"
+    return Path(configuration, "systemd/user")

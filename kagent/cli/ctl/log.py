@@ -1,7 +1,9 @@
-"""kagentctl log: what kagent has told the journal."""
+"""A line for each signature and each refusal, from the journal: what for, by whom, with which key.
+journalctl shows it, and so decides on colours and pages."""
 
 from __future__ import annotations
 
+import argparse
 import os
 from pathlib import Path
 
@@ -11,6 +13,13 @@ from ..options import fail
 _MATCH = "--identifier=kagent"
 # systemd-journald(8): where it is kept, until the next boot or for long.
 _JOURNALS = (Path("/run/log/journal"), Path("/var/log/journal"))
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of this command."""
+    parser.add_argument("-f", "--follow", action="store_true", help="go on with what comes")
+    parser.add_argument("-n", "--lines", type=int, metavar="N", help="the last N lines")
+    parser.add_argument("--json", dest="as_json", action="store_true", help="for programs")
 
 
 def run(*, follow: bool, lines: int | None, as_json: bool) -> int:
