@@ -179,16 +179,17 @@ class Requests:
 
     async def answer(self, peer: Peer, payload: bytes) -> bytes:
         """Every other request; what is left to be sent of the answer's frame."""
+        logged = False
         try:
             message = decode(payload)
-            if isinstance(message, SignRequest) and not self._lock.locked:
+            if isinstance(message, SignRequest):
+                logged = True  # with all that is known of it
                 return await self._signing.answer(peer, message)
             return encode(await self._carry_out(peer, message))
-        except (Refusal, NotPermitted, ProtocolError, KernelKeyError) as error:
-            told = isinstance(error, KernelKeyError)
-            reason = f"the kernel refused: {error}" if told else str(error)
-            # A signature that is refused has its line already.
-            return encode(self._refuse(peer, reason, logged=_is_signature(payload)))
+        except (Refusal, NotPermitted, ProtocolError) as error:
+            return encode(self._refuse(peer, str(error), logged=logged))
+        except KernelKeyError as error:
+            return encode(self._refuse(peer, f"the kernel refused: {error}", logged=logged))
 
     def _refuse(self, peer: Peer, reason: str, *, logged: bool = False) -> Message:
         self._tally.refused(reason)
@@ -366,10 +367,6 @@ def _expiry(deadline: int) -> int:
         return 0
     left = deadline - time.clock_gettime_ns(time.CLOCK_BOOTTIME)
     return round(time.time() + left / 10**9)
-
-
-def _is_signature(payload: bytes) -> bool:
-    return payload[:1] == bytes((messages.Type.SIGN_REQUEST,))
 
 
 def _is_visible(identity: HeldIdentity, peer: Peer) -> bool:

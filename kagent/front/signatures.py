@@ -136,6 +136,8 @@ class Signing:
     async def _answer(
         self, peer: Peer, request: SignRequest, key: PublicKey | ProtocolError, entry: Entry
     ) -> bytes:
+        if self._lock.locked:
+            raise Refusal("the agent is locked")
         held = self._store.find(request.blob)
         loaded = held is not None
         if held is None:
