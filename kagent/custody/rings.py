@@ -53,8 +53,7 @@ from .identity import PREFIX
 
 POSSESSOR_ONLY = mask(possessor=Permission.ALL)
 
-# What add_key gives a keyring.  One that grants others more is not taken for ours: keys would be
-# put where other users reach them.
+# What add_key gives a keyring.
 ANCHOR = mask(possessor=Permission.ALL, user=Permission.VIEW)
 
 # Not under the prefix of identities: removing all of those must not unlock.
@@ -89,8 +88,8 @@ class Place(StrEnum):
 def own_keyring(name: str, within: Keyring) -> Keyring | None:
     """The keyring of that name that is linked directly in `within`, if it is this user's own.
 
-    Never one further below, nor one that grants other users anything: somebody else may have put
-    it there.
+    Never one further below, nor one with other permissions than we give: somebody else may have put
+    it there, to have keys where others reach them or where we can't take them away.
     """
     found = within.find("keyring", name)
     if found is None:
@@ -99,11 +98,7 @@ def own_keyring(name: str, within: Keyring) -> Keyring | None:
         about = found.describe()
     except KernelKeyError:
         return None
-    ours = about.uid == os.getuid() and not about.permissions & mask(
-        user=Permission.ALL & ~(Permission.VIEW | Permission.READ),
-        group=Permission.ALL,
-        other=Permission.ALL,
-    )
+    ours = about.uid == os.getuid() and about.permissions == ANCHOR
     return Keyring(found.serial) if ours else None
 
 

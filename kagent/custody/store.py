@@ -223,10 +223,12 @@ class Store:
     def take_up(self) -> None:
         """Get a hold of our own on what is in the anchor keyring: an earlier agent's, another's."""
         anchor, lent = self._anchor, self.rings.lent
-        if anchor is None:
-            return
         held = set(lent.keys())
-        new = [one for one in anchor.content() if one[0].serial not in held]
+        try:
+            content = list(anchor.content()) if anchor else []
+        except KernelKeyError:
+            return  # it is gone meanwhile, or has been made unreadable
+        new = [one for one in content if one[0].serial not in held]
         if not new:
             return
         names = set(self._names_in_lent(held))
@@ -257,12 +259,13 @@ class Store:
         faults: list[str] = []
         if anchor is None:
             return faults
-        for serial in set(anchor.keys()).intersection(rings.lent.keys()):
+        held = set(rings.lent.keys())
+        for key in [key for key, _ in keys_in(anchor) if key.serial in held]:
             try:
-                rings.withdrawn.link(Key(serial))
-                anchor.unlink(Key(serial))
+                rings.withdrawn.link(key)
+                anchor.unlink(key)
             except KernelKeyError as error:
-                faults.append(f"key {serial} can't be withdrawn: {error}")
+                faults.append(f"key {key.serial} can't be withdrawn: {error}")
         return faults
 
     def restore(self) -> list[str]:

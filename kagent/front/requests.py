@@ -13,7 +13,7 @@ import trio
 from .. import log
 from ..custody.identity import Custody, description_of
 from ..custody.identity import Identity as HeldIdentity
-from ..custody.store import StillThere, Store
+from ..custody.store import StillThere
 from ..jobs.jobs import Answer, Done, Kind, Loaded, Refused
 from ..keyctl import KernelKeyError
 from ..protocol import messages
@@ -46,15 +46,11 @@ from ..protocol.messages import (
 from ..protocol.publickey import PublicKey
 from ..protocol.wire import TEXT, ProtocolError
 from ..text import quoted
-from .channels import Workers
-from .configured import Fetching
+from .desk import Desk
 from .destinations import check_visible
-from .lock import Lock
 from .peer import Peer, Refusal
 from .sessions import NotPermitted
-from .settings import Settings
 from .signatures import Signing
-from .tally import Tally
 from .turns import Turns
 
 # Loads at once.  A key whose bytes are all there takes milliseconds; one that a client draws out
@@ -74,27 +70,18 @@ _EXTENSIONS = (SESSION_BIND, EXPLAIN, SHOW, STATUS)
 class Requests:
     """Answers the requests of all clients."""
 
-    def __init__(
-        self,
-        store: Store,
-        workers: Workers,
-        fetching: Fetching,
-        signing: Signing,
-        lock: Lock,
-        settings: Settings,
-        tally: Tally,
-    ) -> None:
+    def __init__(self, desk: Desk, signing: Signing) -> None:
         self._changing = trio.Lock()  # what is held, by one request at a time
         self._loading = Turns(_MOST_LOADS, _MOST_LOADS_EACH)
         self._stalling = Turns(_MOST_STALLING, 1)
         self._binding = Turns(_MOST_BINDS, _MOST_BINDS_EACH)
-        self._store = store
-        self._workers = workers
-        self._fetching = fetching
+        self._store = desk.store
+        self._lock = desk.lock
+        self._workers = desk.workers
+        self._fetching = desk.fetching
+        self._idle_exit = desk.settings.idle_exit
+        self._tally = desk.tally
         self._signing = signing
-        self._lock = lock
-        self._idle_exit = settings.idle_exit
-        self._tally = tally
 
     async def add(self, peer: Peer, message_type: int, body_length: int) -> Message | None:
         """ADD_IDENTITY and ADD_ID_CONSTRAINED, whose bodies a worker reads.

@@ -12,7 +12,6 @@ from .. import log
 from ..custody import kernel
 from ..custody.anchor import Held
 from ..custody.identity import Custody
-from ..custody.store import Store
 from ..jobs.jobs import Answer, Done, Kind, Refused, Signed, SignJob
 from ..jobs.questions import Ask, Binding, DeviceSignature, Origin, Purpose, Question, Who, Worded
 from ..keyctl import KernelKeyError, KeyExpired, KeyNotFound, KeyRevoked, PermissionDenied
@@ -22,16 +21,11 @@ from ..protocol.messages import SignRequest, SignResponse, encode
 from ..protocol.publickey import PublicKey
 from ..protocol.userauth import Login, SignedMessage, ToBeSigned, recognise
 from ..protocol.wire import ProtocolError, Record
-from .channels import Workers
-from .configured import Fetching
+from .desk import Desk
 from .destinations import check_signature
-from .lock import Lock
 from .peer import Peer, Refusal
 from .sessions import NotPermitted
-from .settings import Settings
 from .signature_log import Entry
-from .tally import Tally
-from .threads import Signers
 from .turns import Turns
 
 _SECONDS_TO_LOOK = 1.0  # at who asks; it takes milliseconds
@@ -62,24 +56,15 @@ class _Case:
 class Signing:
     """Answers requests for signatures."""
 
-    def __init__(
-        self,
-        store: Store,
-        workers: Workers,
-        fetching: Fetching,
-        signers: Signers,
-        lock: Lock,
-        settings: Settings,
-        tally: Tally,
-    ) -> None:
-        self._store = store
-        self._workers = workers
-        self._fetching = fetching
-        self._signers = signers
-        self._lock = lock
-        self._fingerprint_hash = settings.fingerprint_hash
-        self._web_safety = settings.web_safety
-        self._tally = tally
+    def __init__(self, desk: Desk) -> None:
+        self._store = desk.store
+        self._lock = desk.lock
+        self._workers = desk.workers
+        self._fetching = desk.fetching
+        self._signers = desk.signers
+        self._fingerprint_hash = desk.settings.fingerprint_hash
+        self._web_safety = desk.settings.web_safety
+        self._tally = desk.tally
         # Two windows at once would take the keyboard from each other.
         self._asking = Turns(1, 1)
         self._under_way: set[trio.Event] = set()
