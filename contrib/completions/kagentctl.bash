@@ -5,10 +5,11 @@
 #    source ~/.local/share/bash_completion/kagentctl
 # See also: https://github.com/scop/bash-completion/blob/main/doc/configuration.md
 
-_shtab_kagentctl_subparsers=(doctor show share shared unshare accept install uninstall status log forget)
+_shtab_kagentctl_subparsers=(doctor show prove share shared unshare accept install uninstall status log forget)
 
 _shtab_kagentctl_doctor_option_strings=(-h --help --json)
 _shtab_kagentctl_show_option_strings=(-h --help --json --watch)
+_shtab_kagentctl_prove_option_strings=(-h --help --pid --json)
 _shtab_kagentctl_share_option_strings=(-h --help --with)
 _shtab_kagentctl_shared_option_strings=(-h --help)
 _shtab_kagentctl_unshare_option_strings=(-h --help --with)
@@ -20,9 +21,9 @@ _shtab_kagentctl_log_option_strings=(-h --help -f --follow -n --lines --json)
 _shtab_kagentctl_forget_option_strings=(-h --help)
 _shtab_kagentctl_option_strings=(-h --help --version)
 
+_shtab_kagentctl_prove_pos_0_COMPGEN=_shtab_compgen_files
 
-
-_shtab_kagentctl_pos_0_choices=(doctor show share shared unshare accept install uninstall status log forget)
+_shtab_kagentctl_pos_0_choices=(doctor show prove share shared unshare accept install uninstall status log forget)
 
 _shtab_kagentctl_doctor__h_nargs=0
 _shtab_kagentctl_doctor___help_nargs=0
@@ -31,6 +32,10 @@ _shtab_kagentctl_show__h_nargs=0
 _shtab_kagentctl_show___help_nargs=0
 _shtab_kagentctl_show___json_nargs=0
 _shtab_kagentctl_show___watch_nargs=0
+_shtab_kagentctl_prove_pos_0_nargs=+
+_shtab_kagentctl_prove__h_nargs=0
+_shtab_kagentctl_prove___help_nargs=0
+_shtab_kagentctl_prove___json_nargs=0
 _shtab_kagentctl_share__h_nargs=0
 _shtab_kagentctl_share___help_nargs=0
 _shtab_kagentctl_shared__h_nargs=0

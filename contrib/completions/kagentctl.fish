@@ -6,6 +6,11 @@ complete -c kagentctl -n __fish_use_subcommand -a show -d 'the keyrings, and wha
 complete -c kagentctl -n '__fish_seen_subcommand_from show' -s h -l help -d 'show this help message and exit'
 complete -c kagentctl -n '__fish_seen_subcommand_from show' -l json -d 'for programs'
 complete -c kagentctl -n '__fish_seen_subcommand_from show' -l watch -d 'again after each change, until Ctrl-C'
+complete -c kagentctl -n __fish_use_subcommand -a prove -d 'is anything of a key in the agent\'s memory?'
+complete -c kagentctl -n '__fish_seen_subcommand_from prove' -s h -l help -d 'show this help message and exit'
+complete -c kagentctl -n '__fish_seen_subcommand_from prove' -F
+complete -c kagentctl -n '__fish_seen_subcommand_from prove' -x -l pid -d 'the agent, if not SSH_AUTH_SOCK\'s'
+complete -c kagentctl -n '__fish_seen_subcommand_from prove' -l json -d 'for programs'
 complete -c kagentctl -n __fish_use_subcommand -a share -d 'let another user sign with a key'
 complete -c kagentctl -n '__fish_seen_subcommand_from share' -s h -l help -d 'show this help message and exit'
 complete -c kagentctl -n '__fish_seen_subcommand_from share' -x -l with -d ''

@@ -15,6 +15,7 @@ _shtab_kagentctl_commands() {
     forget:'end the service'"'"'s keys'
     install:'kagent as your agent, by systemd'
     log:'what was signed and refused, and for whom'
+    prove:'is anything of a key in the agent'"'"'s memory?'
     share:'let another user sign with a key'
     shared:'which user has which key'
     show:'the keyrings, and what is known of the keys in them'
@@ -73,6 +74,16 @@ _shtab_kagentctl_log_options=(
 
 # guard to ensure default positional specs are added only once per session
 _shtab_kagentctl_log_defaults_added=0
+
+_shtab_kagentctl_prove_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  "--pid[the agent, if not SSH_AUTH_SOCK\'s]:PID:"
+  "--json[for programs]"
+  "(*):a private key file:_files"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_kagentctl_prove_defaults_added=0
 
 _shtab_kagentctl_share_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
@@ -147,6 +158,7 @@ _shtab_kagentctl() {
         forget) _arguments -C -s $_shtab_kagentctl_forget_options ;;
         install) _arguments -C -s $_shtab_kagentctl_install_options ;;
         log) _arguments -C -s $_shtab_kagentctl_log_options ;;
+        prove) _arguments -C -s $_shtab_kagentctl_prove_options ;;
         share) _arguments -C -s $_shtab_kagentctl_share_options ;;
         shared) _arguments -C -s $_shtab_kagentctl_shared_options ;;
         show) _arguments -C -s $_shtab_kagentctl_show_options ;;

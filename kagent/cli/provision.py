@@ -55,7 +55,6 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _create(options: argparse.Namespace) -> int:
-    _fill_standard_descriptors()
     forbid_core_dumps()
     log.configure(to_stderr=sys.stderr.isatty(), verbose=False, name="kagent-provision")
     from ..provision.create import create
@@ -115,13 +114,6 @@ def _check_user(policy: Policy, user: str, program: str) -> int:
     for permitted, told in findings:
         print(f"{'ok' if permitted else 'refused':7}  {told}")
     return int(not any(permitted for permitted, _ in findings))
-
-
-def _fill_standard_descriptors() -> None:
-    # The kernel starts its helper without any; what is opened next must not become one of them.
-    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
-        pass
-    os.close(descriptor)
 
 
 if __name__ == "__main__":

@@ -11,8 +11,10 @@ from cffi import FFI
 def generate(target: Path) -> None:
     """Write the binding module to `target`."""
     builder = FFI()
-    # prctl(2) is variadic in C.  Full registers are what every 64-bit Linux ABI passes.
+    # prctl(2) and ptrace(2) are variadic in C.  Full registers are what every 64-bit Linux ABI
+    # passes.
     builder.cdef("int prctl(int, uintptr_t, uintptr_t, uintptr_t, uintptr_t);")
+    builder.cdef("long ptrace(int, int, uintptr_t, uintptr_t);")
     builder.cdef("int fork(void);")
     builder.cdef("int mlock2(uintptr_t, size_t, unsigned int);")
     builder.cdef("int mlockall(int);")

@@ -31,6 +31,7 @@ class Failure(IntEnum):
     TOO_SLOW = errno.ETIMEDOUT
     UNUSABLE = errno.EBADMSG
     NOBODY = errno.ENOKEY
+    BUSY = errno.EBUSY
 
     @property
     def meaning(self) -> str:
@@ -52,6 +53,7 @@ _MEANINGS = {
     Failure.FAILED: f"where the key is kept, it can't be had now; {_LOG}",
     Failure.TOO_SLOW: f"where the key is kept, there is no answer in time; {_LOG}",
     Failure.UNUSABLE: f"what was fetched is not the key, or of no use to the kernel; {_LOG}",
+    Failure.BUSY: "too many keys are being fetched for this user, or were refused just now",
     Failure.NOBODY: "nothing on this machine provides the key: see kagent-provision(8)",
 }
 

@@ -11,6 +11,8 @@ private
 lent
     The agent's own hold on what is in the anchor keyring, where others can take keys away: what is
     removed here ends wherever they have linked it.
+withdrawn
+    What of that a lock has taken out of the anchor keyring, to be put back.
 fetched
     The keys of configured identities, which are fetched again when they are gone.
 sealed
@@ -29,14 +31,14 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
 from ..keyctl import (
     PROCESS_KEYRING,
     USER_KEYRING,
+    Description,
     KernelKeyError,
     Key,
     Keyring,
@@ -115,6 +117,7 @@ class Rings:
     home: Keyring
     private: Keyring
     lent: Keyring
+    withdrawn: Keyring
     fetched: Keyring
 
     @property
@@ -142,6 +145,7 @@ class Rings:
         """Let go of what is lent once its login has ended, as the keys there have."""
         if self.lent.keys() and not self.home.alive:
             destroy_in(self.lent)
+            self.withdrawn.clear()
 
     def remove_all(self) -> list[str]:
         """Destroy all that an agent has loaded and had fetched, wherever it is linked.
@@ -152,46 +156,56 @@ class Rings:
         faults = destroy_in(self.private, but=LOCK_NAME)
         for keyring in filter(None, (self.lent, self.anchor)):
             faults += destroy_in(keyring)
+        self.withdrawn.clear()
         # What is being fetched would be waited for; and nobody can link these away.
         self.fetched.clear()
         return faults
 
 
-def destroy_in(keyring: Keyring, description: str | None = None, *, but: str = "") -> list[str]:
-    """Destroy the keys of that description, or all but one, and unlink those of other users.
+def keys_in(
+    keyring: Keyring, description: str | None = None
+) -> Iterator[tuple[Key, Description | None]]:
+    """The keys of that description, or all, that are linked directly here.
 
-    A key that can't be described is destroyed too: all that can be ours we can describe, unless
-    somebody doesn't want us to.  What could not be done, in words: one that resists doesn't keep
-    the others.
+    Also those that can't be described: all that can be ours we can describe, unless it has ended,
+    or somebody doesn't want us to.
+    """
+    try:
+        serials = keyring.keys()
+    except KernelKeyError:
+        return  # it is gone, as a session is after logout
+    for serial in serials:
+        key = Key(serial)
+        try:
+            about = key.describe()
+        except KernelKeyError:
+            yield key, None
+            continue
+        if description in (None, about.description):
+            yield key, about
+
+
+def destroy_in(keyring: Keyring, description: str | None = None, *, but: str = "") -> list[str]:
+    """Destroy what `keys_in` finds but for one, and unlink what is other users'.
+
+    What could not be done, in words: a key that resists doesn't keep the others.
     """
     faults = []
-    for serial in _serials(keyring):
-        key = Key(serial)
-        about = None
-        with suppress(KernelKeyError):
-            about = key.describe()
-        if about and (description not in (None, about.description) or about.description == but):
-            continue
+    for key, about in keys_in(keyring, description):
         try:
             if about is None or about.uid == os.getuid():
-                keyring.destroy(key)
+                if about is None or about.description != but:
+                    keyring.destroy(key)
             else:
                 keyring.unlink(key)
         except KernelKeyError as error:
-            faults.append(f"key {serial} can't be removed: {error}")
+            faults.append(f"key {key.serial} can't be removed: {error}")
     return faults
 
 
 def destroy_in_all(keyrings: Iterable[Keyring], description: str) -> list[str]:
     """As `destroy_in`, in each of them."""
     return [fault for keyring in keyrings for fault in destroy_in(keyring, description)]
-
-
-def _serials(keyring: Keyring) -> Sequence[int]:
-    try:
-        return keyring.keys()
-    except KernelKeyError:
-        return ()  # it is gone, as a session is after logout
 
 
 @dataclass(frozen=True)
@@ -208,8 +222,9 @@ class KeeperRings:
         """Make an agent's keyrings and possess them.  Raises KernelKeyError."""
         login, user = session_keyring(), Keyring.special(USER_KEYRING)
         process = Keyring.special(PROCESS_KEYRING, create=True)
-        names = ("private", "lent", "fetched", "sealed", "devices")
-        private, lent, fetched, sealed, devices = (_new(name, process) for name in names)
+        names = ("private", "lent", "withdrawn", "fetched", "sealed", "devices")
+        own = [_new(name, process) for name in names]
+        private, lent, withdrawn, fetched, sealed, devices = own
         match place:
             case Place.SESSION:
                 home = login
@@ -219,8 +234,7 @@ class KeeperRings:
                 home = persistent_keyring(process)
             case Place.PRIVATE:
                 home = private
-        shared = Rings(place, login, user, home, private, lent, fetched)
-        own = (private, lent, fetched, sealed, devices)
+        shared = Rings(place, login, user, home, private, lent, withdrawn, fetched)
         session = enter_private_session(*shared.around, *own)
         return cls(shared, session, SealedRing.of(sealed), DeviceRing(devices))
 

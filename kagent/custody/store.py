@@ -18,12 +18,12 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-from ..keyctl import Description, KernelKeyError, Key, KeyNotFound, Keyring
+from ..keyctl import Description, KernelKeyError, Key, KeyNotFound, Keyring, PermissionDenied
 from ..protocol.wire import ProtocolError
 from .adopted import Adopted
 from .anchor import Anchor, Held
 from .identity import Custody, Identity, description_of
-from .rings import Place, Rings, destroy_in, destroy_in_all
+from .rings import Place, Rings, destroy_in, destroy_in_all, keys_in
 
 
 class StillThere(Exception):
@@ -132,32 +132,47 @@ class Store:
         constraints.  While the agent is locked the key isn't shown to others.  Raises
         KernelKeyError.
         """
-        rings, description = self.rings, expected.description
         if self._is_private(expected):
-            self._destroy_in(description, rings.lent, rings.anchor)
-            if expected.custody != Custody.KERNEL:
-                if before := rings.private.find("asymmetric", description):
-                    rings.private.destroy(before)
-            elif self._private.find(expected.blob) is None:
-                raise KeyNotFound(errno.ENOKEY, "the key is gone already")
-            return
+            self._settle_in_private(expected)
+        else:
+            self._settle_in_lent(expected, shown=not locked)
+
+    def _settle_in_private(self, expected: Identity) -> None:
+        rings, description = self.rings, expected.description
+        self._destroy_in(description, rings.lent, rings.anchor)
+        if expected.custody is not Custody.KERNEL:
+            if key := rings.private.find("asymmetric", description):
+                rings.private.destroy(key)
+        elif self._private.find(expected.blob) is None:
+            raise KeyNotFound(errno.ENOKEY, "the key is gone already")
+
+    def _settle_in_lent(self, expected: Identity, *, shown: bool) -> None:
+        rings, description = self.rings, expected.description
         key = rings.private.find("asymmetric", description)
         if key is None:
             raise KeyNotFound(errno.ENOKEY, "the key is gone already")
-        record = self._lent.record(expected)
-        before = rings.lent.find("asymmetric", description)
+        before = [
+            one
+            for one, about in keys_in(rings.lent, description)
+            if about is None or about.type == "asymmetric"
+        ]
+        self._record_in_lent(expected)
         rings.lent.link(key)
-        if before:
-            rings.lent.destroy(before)
+        if shown:
+            self._show(description)
+        # Not sooner: a signature that is asked for meanwhile must find one of the two.
+        for one in before:
+            rings.lent.destroy(one)
         rings.private.unlink(key)
         self._destroy_in(description, rings.private)
-        if anchor := rings.anchor:
-            ours = (key.serial, record.serial)
-            for other, about in list(anchor.described()):
-                if about.description == description and other.serial not in ours:
-                    anchor.destroy(other)
-        if not locked:
-            self._show(description)
+
+    def _record_in_lent(self, expected: Identity) -> None:
+        try:
+            self._lent.record(expected)
+        except PermissionDenied:
+            # Somebody has put one of that name into the anchor keyring that we may not change.
+            self._destroy_in(expected.description, self.rings.lent)
+            self._lent.record(expected)
 
     def find_readable(self, blob: bytes) -> Held | None:
         """As `find`; None for an identity whose record is damaged."""
@@ -238,26 +253,27 @@ class Store:
         Adopted keys stay where somebody else wants them to be.
         """
         self.take_up()
-        anchor, held = self.rings.anchor, set(self.rings.lent.keys())
+        rings, anchor = self.rings, self.rings.anchor
         faults: list[str] = []
         if anchor is None:
             return faults
-        for serial in anchor.keys():  # noqa: SIM118, it is no dictionary
-            if serial in held:
-                try:
-                    anchor.unlink(Key(serial))
-                except KernelKeyError as error:
-                    faults.append(f"key {serial} can't be withdrawn: {error}")
+        for serial in set(anchor.keys()).intersection(rings.lent.keys()):
+            try:
+                rings.withdrawn.link(Key(serial))
+                anchor.unlink(Key(serial))
+            except KernelKeyError as error:
+                faults.append(f"key {serial} can't be withdrawn: {error}")
         return faults
 
     def restore(self) -> list[str]:
         """Put back what `withdraw` has taken, and nothing else; what could not be, in words."""
-        faults = []
-        for key, _ in self._lent.content():
+        rings, faults = self.rings, []
+        for serial in rings.withdrawn.keys():  # noqa: SIM118, it is no dictionary
             try:
-                self.rings.make_anchor().link(key)
+                rings.make_anchor().link(Key(serial))
             except KernelKeyError as error:
-                faults.append(f"key {key.serial} can't be put back: {error}")
+                faults.append(f"key {serial} can't be put back: {error}")
+        rings.withdrawn.clear()
         return faults
 
     def tidy(self) -> None:

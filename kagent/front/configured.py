@@ -14,6 +14,7 @@ from .peer import Refusal
 
 # Most users have nothing configured, and a look costs a worker.
 _SECONDS_OF_NOTHING = 1.0
+_MOST_OFFERS = 4  # at once
 
 
 class Fetching:
@@ -24,12 +25,14 @@ class Fetching:
         self._held: dict[bytes, Held] = {}  # only what a worker has found to be the right key
         self._under_way: dict[bytes, trio.Event] = {}
         self._nothing_until = 0.0  # of trio's clock
+        self._offering = trio.CapacityLimiter(_MOST_OFFERS)
 
     async def offered(self) -> tuple[Shown, ...]:
         """All that are configured, whether their keys are there or not."""
         if trio.current_time() < self._nothing_until:
             return ()
-        answer = await self._workers.send_out(Kind.OFFER, Offer())
+        async with self._offering:
+            answer = await self._workers.send_out(Kind.OFFER, Offer())
         if not isinstance(answer, Offered):
             return ()
         if not answer.shown:

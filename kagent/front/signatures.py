@@ -31,6 +31,7 @@ from .settings import Settings
 from .signature_log import Entry
 from .tally import Tally
 from .threads import Signers
+from .turns import Turns
 
 _SECONDS_TO_LOOK = 1.0  # at who asks; it takes milliseconds
 _LONGEST_SHOWN = 1000  # characters; a question shows less, the beginning and the end
@@ -77,7 +78,8 @@ class Signing:
         self._fingerprint_hash = settings.fingerprint_hash
         self._web_safety = settings.web_safety
         self._tally = tally
-        self._asking = trio.Lock()  # two windows at once would take the keyboard from each other
+        # Two windows at once would take the keyboard from each other.
+        self._asking = Turns(1, 1)
         self._under_way: set[trio.Event] = set()
 
     async def answer(self, peer: Peer, request: SignRequest) -> bytes:
@@ -234,7 +236,7 @@ class Signing:
     async def _ask(self, kind: Kind, request: Record, peer: Peer) -> Answer | None:
         self._tally.pending += 1
         try:
-            async with self._asking:
+            async with self._asking.of(peer.process.pid):
                 return await self._workers.ask_user(kind, request, peer.client)
         finally:
             self._tally.pending -= 1

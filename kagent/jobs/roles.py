@@ -85,6 +85,7 @@ def _get(rings: KeeperRings, inbox: Keyring | None, name: str) -> list[Keyring]:
     known = {
         "private": shared.private,
         "lent": shared.lent,
+        "withdrawn": shared.withdrawn,
         "fetched": shared.fetched,
         "sealed": rings.sealed.keyring,
         "devices": rings.devices.keyring,
@@ -98,7 +99,7 @@ KEEPER = Role(
     "as long as the agent",
     "job headers of a fixed size, from the front; exit codes of its children",
     "no",
-    (_AROUND, "private", "lent", "fetched", "sealed", "devices", "inbox"),
+    (_AROUND, "private", "lent", "withdrawn", "fetched", "sealed", "devices", "inbox"),
 )
 FRONT = Role(
     "kagent-front",
@@ -106,7 +107,7 @@ FRONT = Role(
     "as long as the agent; another is started if it dies",
     "all that clients send but private keys; records in keyrings",
     "no",
-    (_AROUND, "private", "lent", "fetched"),
+    (_AROUND, "private", "lent", "withdrawn", "fetched"),
     calls="those of a server of open sockets: no file, no program, no connection",
     # It installs its own filter, profiles.front, when its event loop is there and no client yet.
 )

@@ -317,15 +317,16 @@ class Keeper:
             return
         self._load_number += 1
         number = self._load_number % (1 << 32)
-        try:
-            inbox = self._rings.new_inbox(number)
-        except KernelKeyError as error:
-            # By a worker all the same: what nobody reads of the key, the front would read next.
-            self._turn_down(job, client, answer, f"no keyring for it: {error}")
-            return
         # The front waits for the end of this pipe, and so for what the keeper has to do after the
         # worker's end.
         waiting = os.dup(answer)
+        try:
+            inbox = self._rings.new_inbox(number)
+        except KernelKeyError as error:
+            os.close(waiting)
+            # By a worker all the same: what nobody reads of the key, the front would read next.
+            self._turn_down(job, client, answer, f"no keyring for it: {error}")
+            return
         work = partial(load.run, job, client, answer, number, self._rings, inbox, self._policy)
         ended = partial(self._load_ended, self._front, number, inbox, waiting)
         try:

@@ -73,7 +73,8 @@ def of_configuration() -> Iterator[str]:
 
 def of_installation() -> Iterator[str]:
     """What of kagent-provision itself could be changed by others than root, who is to run it."""
-    for part in (sys.argv[0], sys.executable, __file__):
+    program = Path(sys.executable).with_name("kagent-provision")
+    for part in (program, sys.executable, __file__):
         try:
             check_only_root_writes(Path(part))
         except (OSError, NotRootsOwn) as error:

@@ -5,9 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
+import sys
 
 from .. import log
 from ..confine.memory import lock_memory
@@ -22,20 +20,17 @@ _PERMISSIONS = mask(possessor=Permission.SEARCH | Permission.VIEW)
 # .request_key_auth, as far as /proc/keys shows a type.
 _AUTHORISATION = ".request_"
 
-# For who asks again at once: a backend that fails is not to be hammered.
+# For who asks again at once: a backend that fails is not to be hammered.  `door` rests as long.
 _SECONDS_OF_REFUSAL = 10
 
 # After that the kernel ends this process, and says by itself that there is no such key.
 _SECONDS = 115
 
 
-# At once for one user: everybody can have the kernel start as many of these as they like.
-_MOST_AT_ONCE = 4
-_LOCKS = Path("/run/kagent-provision")
-
-
 def create(serial: int) -> int:
     """Give that key a payload, or say why there is none; the exit code.
+
+    `door` has taken turns for it: standard input is one, which is let go when a rule permits it.
 
     Raises KernelKeyError if this process has no authority over the key.
     """
@@ -63,12 +58,14 @@ def _deliver(serial: int, description: str, asker: Asker) -> str:
     rule = policy.rule_for(description, asker)
     if rule is None:
         raise NotDelivered(Failure.DENIED, f"no rule in {POLICY_FILE} permits it")
-    with _turn(asker.uid), open(os.devnull, "wb") as nowhere:
-        # Late, since most of a helper's time and memory is what this imports.
-        from . import delivery
+    # The turn is for others to find out as much; a backend may take its time.
+    fcntl.flock(sys.stdin.fileno(), fcntl.LOCK_UN)
+    # Late, since most of a helper's time and memory is what this imports.
+    from . import delivery
 
-        lock_memory()
-        # A program's complaints could show what it handles.
+    lock_memory()
+    # A program's complaints could show what it handles.
+    with open(os.devnull, "wb") as nowhere:
         delivered = delivery.fetch(rule, nowhere.fileno())
     try:
         # First the permissions: after that, who asked can't change the rest any more.
@@ -79,22 +76,6 @@ def _deliver(serial: int, description: str, asker: Asker) -> str:
         raise NotDelivered(Failure.FAILED, f"the kernel refused: {error}") from error
     fingerprint = delivered.public.fingerprint()
     return f"{fingerprint} by rule {rule.number}, for {rule.lifetime} seconds"
-
-
-@contextmanager
-def _turn(uid: int) -> Iterator[None]:
-    """One of the few turns that a user has at once.  Raises NotDelivered if none is free."""
-    _LOCKS.mkdir(mode=0o700, exist_ok=True)
-    for number in range(_MOST_AT_ONCE):
-        with (_LOCKS / f"{uid}-{number}").open("w") as turn:
-            try:
-                fcntl.flock(turn, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                continue
-            yield
-            return
-    told = f"{_MOST_AT_ONCE} keys are being fetched for this user already"
-    raise NotDelivered(Failure.FAILED, told)
 
 
 def _asking_process(serial: int) -> int:

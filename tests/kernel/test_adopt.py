@@ -65,7 +65,6 @@ def test_listed_and_signs(kagent: Agent, folder: Path) -> None:
         assert kagent.run(*server.ssh(person), "echo", "hello").stdout == "hello\n"
 
 
-@pytest.mark.distribution
 def test_comes_and_goes_at_once(kagent: Agent) -> None:
     """Whatever plain keyctl does, wherever below the session keyring or the user's."""
     person = kagent.person

@@ -14,8 +14,6 @@ import pytest
 from tests.kernel import keys
 from tests.programs import Agent, wait_until
 
-pytestmark = pytest.mark.distribution
-
 FILL = """
 from kagent.keyctl import QuotaExceeded, session_keyring
 try:
@@ -33,6 +31,7 @@ def findings(kagent: Agent, code: int) -> dict[str, dict[str, str]]:
     return found
 
 
+@pytest.mark.distribution
 def test_all_is_well(kagent: Agent) -> None:
     found = findings(kagent, 0)
     assert {finding["verdict"] for finding in found.values()} == {"ok"}
@@ -50,6 +49,7 @@ def without_parser() -> Iterator[None]:
     subprocess.run(["modprobe", "pkcs8_key_parser"], check=True)
 
 
+@pytest.mark.distribution
 @pytest.mark.alone
 @pytest.mark.skipif(os.getuid() != 0, reason="only root unloads modules")
 @pytest.mark.usefixtures("without_parser")

@@ -22,8 +22,9 @@ def fingerprint(person: Person, path: Path) -> str:
     return person.run("ssh-keygen", "-l", "-f", path).stdout.split()[1]
 
 
-@pytest.mark.distribution
-@pytest.mark.parametrize("loader", ["ssh-add", "kagent-add"])
+@pytest.mark.parametrize(
+    "loader", ["ssh-add", pytest.param("kagent-add", marks=pytest.mark.distribution)]
+)
 def test_login(kagent: Agent, folder: Path, loader: str) -> None:
     """Each size, each algorithm, in turn; the server says which key it has let in."""
     person = kagent.person

@@ -17,13 +17,12 @@ pytestmark = [
 ]
 
 
-@pytest.mark.distribution
 @pytest.mark.parametrize(
     ("place", "new_agent", "logout"),
     [
         ("session", True, False),
         ("user", True, True),
-        ("persistent", True, True),
+        pytest.param("persistent", True, True, marks=pytest.mark.distribution),
         ("private", False, False),
     ],
 )

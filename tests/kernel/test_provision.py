@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import shutil
+import signal
 import socket
+import stat
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -18,7 +22,8 @@ import pytest
 
 from kagent.private.keyfile import parse
 from kagent.protocol.messages import SignRequest, encode
-from tests import memory
+from kagent.prove.memory import Search
+from kagent.prove.needles import Needles
 from tests.host.test_server import ask
 from tests.kernel import keys
 from tests.kernel.test_adopt import pkcs8
@@ -273,11 +278,151 @@ def test_a_line_of_proc_keys_that_is_forged(provisioning: Provisioning) -> None:
     assert "by an unknown program" in provisioning.told("refused")[-1]
 
 
+HAMMERS = """
+import os, sys
+from kagent.keyctl import SESSION_KEYRING, KernelKeyError, syscalls
+
+for number in range(int(sys.argv[1])):
+    if os.fork() == 0:
+        syscalls.join_session_keyring()  # where no refusal is kept
+        try:
+            syscalls.request_key("asymmetric", f"kagent:{number}", "x", SESSION_KEYRING)
+            answer = 0
+        except KernelKeyError as error:
+            answer = error.errno
+        os.write(1, f"{answer}\\n".encode())
+        os._exit(0)
+while True:
+    try:
+        os.wait()
+    except ChildProcessError:
+        break
+"""
+
+
+def hammers(person: Person, times: int) -> list[str]:
+    """The answers to as many requests at once, each for a key of its own: errno, or 0."""
+    told = person.run(sys.executable, "-c", HAMMERS, str(times)).stdout.split()
+    assert len(told) == times
+    return told
+
+
+REFUSED, BUSY = str(errno.EKEYREJECTED), str(errno.EBUSY)
+OVER = str(errno.ENOKEY)  # where a machine is so slow that a refusal's seconds are over at once
+
+
+@pytest.fixture
+def mallory(person: Person) -> Iterator[Person]:
+    """A third user, of the same eighth of all users as `person`."""
+    uid = person.uid + 8
+    passwd = Path("/etc/passwd")
+    before = passwd.read_text()
+    assert f":{uid}:" not in before
+    passwd.write_text(f"{before}mallory:x:{uid}:{uid}::/:/bin/sh\n")
+    yield Person("mallory", uid, uid, Path("/"))
+    passwd.write_text(before)
+
+
+def test_who_is_permitted_nothing_costs_little(provisioning: Provisioning) -> None:
+    """Python is started for four of all that ask at once, and then not again for ten seconds."""
+    person = provisioning.person
+    provisioning.rule("kagent:0", '{ file = "/nowhere" }', 'users = ["nobody"]')
+    started = time.monotonic()
+    assert set(hammers(person, 24)) <= {REFUSED, BUSY, OVER}
+    periods = 1 + int(time.monotonic() - started) // 10
+    assert 1 <= len(provisioning.told("refused")) <= 4 * periods
+    wait_until(lambda: hammers(person, 1) == [REFUSED])
+    folder = Path("/run/kagent-provision")
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+
+    # Without the door it is started each time.  (For few: together they take a small machine long.)
+    python = f"exec {sys.executable} -I -m kagent.cli.provision create $1 </dev/null 2>&0"
+    program = ETC / "no-door"
+    program.write_text(f"#!/bin/sh\n{python}\n")
+    program.chmod(0o700)
+    line = f"create asymmetric kagent:* * {program} %k\n"
+    Path("/etc/request-key.d/kagent.conf").write_text(line)
+    before = len(provisioning.told("refused"))
+    assert hammers(person, 6) == [REFUSED] * 6
+    assert len(provisioning.told("refused")) == before + 6
+
+
+def test_others_are_served_meanwhile(
+    provisioning: Provisioning, kagent: Agent, mallory: Person
+) -> None:
+    person = provisioning.person
+    path = keys.rsa(2048)
+    secret = provisioning.secret("deploy", path.read_bytes())
+    provisioning.rule("kagent:deploy", f'{{ file = "{secret}" }}')
+    provisioning.identity("kagent:deploy", path)
+    again = HAMMERS.replace("\nfor", "\nos.setsid()\nwhile os.fork():\n    os.wait()\nfor")
+    with mallory.start(*(sys.executable, "-c", again, "20"), stdout=subprocess.PIPE) as hammer:
+        assert hammer.stdout
+        try:
+            answers = [hammer.stdout.readline().strip() for _ in range(40)]
+            assert BUSY in answers
+            assert set(answers) <= {REFUSED, BUSY, OVER}
+            started = time.monotonic()
+            assert signs(kagent, public(person, path)), provisioning.logged()
+            assert time.monotonic() - started < 30
+            assert hammer.poll() is None
+        finally:
+            os.killpg(hammer.pid, signal.SIGKILL)
+
+
+def test_a_slow_backend_holds_up_its_user_alone(
+    provisioning: Provisioning, kagent: Agent, mallory: Person
+) -> None:
+    """Four keys at once for one user; the others are told at once, and other users have theirs."""
+    person = provisioning.person
+    path = keys.rsa(1024)
+    secret = provisioning.secret("secret", path.read_bytes())
+    backend = provisioning.command("backend", f"sleep 12; touch {ETC}/late; cat {secret}")
+    for number in range(6):
+        provisioning.rule(f"kagent:{number}", backend, 'users = ["mallory"]\ntimeout = "30s"')
+    provisioning.rule("kagent:deploy", f'{{ file = "{secret}" }}')
+    provisioning.identity("kagent:deploy", path)
+    with mallory.start(sys.executable, "-c", HAMMERS, "6", stdout=subprocess.PIPE) as asking:
+        assert asking.stdout
+        assert [asking.stdout.readline().strip() for _ in range(2)] == [BUSY, BUSY]
+        assert signs(kagent, public(person, path)), provisioning.logged()
+        assert not (ETC / "late").exists()
+        assert asking.stdout.read().split() == ["0"] * 4
+    assert hammers(mallory, 1) == ["0"]
+
+
+def test_a_user_without_a_name(provisioning: Provisioning) -> None:
+    """As a user namespace has thousands: refused, and nothing is left of it."""
+    nameless = Person("nobody-at-all", 123456, 123456, Path("/"))
+    provisioning.rule("kagent:0", '{ file = "/nowhere" }', 'users = ["nobody"]')
+    assert hammers(nameless, 6) == [REFUSED] * 6
+    assert provisioning.logged() == []
+    folder = Path("/run/kagent-provision")
+    assert not (folder / str(nameless.uid)).exists()
+    wait_until(lambda: REFUSED in hammers(provisioning.person, 1))
+    assert len(provisioning.told("refused")) == 1
+    assert (folder / str(provisioning.person.uid)).exists()
+
+
+def test_a_refusal_is_kept_by_the_kernel(provisioning: Provisioning) -> None:
+    """Where it is kept, who asks again is answered without any process."""
+    person = provisioning.person
+    provisioning.rule("kagent:0", '{ file = "/nowhere" }', 'users = ["nobody"]')
+    ask = "keyctl request2 asymmetric kagent:0 x @s 2>&1"
+    for script, lines in ((f"{ask}; {ask}", 1), (f"{ask}; keyctl clear @s; {ask}", 2)):
+        before = len(provisioning.told("refused"))
+
+        def asked(script: str = script) -> str:
+            return person.run("keyctl", "session", "-", "sh", "-c", script, check=False).stdout
+
+        wait_until(lambda asked=asked: asked().count("rejected") == 2)
+        assert len(provisioning.told("refused")) == before + lines
+
+
 def parse_comment(path: Path) -> str:
     return path.with_suffix(".pub").read_text().split()[2]
 
 
-@pytest.mark.distribution
 def test_backends_that_fail(provisioning: Provisioning, kagent: Agent, folder: Path) -> None:
     """Each is refused with its reason, to the administrator's log and in general to the user."""
     person = provisioning.person
@@ -393,13 +538,13 @@ def test_nothing_of_the_user_has_the_key(provisioning: Provisioning, kagent: Age
     backend = provisioning.command("backend", f"cat {ETC}/secret; touch {ETC}/given; sleep 2")
     provisioning.rule("kagent:deploy", backend)
     provisioning.identity("kagent:deploy", path)
-    needles = memory.needles(parse(path.read_bytes())[0].key)
+    search = Search(Needles({"it": parse(path.read_bytes())[0].key}))
 
     def searched() -> int:
         found = processes(person)
         for pid in found:
             try:
-                assert memory.find(pid, needles) == [], pid
+                assert not search.look(pid).found, pid
             except (FileNotFoundError, ProcessLookupError):
                 pass
         return len(found)

@@ -28,25 +28,51 @@ class MachineError(Exception):
     """The machine ended, or didn't, without telling how the command did."""
 
 
+class Booted:
+    """A machine in which a command runs."""
+
+    def __init__(self, process: subprocess.Popen[bytes], told: Path) -> None:
+        self._process = process
+        self._told = told
+
+    def exit_code(self, seconds: float) -> int:
+        """The command's, at its end.  Raises MachineError."""
+        try:
+            ended = self._process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            raise MachineError(f"the machine hadn't ended after {seconds:.0f} seconds") from None
+        if not self._told.exists():
+            raise MachineError(f"the machine broke off (its program's exit code is {ended})")
+        return int(self._told.read_text())
+
+
 def run(
+    kernel: Machine, command: Sequence[str], exchange: Path, seconds: float, **more: object
+) -> int:
+    """Run `command` as root in a machine; its exit code.  See `booted`.  Raises MachineError."""
+    with booted(kernel, command, exchange, **more) as machine:  # type: ignore[arg-type]
+        return machine.exit_code(seconds)
+
+
+@contextmanager
+def booted(
     kernel: Machine,
     command: Sequence[str],
     exchange: Path,
-    seconds: float,
     *,
     root: Path = Path("/"),
     start: Path = HERE / "start",
     tpm: bool = False,
     output: IO[bytes] | None = None,
     terminal: bool = False,
-) -> int:
-    """Run `command` as root in a machine; its exit code.
+) -> Iterator[Booted]:
+    """A machine that runs `command` as root; it ends with the block, if not before.
 
     For a machine under qemu, `root` is the folder that its files are in, `start` the script that
     makes it ready, and `tpm` says that it has a TPM 2.0, made of software.
 
     Its output goes to `output`, or ours, as it comes.  `terminal`: our terminal is the command's.
-    `exchange` is the one folder that both see, at /run/machine there.  Raises MachineError.
+    `exchange` is the one folder that both see, at /run/machine there.
     """
     shutil.copy(start, exchange / "start")
     modules = kernel.modules if isinstance(kernel, Kernel) else ""
@@ -68,20 +94,17 @@ def run(
             words = _qemu(kernel, _initramfs(kernel, folder), exchange, root)
         if tpm:
             words += stack.enter_context(_tpm(folder))
-        try:
-            ended = subprocess.run(
-                # Should we be killed, the machine ends with us.
-                ["setpriv", "--pdeathsig", "KILL", *words],
-                stdin=None if terminal else subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                timeout=seconds,
-            )
-        except subprocess.TimeoutExpired:
-            raise MachineError(f"the machine hadn't ended after {seconds:.0f} seconds") from None
-    if not told.exists():
-        raise MachineError(f"the machine broke off (its program's exit code is {ended.returncode})")
-    return int(told.read_text())
+        with subprocess.Popen(
+            # Should we be killed, the machine ends with us.
+            ["setpriv", "--pdeathsig", "KILL", *words],
+            stdin=None if terminal else subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+        ) as process:
+            try:
+                yield Booted(process, told)
+            finally:
+                process.kill()
 
 
 def _qemu(kernel: Kernel, initramfs: Path, exchange: Path, root: Path) -> list[str]:

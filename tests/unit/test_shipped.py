@@ -86,7 +86,7 @@ def test_completions_complete() -> None:
     assert told.stdout.startswith("status\t")
 
 
-@pytest.mark.parametrize("program", ["kagent", "kagent-add", "kagentctl"])
+@pytest.mark.parametrize("program", ["kagent", "kagent-add", "kagentctl", "kagent-provision"])
 def test_help(program: str) -> None:
     command = [Path(sys.executable).with_name(program), "--help"]
     told = subprocess.run(command, capture_output=True, text=True)

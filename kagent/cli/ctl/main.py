@@ -16,6 +16,7 @@ from ..options import fail
 _COMMANDS = {
     "doctor": "can kagent work here, and what mends it if not",
     "show": "the keyrings, and what is known of the keys in them",
+    "prove": "is anything of a key in the agent's memory?",
     "share": "let another user sign with a key",
     "shared": "which user has which key",
     "unshare": "end the sharing of a key",
