@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from kagent.keyctl import join_session_keyring, syscalls
+from kagent.keyctl import join_anonymous_session, syscalls
 from kagent.private.keyfile import parse
 from kagent.private.library import der, library_key
 from kagent.protocol.privatekey import NamedPrivateKey
@@ -189,7 +189,7 @@ def test_a_child_is_a_part_of_the_agent(person: Person) -> None:
 def test_an_agent_of_another_user(folder: Path) -> None:
     """As root proves it for an ordinary user."""
     user = Person.named("nobody", folder / "theirs")
-    login = join_session_keyring(None)
+    login = join_anonymous_session()
     syscalls.chown(login, user.uid, user.gid)
     with agent(user) as theirs:
         has_nothing_of(theirs, *loaded(theirs))
@@ -354,7 +354,10 @@ def test_threads_are_held_too_and_signals_are_not_lost() -> None:
     code = (
         "import signal, sys, threading, time\n"
         "signal.signal(signal.SIGUSR1, lambda *_: print('signalled', flush=True))\n"
+        "# For the first thread, which else would not wake up to call the handler.\n"
+        "signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])\n"
         "[threading.Thread(target=time.sleep, args=(60,), daemon=True).start() for _ in range(9)]\n"
+        "signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGUSR1])\n"
         "print('ready', flush=True)\n"
         "sys.stdin.readline()\n"
     )
