@@ -75,9 +75,8 @@ class Signing:
         Raises Refusal, NotPermitted, ProtocolError, KernelKeyError.
         """
         key = _parsed(request.blob)
-        entry = Entry(
-            key if isinstance(key, PublicKey) else None, forwarded=peer.sessions.forwarded
-        )
+        known = key if isinstance(key, PublicKey) else None
+        entry = Entry(known, forwarded=peer.sessions.forwarded)
         # First, since many a client ends as soon as it has what it wants.
         await self._look(peer)
         try:

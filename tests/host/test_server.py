@@ -139,6 +139,14 @@ def test_what_was_not_signed_is_not_told_as_signed(kagent: Agent) -> None:
     assert kagent.logged().count("result=signed") == 1
 
 
+@pytest.mark.parametrize("blob", [b"", A_TYPE, A_TYPE + b"\xff" * 4, b"\0\0\0\4none"])
+def test_what_is_no_key_does_not_sign_either(kagent: Agent, blob: bytes) -> None:
+    with kagent.connect() as stream:
+        assert ask(stream, encode(SignRequest(blob, b"data", 8))) == FAILURE
+        assert "no such key" in explained(stream)
+        assert "key=unknown" in kagent.logged()
+
+
 def test_a_key_that_is_none_is_refused(kagent: Agent) -> None:
     with kagent.connect() as stream:
         assert ask(stream, A_KEY) == FAILURE

@@ -233,7 +233,7 @@ def test_nobody_there_to_type(helper: Callable[[str], None]) -> None:
 
 
 def test_a_notice_on_a_terminal() -> None:
-    program = "from kagent import askpass\nwith askpass.notice('touch', 'touched'): pass"
+    program = "from kagent.openssh import askpass\nwith askpass.notice('touch', 'touched'): pass"
     screen, terminal = pty.openpty()
     with open(screen, "rb", buffering=0) as shown, open(terminal, "wb") as stderr:
         subprocess.run([sys.executable, "-c", program], stderr=stderr, check=True)
