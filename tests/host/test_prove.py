@@ -190,7 +190,7 @@ def test_an_agent_of_another_user(folder: Path) -> None:
     """As root proves it for an ordinary user."""
     user = Person.named("nobody", folder / "theirs")
     login = join_anonymous_session()
-    syscalls.chown(login, user.uid, user.gid)
+    syscalls.chown(login.serial, user.uid, user.gid)
     with agent(user) as theirs:
         has_nothing_of(theirs, *loaded(theirs))
 
