@@ -140,10 +140,14 @@ class Store:
     def _settle_in_private(self, expected: Identity) -> None:
         rings, description = self.rings, expected.description
         self._destroy_in(description, rings.lent, rings.anchor)
-        if expected.custody is not Custody.KERNEL:
-            if key := rings.private.find("asymmetric", description):
-                rings.private.destroy(key)
-        elif self._private.find(expected.blob) is None:
+        if expected.custody is not Custody.KERNEL and (
+            key := rings.private.find("asymmetric", description)
+        ):
+            rings.private.destroy(key)
+        if self._private.find(expected.blob) is None:
+            # The time of the one before was over meanwhile, and the keeper has ended all of it.
+            self._private.record(expected)
+        if self._private.find(expected.blob) is None:
             raise KeyNotFound(errno.ENOKEY, "the key is gone already")
 
     def _settle_in_lent(self, expected: Identity, *, shown: bool) -> None:
