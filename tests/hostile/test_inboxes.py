@@ -10,7 +10,7 @@ import pytest
 from kagent.custody.sharing import INBOX, Giver
 from kagent.keyctl import USER_KEYRING, syscalls
 from tests.hostile.asking import PAIRS, Client, Pair
-from tests.hostile.conftest import Starting, settle
+from tests.hostile.conftest import Starting
 from tests.hostile.people import Login, attack, forget, somebody, turn
 from tests.programs import SECONDS, Person
 
@@ -44,14 +44,13 @@ def test_a_keyring_in_an_inbox_is_nobodys_anchor(
 ) -> None:
     """Carol's keyring doesn't become the place of Alice's keys."""
     inbox = inbox_for_bob(person)
-    with (
-        attack(carol, Login.ANOTHER, "carol", inbox) as attacker,
-        starting(person, "kagent", f"--keyring={keyring}") as agent,
-    ):
-        settle(agent)
-        assert int(turn(attacker, "plant")) > 0, "the control: anybody can"
-        signed = 0
-        with Client(agent.socket) as client:
+    signed = 0
+    with attack(carol, Login.ANOTHER, "carol", inbox) as attacker:
+        assert int(turn(attacker, "plant")) > 0, "anybody can"
+        with (
+            starting(person, "kagent", f"--keyring={keyring}") as agent,
+            Client(agent.socket) as client,
+        ):
             pair = Pair.rsa()
             assert client.add(pair)
             signed += int(turn(attacker, "sign"))
