@@ -7,11 +7,19 @@ import random
 import signal
 import time
 from contextlib import suppress
+from pathlib import Path
 
 from .tools import argument, children, goes_on, ready, tell
 
 # A front that ends in its first second is taken for one that can't live.
 _SECONDS_OF_A_FRONT = 1.2
+
+
+def _name(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/comm").read_text().strip()
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
 
 
 def main() -> None:
@@ -22,8 +30,7 @@ def main() -> None:
         family = children(keeper)
         for pid in (*family, *(one for child in family for one in children(child))):
             number = random.choice((signal.SIGSTOP, signal.SIGKILL, signal.SIGTERM, signal.SIGCONT))
-            front = family[:1] == [pid]
-            if front and number != signal.SIGSTOP:
+            if _name(pid) == "kagent-front" and number != signal.SIGSTOP:
                 if time.monotonic() < killed + _SECONDS_OF_A_FRONT:
                     continue
                 killed = time.monotonic()
