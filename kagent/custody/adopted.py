@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from threading import Lock
 from typing import NamedTuple
 
@@ -173,7 +172,7 @@ def _identity(
         raise ProtocolError("it is not the key that its record names")
     if giver:
         comment = f"{printable(identity.comment)} (shared by {giver.name})"
-        identity = replace(identity, comment=comment)
+        identity = identity.replace(comment=comment)
     return identity
 
 

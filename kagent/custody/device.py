@@ -22,7 +22,7 @@ from ..protocol.privatekey import (
     SkEd25519PrivateKey,
 )
 from ..protocol.publickey import PublicKey
-from ..protocol.wire import TEXT, ProtocolError, Reader, Record
+from ..protocol.wire import TEXT, ProtocolError, Record, field
 
 # The one that ssh-sk-helper has built in, for tokens at a USB port; in any case of letters.
 _INTERNAL = "internal"
@@ -36,7 +36,6 @@ class NotTaken(Exception):
     """The key can't be held as asked; the text says why."""
 
 
-@dataclass(frozen=True)
 class DeviceKey(Record):
     """A token's key: its handle, application and flags, and the library that talks to the token.
 
@@ -44,17 +43,8 @@ class DeviceKey(Record):
     has passed can be written.
     """
 
-    key: NamedPrivateKey
-    provider: str
-    layout = (PRIVATE_KEY, TEXT)
-
-    @classmethod
-    def parse(cls, payload: bytes) -> DeviceKey:
-        """Read a whole record.  Raises ProtocolError."""
-        reader = Reader(payload)
-        device_key = cls.read(reader)
-        reader.expect_end()
-        return device_key
+    key: NamedPrivateKey = field(PRIVATE_KEY)
+    provider: str = field(TEXT)
 
 
 @dataclass(frozen=True)

@@ -4,12 +4,22 @@ from __future__ import annotations
 
 import hashlib
 from base64 import b64encode
-from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache
 
 from ..protocol.constraints import CONSTRAINTS, Constraint, Lifetime
-from ..protocol.wire import BYTE, STRING, TEXT, UINT64, Field, ProtocolError, Reader, Record, nested
+from ..protocol.wire import (
+    BYTE,
+    STRING,
+    TEXT,
+    UINT64,
+    Codec,
+    ProtocolError,
+    Reader,
+    Record,
+    field,
+    nested,
+)
 
 PREFIX = "kagent:"
 _VERSION = 4
@@ -39,10 +49,9 @@ def _read_custody(reader: Reader) -> Custody:
         raise ProtocolError(f"unknown custody: {error}") from error
 
 
-_CUSTODY = Field(_read_custody, TEXT.write)
+_CUSTODY = Codec(_read_custody, TEXT.write)
 
 
-@dataclass(frozen=True)
 class Identity(Record):
     """An identity's record.
 
@@ -51,26 +60,22 @@ class Identity(Record):
     can set that clock, and it goes on while the machine sleeps.
     """
 
-    blob: bytes
-    comment: str
-    custody: Custody
-    why: str = ""
-    constraints: tuple[Constraint, ...] = ()
-    order: int = 0
-    deadline: int = 0
-    version: int = _VERSION
-    layout = (STRING, TEXT, _CUSTODY, TEXT, nested(CONSTRAINTS), UINT64, UINT64, BYTE)
+    blob: bytes = field(STRING)
+    comment: str = field(TEXT)
+    custody: Custody = field(_CUSTODY)
+    why: str = field(TEXT, default="")
+    constraints: tuple[Constraint, ...] = field(nested(CONSTRAINTS), default=())
+    order: int = field(UINT64, default=0)
+    deadline: int = field(UINT64, default=0)
+    version: int = field(BYTE, default=_VERSION)
 
     @classmethod
     @lru_cache
-    def parse(cls, payload: bytes) -> Identity:
+    def parse(cls, data: bytes) -> Identity:
         """Read a record.  Raises ProtocolError for a damaged one, or one of another version."""
-        if payload[-1:] != bytes((_VERSION,)):
+        if data[-1:] != bytes((_VERSION,)):
             raise ProtocolError("record of another version")
-        reader = Reader(payload)
-        identity = cls.read(reader)
-        reader.expect_end()
-        return identity
+        return super().parse(data)
 
     @property
     def lifetime(self) -> int:

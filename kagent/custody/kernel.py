@@ -8,14 +8,17 @@ from __future__ import annotations
 import hashlib
 
 from ..keyctl import AsymmetricKey
+from ..protocol.algorithms import ALGORITHMS, KEY_TYPES
 from ..protocol.publickey import PublicKey
 from ..protocol.wire import STRING, TEXT
 
-_RSA_SIZES = (1024, 1536, 2048, 3072, 4096)
-SIGNS_WITH = "the Linux kernel signs with RSA keys of 1024, 1536, 2048, 3072 and 4096 bits"
+*_SIZES, _LARGEST = map(str, KEY_TYPES["ssh-rsa"].kernel_bits)
+SIGNS_WITH = f"the Linux kernel signs with RSA keys of {', '.join(_SIZES)} and {_LARGEST} bits"
 
-# RFC 8332 section 3, RFC 4253 section 6.6: signature algorithm -> its hash.
-HASHES = {"ssh-rsa": "sha1", "rsa-sha2-256": "sha256", "rsa-sha2-512": "sha512"}
+# Of the algorithms that the kernel can sign with.
+_HASHES = {
+    name: one.hash for name, one in ALGORITHMS.items() if KEY_TYPES[one.key_type].kernel_bits
+}
 
 
 def why_not(public: PublicKey) -> str:
@@ -23,9 +26,9 @@ def why_not(public: PublicKey) -> str:
 
     What can be said without the private half.  With it, `pkcs8.load` tries.
     """
-    if public.plain_type != "ssh-rsa":
+    if not public.about.kernel_bits:
         return f"{public.type}: the kernel can't sign with this type of key; {SIGNS_WITH}"
-    if public.bits not in _RSA_SIZES:
+    if public.bits not in public.about.kernel_bits:
         return f"the kernel can't sign with this {public.bits}-bit RSA key; {SIGNS_WITH}"
     return ""
 
@@ -35,6 +38,6 @@ def sign(key: AsymmetricKey, algorithm: str, data: bytes) -> bytes:
 
     Blocks for milliseconds, without the GIL.  Raises KernelKeyError.
     """
-    hash_name = HASHES[algorithm]
+    hash_name = _HASHES[algorithm]
     digest = hashlib.new(hash_name, data, usedforsecurity=False).digest()
     return TEXT.write(algorithm) + STRING.write(key.sign(digest, hash_name))

@@ -53,15 +53,11 @@ from .identity import PREFIX
 
 POSSESSOR_ONLY = mask(possessor=Permission.ALL)
 
-# What add_key gives a keyring.  One that grants others more is not taken for ours: keys would be
-# put where other users reach them.
+# What add_key gives a keyring.
 ANCHOR = mask(possessor=Permission.ALL, user=Permission.VIEW)
 
 # Not under the prefix of identities: removing all of those must not unlock.
 LOCK_NAME = "kagent-lock"
-
-_SEALED_PREFIX = f"{PREFIX}sealed:"
-_DEVICE_PREFIX = f"{PREFIX}device:"
 
 
 class Place(StrEnum):
@@ -89,8 +85,8 @@ class Place(StrEnum):
 def own_keyring(name: str, within: Keyring) -> Keyring | None:
     """The keyring of that name that is linked directly in `within`, if it is this user's own.
 
-    Never one further below, nor one that grants other users anything: somebody else may have put
-    it there.
+    Never one further below, nor one with other permissions than we give: somebody else may have put
+    it there, to have keys where others reach them or where we can't take them away.
     """
     found = within.find("keyring", name)
     if found is None:
@@ -99,11 +95,7 @@ def own_keyring(name: str, within: Keyring) -> Keyring | None:
         about = found.describe()
     except KernelKeyError:
         return None
-    ours = about.uid == os.getuid() and not about.permissions & mask(
-        user=Permission.ALL & ~(Permission.VIEW | Permission.READ),
-        group=Permission.ALL,
-        other=Permission.ALL,
-    )
+    ours = about.uid == os.getuid() and about.permissions == ANCHOR
     return Keyring(found.serial) if ours else None
 
 
@@ -214,8 +206,8 @@ class KeeperRings:
 
     shared: Rings
     session: Keyring
-    sealed: SealedRing
-    devices: DeviceRing
+    sealed: SigningRing
+    devices: SigningRing
 
     @classmethod
     def enter(cls, place: Place) -> KeeperRings:
@@ -235,8 +227,8 @@ class KeeperRings:
             case Place.PRIVATE:
                 home = private
         shared = Rings(place, login, user, home, private, lent, withdrawn, fetched)
-        session = enter_private_session(*shared.around, *own)
-        return cls(shared, session, SealedRing.of(sealed), DeviceRing(devices))
+        session = enter_private_session(*own, besides=shared.around)
+        return cls(shared, session, SigningRing.sealed(sealed), SigningRing.devices(devices))
 
     def renew(self) -> None:
         """Put off the end of a persistent keyring, which comes three days after its last use.
@@ -264,8 +256,8 @@ class KeeperRings:
         try:
             [(key, about)] = inbox.described()
             homes = {
-                (self.sealed.type, sealed_name(description)): self.sealed.keyring,
-                (self.devices.type, device_name(description)): self.devices.keyring,
+                (self.sealed.type, self.sealed.name(description)): self.sealed.keyring,
+                (self.devices.type, self.devices.name(description)): self.devices.keyring,
                 ("asymmetric", description): self.shared.private,
             }
             target = homes.get((about.type, about.description))
@@ -277,12 +269,11 @@ class KeeperRings:
 
     def forget(self, description: str) -> list[str]:
         """Destroy what signs for that identity, if it is the keeper's; the faults, in words."""
-        faults = destroy_in(self.sealed.keyring, sealed_name(description))
-        return faults + destroy_in(self.devices.keyring, device_name(description))
+        return self.sealed.forget(description) + self.devices.forget(description)
 
     def forget_all(self) -> list[str]:
         """Destroy all that is the keeper's to sign with; the faults, in words."""
-        return destroy_in(self.sealed.keyring) + destroy_in(self.devices.keyring)
+        return self.sealed.forget() + self.devices.forget()
 
     def end(self, description: str) -> list[str]:
         """Destroy all there is of an identity with constraints; the faults, in words."""
@@ -294,15 +285,19 @@ class KeeperRings:
 
 
 @dataclass(frozen=True)
-class SealedRing:
-    """The keyring of the keys that workers sign with, and the type of key that is used for them."""
+class SigningRing:
+    """A keyring of what signs for identities: sealed keys, or tokens' handles.
+
+    These are apart, so that a worker that talks to a token never possesses a sealed key.
+    """
 
     keyring: Keyring
     type: str
+    prefix: str = f"{PREFIX}sealed:"
 
     @classmethod
-    def of(cls, keyring: Keyring) -> SealedRing:
-        """With the best type that this kernel has.  Raises KernelKeyError.
+    def sealed(cls, keyring: Keyring) -> SigningRing:
+        """For sealed keys, with the best type that this kernel has.  Raises KernelKeyError.
 
         A big_key counts 16 bytes of its user's quota whatever its size.
         """
@@ -314,51 +309,34 @@ class SealedRing:
             return cls(keyring, "user")
         return cls(keyring, "big_key")
 
+    @classmethod
+    def devices(cls, keyring: Keyring) -> SigningRing:
+        """For handles, which are no secrets."""
+        return cls(keyring, "user", f"{PREFIX}device:")
+
+    def name(self, description: str) -> str:
+        """What signs for the identity of that description is called here."""
+        return self.prefix + description.removeprefix(PREFIX)
+
     def add(self, description: str, payload: bytes, inbox: Keyring) -> Key:
-        """Leave what signs for the identity of that description in `inbox`, to be sealed."""
-        key = inbox.add(self.type, sealed_name(description), payload)
+        """Leave what signs for the identity of that description in `inbox`, to be moved here."""
+        key = inbox.add(self.type, self.name(description), payload)
         key.set_permissions(POSSESSOR_ONLY)
         return key
 
     def read(self, description: str) -> bytes:
         """What signs for the identity of that description.  Raises KernelKeyError."""
-        name = sealed_name(description)
+        name = self.name(description)
         return syscalls.read(syscalls.search(self.keyring.serial, self.type, name))
+
+    def forget(self, description: str | None = None) -> list[str]:
+        """Destroy what signs for that identity, or all; the faults, in words."""
+        return destroy_in(self.keyring, description and self.name(description))
 
     @property
     def empty(self) -> bool:
         """Whether there is nothing to sign with."""
         return not self.keyring.keys()
-
-
-@dataclass(frozen=True)
-class DeviceRing:
-    """The keyring of tokens' handles: apart from the sealed keys, so that a worker that talks to a
-    token never possesses one of those."""
-
-    keyring: Keyring
-    type: str = "user"
-
-    def add(self, description: str, payload: bytes, inbox: Keyring) -> Key:
-        """Leave the handle of the identity of that description in `inbox`."""
-        key = inbox.add(self.type, device_name(description), payload)
-        key.set_permissions(POSSESSOR_ONLY)
-        return key
-
-    def read(self, description: str) -> bytes:
-        """The handle of the identity of that description.  Raises KernelKeyError."""
-        name = device_name(description)
-        return syscalls.read(syscalls.search(self.keyring.serial, self.type, name))
-
-
-def sealed_name(description: str) -> str:
-    """What the sealed key of the identity of that description is called."""
-    return _SEALED_PREFIX + description.removeprefix(PREFIX)
-
-
-def device_name(description: str) -> str:
-    """What the handle of the identity of that description is called."""
-    return _DEVICE_PREFIX + description.removeprefix(PREFIX)
 
 
 def _new(name: str, within: Keyring) -> Keyring:

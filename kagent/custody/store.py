@@ -15,7 +15,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 
 from ..keyctl import Description, KernelKeyError, Key, KeyNotFound, Keyring, PermissionDenied
@@ -120,7 +120,7 @@ class Store:
         """
         held = self.find_readable(loaded.blob)
         order = held.identity.order if held else time.clock_gettime_ns(time.CLOCK_BOOTTIME)
-        expected = replace(loaded, order=order)
+        expected = loaded.replace(order=order)
         if self._is_private(expected):
             self._private.record(expected)
         return expected
@@ -140,10 +140,14 @@ class Store:
     def _settle_in_private(self, expected: Identity) -> None:
         rings, description = self.rings, expected.description
         self._destroy_in(description, rings.lent, rings.anchor)
-        if expected.custody is not Custody.KERNEL:
-            if key := rings.private.find("asymmetric", description):
-                rings.private.destroy(key)
-        elif self._private.find(expected.blob) is None:
+        if expected.custody is not Custody.KERNEL and (
+            key := rings.private.find("asymmetric", description)
+        ):
+            rings.private.destroy(key)
+        if self._private.find(expected.blob) is None:
+            # The time of the one before was over meanwhile, and the keeper has ended all of it.
+            self._private.record(expected)
+        if self._private.find(expected.blob) is None:
             raise KeyNotFound(errno.ENOKEY, "the key is gone already")
 
     def _settle_in_lent(self, expected: Identity, *, shown: bool) -> None:
@@ -223,10 +227,12 @@ class Store:
     def take_up(self) -> None:
         """Get a hold of our own on what is in the anchor keyring: an earlier agent's, another's."""
         anchor, lent = self._anchor, self.rings.lent
-        if anchor is None:
-            return
         held = set(lent.keys())
-        new = [one for one in anchor.content() if one[0].serial not in held]
+        try:
+            content = list(anchor.content()) if anchor else []
+        except KernelKeyError:
+            return  # it is gone meanwhile, or has been made unreadable
+        new = [one for one in content if one[0].serial not in held]
         if not new:
             return
         names = set(self._names_in_lent(held))
@@ -257,12 +263,13 @@ class Store:
         faults: list[str] = []
         if anchor is None:
             return faults
-        for serial in set(anchor.keys()).intersection(rings.lent.keys()):
+        held = set(rings.lent.keys())
+        for key in [key for key, _ in keys_in(anchor) if key.serial in held]:
             try:
-                rings.withdrawn.link(Key(serial))
-                anchor.unlink(Key(serial))
+                rings.withdrawn.link(key)
+                anchor.unlink(key)
             except KernelKeyError as error:
-                faults.append(f"key {serial} can't be withdrawn: {error}")
+                faults.append(f"key {key.serial} can't be withdrawn: {error}")
         return faults
 
     def restore(self) -> list[str]:

@@ -7,9 +7,8 @@ process_sign_request2; `now` is always in seconds since 1970, for the certificat
 
 from __future__ import annotations
 
-from functools import lru_cache
-
 from ..custody.identity import Identity
+from ..protocol.algorithms import ALGORITHMS
 from ..protocol.constraints import Hop, PermittedHop, RestrictDestination
 from ..protocol.patterns import matches
 from ..protocol.publickey import HOST, Certificate, PublicKey
@@ -17,22 +16,8 @@ from ..protocol.userauth import Login, ToBeSigned
 from ..protocol.wire import TEXT, Reader
 from .sessions import NotPermitted, Sessions
 
-# OpenSSH: SSH_ALLOWED_CA_SIGALGS; RSA with SHA-1 is not among them.
-_AUTHORITY_ALGORITHMS = (
-    "ssh-ed25519",
-    "ecdsa-sha2-nistp256",
-    "ecdsa-sha2-nistp384",
-    "ecdsa-sha2-nistp521",
-    "sk-ssh-ed25519@openssh.com",
-    "sk-ecdsa-sha2-nistp256@openssh.com",
-    "rsa-sha2-512",
-    "rsa-sha2-256",
-)
-
 # As for a constraint's users.  Matching takes time by the length, and this one any host may send.
 _LONGEST_USER = 256
-
-_parsed = lru_cache(1024)(PublicKey.parse)
 
 
 def check_visible(identity: Identity, sessions: Sessions, now: float) -> None:
@@ -121,23 +106,20 @@ def _permits(
 def _is_key_of(key: PublicKey, host: Hop, now: float) -> bool:
     certificate = key.certificate
     if certificate is None:
-        return any(
-            not known.is_authority and key.is_same(_parsed(known.blob)) for known in host.keys
-        )
-    authority = _parsed(certificate.authority)
-    trusted = any(
-        known.is_authority and authority.is_same(_parsed(known.blob)) for known in host.keys
-    )
+        return any(not known.is_authority and key.is_same(known.key) for known in host.keys)
+    authority = certificate.authority_key
+    trusted = any(known.is_authority and authority.is_same(known.key) for known in host.keys)
     return trusted and _is_for(certificate, host.hostname, now)
 
 
 def _is_for(certificate: Certificate, hostname: str, now: float) -> bool:
     """sshkey_cert_check_host: that the authority has signed was verified when it was bound."""
-    algorithm = TEXT.read(Reader(certificate.signature))
+    algorithm = ALGORITHMS.get(TEXT.read(Reader(certificate.signature)))
     return (
         certificate.role == HOST
         and certificate.valid_after <= now < certificate.valid_before
         and any(matches(hostname, principal) for principal in certificate.principals)
         and not certificate.critical_options
-        and algorithm in _AUTHORITY_ALGORITHMS
+        and algorithm is not None
+        and algorithm.certifies
     )

@@ -13,7 +13,7 @@ import trio
 from .. import log
 from ..custody.identity import Custody, description_of
 from ..custody.identity import Identity as HeldIdentity
-from ..custody.store import StillThere, Store
+from ..custody.store import StillThere
 from ..jobs.jobs import Answer, Done, Kind, Loaded, Refused
 from ..keyctl import KernelKeyError
 from ..protocol import messages
@@ -46,15 +46,11 @@ from ..protocol.messages import (
 from ..protocol.publickey import PublicKey
 from ..protocol.wire import TEXT, ProtocolError
 from ..text import quoted
-from .channels import Workers
-from .configured import Fetching
+from .desk import Desk
 from .destinations import check_visible
-from .lock import Lock
 from .peer import Peer, Refusal
 from .sessions import NotPermitted
-from .settings import Settings
 from .signatures import Signing
-from .tally import Tally
 from .turns import Turns
 
 # Loads at once.  A key whose bytes are all there takes milliseconds; one that a client draws out
@@ -74,27 +70,18 @@ _EXTENSIONS = (SESSION_BIND, EXPLAIN, SHOW, STATUS)
 class Requests:
     """Answers the requests of all clients."""
 
-    def __init__(
-        self,
-        store: Store,
-        workers: Workers,
-        fetching: Fetching,
-        signing: Signing,
-        lock: Lock,
-        settings: Settings,
-        tally: Tally,
-    ) -> None:
+    def __init__(self, desk: Desk, signing: Signing) -> None:
         self._changing = trio.Lock()  # what is held, by one request at a time
         self._loading = Turns(_MOST_LOADS, _MOST_LOADS_EACH)
         self._stalling = Turns(_MOST_STALLING, 1)
         self._binding = Turns(_MOST_BINDS, _MOST_BINDS_EACH)
-        self._store = store
-        self._workers = workers
-        self._fetching = fetching
+        self._store = desk.store
+        self._lock = desk.lock
+        self._workers = desk.workers
+        self._fetching = desk.fetching
+        self._idle_exit = desk.settings.idle_exit
+        self._tally = desk.tally
         self._signing = signing
-        self._lock = lock
-        self._idle_exit = settings.idle_exit
-        self._tally = tally
 
     async def add(self, peer: Peer, message_type: int, body_length: int) -> Message | None:
         """ADD_IDENTITY and ADD_ID_CONSTRAINED, whose bodies a worker reads.
@@ -179,16 +166,17 @@ class Requests:
 
     async def answer(self, peer: Peer, payload: bytes) -> bytes:
         """Every other request; what is left to be sent of the answer's frame."""
+        logged = False
         try:
             message = decode(payload)
-            if isinstance(message, SignRequest) and not self._lock.locked:
+            if isinstance(message, SignRequest):
+                logged = True  # with all that is known of it
                 return await self._signing.answer(peer, message)
             return encode(await self._carry_out(peer, message))
-        except (Refusal, NotPermitted, ProtocolError, KernelKeyError) as error:
-            told = isinstance(error, KernelKeyError)
-            reason = f"the kernel refused: {error}" if told else str(error)
-            # A signature that is refused has its line already.
-            return encode(self._refuse(peer, reason, logged=_is_signature(payload)))
+        except (Refusal, NotPermitted, ProtocolError) as error:
+            return encode(self._refuse(peer, str(error), logged=logged))
+        except KernelKeyError as error:
+            return encode(self._refuse(peer, f"the kernel refused: {error}", logged=logged))
 
     def _refuse(self, peer: Peer, reason: str, *, logged: bool = False) -> Message:
         self._tally.refused(reason)
@@ -366,10 +354,6 @@ def _expiry(deadline: int) -> int:
         return 0
     left = deadline - time.clock_gettime_ns(time.CLOCK_BOOTTIME)
     return round(time.time() + left / 10**9)
-
-
-def _is_signature(payload: bytes) -> bool:
-    return payload[:1] == bytes((messages.Type.SIGN_REQUEST,))
 
 
 def _is_visible(identity: HeldIdentity, peer: Peer) -> bool:

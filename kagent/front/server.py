@@ -17,6 +17,7 @@ from ..keyctl import KernelKeyError
 from .channels import Workers
 from .configured import Fetching
 from .connection import Connection
+from .desk import Desk
 from .lock import Lock
 from .peer import Peer, Refusal
 from .requests import Requests
@@ -46,9 +47,9 @@ async def serve(
     store.tidy()
     idle = False
     async with trio.open_nursery() as serving, trio.open_nursery() as clients:
-        fetching, lock = Fetching(workers), Lock(store)
-        signatures = Signing(store, workers, fetching, Signers(), lock, settings, tally)
-        requests = Requests(store, workers, fetching, signatures, lock, settings, tally)
+        fetching = Fetching(workers)
+        desk = Desk(store, Lock(store), workers, fetching, Signers(), settings, tally)
+        requests = Requests(desk, Signing(desk))
 
         async def end_with_keeper() -> None:
             await trio.lowlevel.wait_readable(control)  # it never writes: this is its end

@@ -100,7 +100,7 @@ class Sessions:
             # to it that it is its own; on other hosts the server has to, by the key in the login.
             if len(self.bound) > 1 or self.broken:
                 raise NotPermitted("a login from another host must name the host that it goes to")
-        elif not PublicKey.parse(login.host_key).is_same(self.bound[-1].host):
+        elif not login.host_key.is_same(self.bound[-1].host):
             raise NotPermitted("the login is to another host than the connection is bound to")
 
     def way(self, signed: ToBeSigned | None) -> list[Session]:

@@ -7,21 +7,22 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from functools import lru_cache
 
 from .. import log
 from ..custody.identity import Identity
 from ..jobs.questions import Origin
 from ..protocol.publickey import PublicKey
-from ..protocol.wire import ProtocolError
 from ..text import quoted
 
 
 @dataclass
 class Entry:
-    """A request for a signature by the key `blob`, filled in as more becomes known."""
+    """A request for a signature, filled in as more becomes known.
 
-    blob: bytes
+    `key` is None if what was asked for is no public key.
+    """
+
+    key: PublicKey | None
     identity: Identity | None = None
     algorithm: str = ""
     user: str = ""
@@ -32,15 +33,11 @@ class Entry:
 
     def write(self, origin: Origin | None) -> None:
         """Log it.  `origin` is who asked, and the hosts on the way; None if that can't be told."""
-        try:
-            key = _fingerprint(self.blob)
-        except ProtocolError:
-            key = "unknown"
         fields = {
             "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
             "result": self._result,
             "reason": self.refusal or self.fault,
-            "key": key,
+            "key": self.key.fingerprint() if self.key else "unknown",
             "comment": self.identity.comment if self.identity else "",
             "algorithm": self.algorithm,
             "custody": str(self.identity.custody) if self.identity else "",
@@ -57,8 +54,3 @@ class Entry:
         if self.signed:
             return "signed"
         return "refused" if self.refusal else "failed"
-
-
-@lru_cache(maxsize=32)  # of what can be 256 KiB
-def _fingerprint(blob: bytes) -> str:
-    return PublicKey.parse(blob).fingerprint()

@@ -12,25 +12,20 @@ from .. import log
 from ..custody import kernel
 from ..custody.anchor import Held
 from ..custody.identity import Custody
-from ..custody.store import Store
 from ..jobs.jobs import Answer, Done, Kind, Refused, Signed, SignJob
 from ..jobs.questions import Ask, Binding, DeviceSignature, Origin, Purpose, Question, Who, Worded
 from ..keyctl import KernelKeyError, KeyExpired, KeyNotFound, KeyRevoked, PermissionDenied
+from ..protocol.algorithms import SignFlags, algorithm_of
 from ..protocol.constraints import Confirm, ConfirmForwarded
-from ..protocol.messages import SignFlags, SignRequest, SignResponse, encode
+from ..protocol.messages import SignRequest, SignResponse, encode
 from ..protocol.publickey import PublicKey
 from ..protocol.userauth import Login, SignedMessage, ToBeSigned, recognise
 from ..protocol.wire import ProtocolError, Record
-from .channels import Workers
-from .configured import Fetching
+from .desk import Desk
 from .destinations import check_signature
-from .lock import Lock
 from .peer import Peer, Refusal
 from .sessions import NotPermitted
-from .settings import Settings
 from .signature_log import Entry
-from .tally import Tally
-from .threads import Signers
 from .turns import Turns
 
 _SECONDS_TO_LOOK = 1.0  # at who asks; it takes milliseconds
@@ -44,6 +39,7 @@ class _Case:
 
     peer: Peer
     request: SignRequest
+    key: PublicKey
     algorithm: str
     signed: ToBeSigned | None
     held: Held
@@ -60,24 +56,15 @@ class _Case:
 class Signing:
     """Answers requests for signatures."""
 
-    def __init__(
-        self,
-        store: Store,
-        workers: Workers,
-        fetching: Fetching,
-        signers: Signers,
-        lock: Lock,
-        settings: Settings,
-        tally: Tally,
-    ) -> None:
-        self._store = store
-        self._workers = workers
-        self._fetching = fetching
-        self._signers = signers
-        self._lock = lock
-        self._fingerprint_hash = settings.fingerprint_hash
-        self._web_safety = settings.web_safety
-        self._tally = tally
+    def __init__(self, desk: Desk) -> None:
+        self._store = desk.store
+        self._lock = desk.lock
+        self._workers = desk.workers
+        self._fetching = desk.fetching
+        self._signers = desk.signers
+        self._fingerprint_hash = desk.settings.fingerprint_hash
+        self._web_safety = desk.settings.web_safety
+        self._tally = desk.tally
         # Two windows at once would take the keyboard from each other.
         self._asking = Turns(1, 1)
         self._under_way: set[trio.Event] = set()
@@ -87,11 +74,13 @@ class Signing:
 
         Raises Refusal, NotPermitted, ProtocolError, KernelKeyError.
         """
-        entry = Entry(request.blob, forwarded=peer.sessions.forwarded)
+        key = _parsed(request.blob)
+        known = key if isinstance(key, PublicKey) else None
+        entry = Entry(known, forwarded=peer.sessions.forwarded)
         # First, since many a client ends as soon as it has what it wants.
         await self._look(peer)
         try:
-            frame = await self._answer(peer, request, entry)
+            frame = await self._answer(peer, request, key, entry)
             self._tally.signatures += 1
             entry.signed = True
             return frame
@@ -128,17 +117,23 @@ class Signing:
             except OSError as error:
                 log.error(f"who asks can't be told: {error}")
 
-    async def _answer(self, peer: Peer, request: SignRequest, entry: Entry) -> bytes:
+    async def _answer(
+        self, peer: Peer, request: SignRequest, key: PublicKey | ProtocolError, entry: Entry
+    ) -> bytes:
+        if self._lock.locked:
+            raise Refusal("the agent is locked")
         held = self._store.find(request.blob)
         loaded = held is not None
         if held is None:
             held = await self._find_elsewhere(request.blob)
         entry.identity = held.identity
-        entry.algorithm = algorithm = _signature_algorithm(request.blob, request.flags)
-        signed = recognise(request.data, request.blob)
+        if isinstance(key, ProtocolError):
+            raise key
+        entry.algorithm = algorithm = _signature_algorithm(key, request.flags)
+        signed = recognise(request.data, key)
         if isinstance(signed, Login):
             entry.user = signed.user
-        case = _Case(peer, request, algorithm, signed, held, loaded)
+        case = _Case(peer, request, key, algorithm, signed, held, loaded)
         self._check(case)
         if case.must_ask:
             await self._confirm(case)
@@ -214,7 +209,7 @@ class Signing:
 
     async def _sign_with_device(self, case: _Case) -> Answer | None:
         request = case.request
-        if case.signed is None and self._web_safety.demands_ssh(PublicKey.parse(request.blob)):
+        if case.signed is None and self._web_safety.demands_ssh(case.key):
             raise Refusal("web-origin key attempting to sign non-SSH message")
         worded = await self._worded(case)
         signature = DeviceSignature(request.blob, request.data, worded.details)
@@ -260,7 +255,7 @@ class Signing:
         identity = case.held.identity
         return Question(
             _shortened(identity.comment),
-            PublicKey.parse(identity.blob).fingerprint(self._fingerprint_hash),
+            case.key.fingerprint(self._fingerprint_hash),
             case.peer.process,
             tuple(
                 Binding(session.host.plain_blob, session.forwarded)
@@ -279,14 +274,17 @@ def _shortened(text: str) -> str:
     return text[:half] + text[-half:]
 
 
-def _signature_algorithm(blob: bytes, flags: int) -> str:
-    """RFC 9987 section 3.6.1; both flags at once mean SHA-256, as in ssh-agent."""
-    key_type = PublicKey.parse(blob).plain_type
+def _parsed(blob: bytes) -> PublicKey | ProtocolError:
+    """The key, or what is wrong with it: that matters only if such a key is held."""
+    try:
+        return PublicKey.parse(blob)
+    except ProtocolError as error:
+        return error
+
+
+def _signature_algorithm(key: PublicKey, flags: int) -> str:
+    """RFC 9987 section 3.6.1.  Raises Refusal."""
     unknown = flags & ~int(SignFlags.RSA_SHA2_256 | SignFlags.RSA_SHA2_512)
     if unknown:
         raise Refusal(f"unknown signature flags {unknown:#x}")
-    if key_type == "ssh-rsa" and flags & SignFlags.RSA_SHA2_256:
-        return "rsa-sha2-256"
-    if key_type == "ssh-rsa" and flags & SignFlags.RSA_SHA2_512:
-        return "rsa-sha2-512"
-    return key_type
+    return algorithm_of(key.plain_type, flags)

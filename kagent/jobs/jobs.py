@@ -14,6 +14,7 @@ from enum import IntEnum
 from typing import TypeAlias
 
 from ..custody.identity import Identity
+from ..protocol.algorithms import ALGORITHMS, KEY_TYPES
 from ..protocol.messages import Shown
 from ..protocol.wire import (
     BYTE,
@@ -24,6 +25,7 @@ from ..protocol.wire import (
     Reader,
     Record,
     counted,
+    field,
     record,
 )
 from .questions import Origin, Worded
@@ -100,14 +102,8 @@ IDLE = 75
 UNUSED = 76
 
 # What a sealed key may be asked for, by number in a signature job.
-ALGORITHMS = (
-    "ssh-ed25519",
-    "ecdsa-sha2-nistp256",
-    "ecdsa-sha2-nistp384",
-    "ecdsa-sha2-nistp521",
-    "rsa-sha2-256",
-    "rsa-sha2-512",
-    "ssh-rsa",
+_ALGORITHMS = tuple(
+    name for name, one in ALGORITHMS.items() if not KEY_TYPES[one.key_type].on_token
 )
 _SIGN_HEADER = struct.Struct(f"={_DESCRIPTION}B")
 SIGN_HEADER_LENGTH = _SIGN_HEADER.size
@@ -123,7 +119,7 @@ class SignJob:
 
     def pack(self) -> bytes:
         """The packet."""
-        algorithm = ALGORITHMS.index(self.algorithm)
+        algorithm = _ALGORITHMS.index(self.algorithm)
         return _SIGN_HEADER.pack(self.description.encode(), algorithm) + self.data
 
     @classmethod
@@ -131,56 +127,45 @@ class SignJob:
         """Raises ValueError for anything but such a packet."""
         try:
             description, algorithm = _SIGN_HEADER.unpack_from(packet)
-            return cls(description.decode(), ALGORITHMS[algorithm], packet[SIGN_HEADER_LENGTH:])
+            return cls(description.decode(), _ALGORITHMS[algorithm], packet[SIGN_HEADER_LENGTH:])
         except (struct.error, IndexError) as error:
             raise ValueError("not a signature job") from error
 
 
-@dataclass(frozen=True)
 class Loaded(Record):
     """The key waits in the inbox of load `number`, to be kept or dropped."""
 
-    number: int
-    identity: Identity
-    layout = (UINT32, record(Identity))
+    number: int = field(UINT32)
+    identity: Identity = field(record(Identity))
 
 
-@dataclass(frozen=True)
 class Signed(Record):
     """A signature as ssh sends it: string algorithm, string signature."""
 
-    signature: bytes
-    layout = (STRING,)
+    signature: bytes = field(STRING)
 
 
-@dataclass(frozen=True)
 class Done(Record):
     """It was done; there is nothing to tell of it."""
 
 
-@dataclass(frozen=True)
 class Refused(Record):
     """The request was read to its end, and not carried out."""
 
-    reason: str
-    layout = (TEXT,)
+    reason: str = field(TEXT)
 
 
-@dataclass(frozen=True)
 class Offered(Record):
     """The identities that are configured, each with the state of its key as `why`."""
 
-    shown: tuple[Shown, ...]
-    layout = (counted(record(Shown)),)
+    shown: tuple[Shown, ...] = field(counted(record(Shown)))
 
 
-@dataclass(frozen=True)
 class Fetched(Record):
     """A configured identity's key is in the ring for such keys, under that serial."""
 
-    identity: Identity
-    serial: int
-    layout = (record(Identity), UINT32)
+    identity: Identity = field(record(Identity))
+    serial: int = field(UINT32)
 
 
 Answer: TypeAlias = Loaded | Signed | Done | Refused | Origin | Worded | Offered | Fetched

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import IntEnum
 
 from ..protocol.wire import (
@@ -12,26 +11,24 @@ from ..protocol.wire import (
     TEXT,
     UINT32,
     UINT64,
-    Field,
+    Codec,
     ProtocolError,
     Reader,
     Record,
     counted,
+    field,
     record,
 )
 
 
-@dataclass(frozen=True)
 class Client(Record):
     """Who connected: SO_PEERCRED's pid, 0 for a process of another pid namespace, and when it was
     accepted, in nanoseconds of CLOCK_BOOTTIME."""
 
-    pid: int
-    accepted: int
-    layout = (UINT32, UINT64)
+    pid: int = field(UINT32)
+    accepted: int = field(UINT64)
 
 
-@dataclass(frozen=True)
 class Asker(Record):
     """A client's program and those that started it, the nearest first, as text for people.
 
@@ -39,9 +36,8 @@ class Asker(Record):
     is known of a process that has ended or that can't be seen.
     """
 
-    pid: int
-    programs: tuple[str, ...]
-    layout = (UINT32, counted(TEXT))
+    pid: int = field(UINT32)
+    programs: tuple[str, ...] = field(counted(TEXT))
 
     def __str__(self) -> str:
         """'git ← zsh ← kitty (process 4711)', or what else can be said."""
@@ -52,35 +48,28 @@ class Asker(Record):
         return "a process of another container"
 
 
-@dataclass(frozen=True)
 class Who(Record):
     """Who is that client, and what are the hosts with these keys called?"""
 
-    client: Client
-    host_keys: tuple[bytes, ...]
-    layout = (record(Client), counted(STRING))
+    client: Client = field(record(Client))
+    host_keys: tuple[bytes, ...] = field(counted(STRING))
 
 
-@dataclass(frozen=True)
 class Origin(Record):
     """Where a request comes from: the program here, and the hosts' names in the order asked."""
 
-    asker: Asker
-    hosts: tuple[str, ...]
-    layout = (record(Asker), counted(TEXT))
+    asker: Asker = field(record(Asker))
+    hosts: tuple[str, ...] = field(counted(TEXT))
 
 
-@dataclass(frozen=True)
 class Offer(Record):
     """Which identities are configured?"""
 
 
-@dataclass(frozen=True)
 class Fetch(Record):
     """Have the key of the configured identity `blob` fetched."""
 
-    blob: bytes
-    layout = (STRING,)
+    blob: bytes = field(STRING)
 
 
 class Purpose(IntEnum):
@@ -98,19 +87,16 @@ def _read_purpose(reader: Reader) -> Purpose:
         raise ProtocolError("unknown purpose") from error
 
 
-_PURPOSE = Field(_read_purpose, BYTE.write)
+_PURPOSE = Codec(_read_purpose, BYTE.write)
 
 
-@dataclass(frozen=True)
 class Binding(Record):
     """A session that the connection was bound to (session-bind@openssh.com)."""
 
-    host_key: bytes
-    forwarded: bool
-    layout = (STRING, BOOLEAN)
+    host_key: bytes = field(STRING)
+    forwarded: bool = field(BOOLEAN)
 
 
-@dataclass(frozen=True)
 class Question(Record):
     """May this client have this signature?
 
@@ -120,40 +106,33 @@ class Question(Record):
     the request is for: only then does the signature let nobody in elsewhere.
     """
 
-    comment: str
-    fingerprint: str
-    client: Client
-    bindings: tuple[Binding, ...]
-    purpose: Purpose
-    name: str
-    layout = (TEXT, TEXT, record(Client), counted(record(Binding)), _PURPOSE, TEXT)
+    comment: str = field(TEXT)
+    fingerprint: str = field(TEXT)
+    client: Client = field(record(Client))
+    bindings: tuple[Binding, ...] = field(counted(record(Binding)))
+    purpose: Purpose = field(_PURPOSE)
+    name: str = field(TEXT)
 
 
-@dataclass(frozen=True)
 class Worded(Record):
     """A Question in words: the whole of it, and its lines about what is asked for and by whom."""
 
-    prompt: str
-    details: str
-    layout = (TEXT, TEXT)
+    prompt: str = field(TEXT)
+    details: str = field(TEXT)
 
 
-@dataclass(frozen=True)
 class Ask(Record):
     """Put this question to the user."""
 
-    prompt: str
-    layout = (TEXT,)
+    prompt: str = field(TEXT)
 
 
-@dataclass(frozen=True)
 class DeviceSignature(Record):
     """Have the token of the identity `blob` sign `data`, and tell the user `details`."""
 
-    blob: bytes
-    data: bytes
-    details: str
-    layout = (STRING, STRING, TEXT)
+    blob: bytes = field(STRING)
+    data: bytes = field(STRING)
+    details: str = field(TEXT)
 
 
 _TO_BE_FOUND_OUT: tuple[type[Who | Question], ...] = (Who, Question)

@@ -56,8 +56,9 @@ class Role:
             memory.lock_memory()
             tell_if_limit_was_lowered(self.title)
         try:
-            held = (one for name in self.possesses for one in _get(rings, inbox, name))
-            enter_private_session(*held)
+            held = [_get(rings, inbox, name) for name in self.possesses if name != _AROUND]
+            besides = rings.shared.around if _AROUND in self.possesses else []
+            enter_private_session(*held, besides=besides)
         except KernelKeyError:
             # The user's quota is used up, say.  What has no key calls left reaches no keyring.
             if self.possesses or not self.filter:
@@ -75,22 +76,19 @@ def tell_if_limit_was_lowered(title: str) -> None:
         )
 
 
-def _get(rings: KeeperRings, inbox: Keyring | None, name: str) -> list[Keyring]:
+def _get(rings: KeeperRings, inbox: Keyring | None, name: str) -> Keyring:
     shared = rings.shared
-    if name == _AROUND:
-        return shared.around
     if name == "inbox":
         assert inbox
-        return [inbox]
-    known = {
+        return inbox
+    return {
         "private": shared.private,
         "lent": shared.lent,
         "withdrawn": shared.withdrawn,
         "fetched": shared.fetched,
         "sealed": rings.sealed.keyring,
         "devices": rings.devices.keyring,
-    }
-    return [known[name]]
+    }[name]
 
 
 KEEPER = Role(

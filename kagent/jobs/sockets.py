@@ -1,7 +1,8 @@
-"""The sockets between keeper and front."""
+"""The sockets between keeper and front, and the pipes that answers go through."""
 
 from __future__ import annotations
 
+import select
 import socket
 from typing import NamedTuple
 
@@ -17,3 +18,10 @@ class Sockets(NamedTuple):
         """Close all three."""
         for one in self:
             one.close()
+
+
+def given_up(pipe: int) -> bool:
+    """Whether nobody waits at the other end of an answer's pipe any more."""
+    poll = select.poll()
+    poll.register(pipe, 0)
+    return bool(poll.poll(0))

@@ -25,7 +25,7 @@ from ..jobs import roles
 from ..jobs.jobs import HEADER_LENGTH, IDLE, UNUSED, Answer, Done, Job, Kind, Refused, pack_answer
 from ..jobs.policy import Policy
 from ..jobs.roles import Role
-from ..jobs.sockets import Sockets
+from ..jobs.sockets import Sockets, given_up
 from ..keyctl import KernelKeyError, Keyring
 from .listener import ENDING
 from .notify import notify
@@ -350,7 +350,7 @@ class Keeper:
     def _load_ended(self, front: int, number: int, inbox: Keyring, waiting: int, code: int) -> None:
         self._loads -= 1
         self._inboxes[number] = inbox
-        if code or front != self._front:
+        if code or front != self._front or given_up(waiting):
             # It has left no key, or did not get to its end; or nobody waits for it any more.
             self._drop(number)
         os.close(waiting)

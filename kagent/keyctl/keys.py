@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import IntFlag
 from typing import NamedTuple
@@ -223,21 +224,29 @@ def persistent_keyring(within: Keyring) -> Keyring:
     return Keyring(syscalls.get_persistent(-1, within.serial))
 
 
-def enter_private_session(*holding: Keyring) -> Keyring:
+def enter_private_session(*holding: Keyring, besides: Sequence[Keyring] = ()) -> Keyring:
     """Join a new session keyring that no other process can possess, holding `holding`.
 
-    It has no name of its own: a name stands in /proc/keys, and whoever knows it can join a keyring
-    that they may search.  Possession of `holding` comes with the session that is left, so the
-    process keyring keeps it meanwhile; and what is linked here is linked once the permissions are
-    the possessor's alone.  Children inherit the session, and not the process keyring.
+    And `besides`, as far as they can be linked: others may have filled them so deep that they
+    can't.  The session has no name of its own: a name stands in /proc/keys, and whoever knows it
+    can join a keyring that they may search.  Possession of what is held comes with the session that
+    is left, so the process keyring keeps it meanwhile; and what is linked here is linked once the
+    permissions are the possessor's alone.  Children inherit the session, and not the process
+    keyring, which is left empty.
     """
     process = Keyring.special(syscalls.PROCESS_KEYRING, create=True)
     for keyring in holding:
         process.link(keyring)
+    for keyring in besides:
+        with suppress(KernelKeyError):
+            process.link(keyring)
     joined = join_anonymous_session()
     joined.set_permissions(mask(possessor=Permission.ALL))
     for keyring in holding:
         joined.link(keyring)
+    for keyring in besides:
+        with suppress(KernelKeyError):
+            joined.link(keyring)
     process.clear()
     return joined
 

@@ -10,7 +10,6 @@ import os
 import socket
 import struct
 import subprocess
-from dataclasses import dataclass
 from enum import IntEnum
 from typing import TypeVar
 
@@ -22,10 +21,11 @@ from ..protocol.wire import (
     STRING,
     TEXT,
     UINT32,
-    Field,
+    Codec,
     ProtocolError,
     Reader,
     Record,
+    field,
     nested,
     record,
     repeated,
@@ -79,32 +79,26 @@ class _Type(IntEnum):
     LOAD_RESIDENT = 3
 
 
-@dataclass(frozen=True, repr=False)
-class _Sign(Record):
-    key: NamedPrivateKey
-    provider: str
-    data: bytes
-    algorithm: str  # always empty: a key has but one
-    compatibility: int
-    pin: str
-    layout = (nested(PRIVATE_KEY), TEXT, STRING, TEXT, UINT32, TEXT)
+class _Sign(Record, repr=False):
+    key: NamedPrivateKey = field(nested(PRIVATE_KEY))
+    provider: str = field(TEXT)
+    data: bytes = field(STRING)
+    algorithm: str = field(TEXT)  # always empty: a key has but one
+    compatibility: int = field(UINT32)
+    pin: str = field(TEXT)
 
 
-@dataclass(frozen=True, repr=False)
-class _LoadResident(Record):
-    provider: str
-    device: str  # "": whichever is there
-    pin: str
-    flags: int
-    layout = (TEXT, TEXT, TEXT, UINT32)
+class _LoadResident(Record, repr=False):
+    provider: str = field(TEXT)
+    device: str = field(TEXT)  # "": whichever is there
+    pin: str = field(TEXT)
+    flags: int = field(UINT32)
 
 
-@dataclass(frozen=True)
 class _Resident(Record):
-    key: NamedPrivateKey
-    comment: str  # always empty
-    user: bytes
-    layout = (nested(PRIVATE_KEY), TEXT, STRING)
+    key: NamedPrivateKey = field(nested(PRIVATE_KEY))
+    comment: str = field(TEXT)  # always empty
+    user: bytes = field(STRING)
 
 
 def sign(key: NamedPrivateKey, provider: str, data: bytes, pin: str = "") -> bytes:
@@ -123,7 +117,7 @@ def load_resident(provider: str, pin: str) -> list[NamedPrivateKey]:
     return [one.key for one in _ask(_Type.LOAD_RESIDENT, request, repeated(record(_Resident)))]
 
 
-def _ask(kind: _Type, request: Record, answered: Field[T]) -> T:
+def _ask(kind: _Type, request: Record, answered: Codec[T]) -> T:
     to_stderr, verbose = log.settings()
     level = 5 if verbose else 3  # log.h: SYSLOG_LEVEL_DEBUG1, SYSLOG_LEVEL_INFO
     preamble = UINT32.write(kind) + BOOLEAN.write(to_stderr) + UINT32.write(level)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NoReturn, TypeAlias
 
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
@@ -12,6 +13,7 @@ from cryptography.hazmat.primitives.serialization import (
     PublicFormat,
 )
 
+from ..protocol.algorithms import RSA_BITS
 from ..protocol.privatekey import (
     EcdsaCertifiedKey,
     EcdsaPrivateKey,
@@ -26,13 +28,18 @@ from ..protocol.wire import ProtocolError
 
 LibraryKey: TypeAlias = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey
 
-_CURVES: dict[str, type[ec.EllipticCurve]] = {
-    "nistp256": ec.SECP256R1,
-    "nistp384": ec.SECP384R1,
-    "nistp521": ec.SECP521R1,
+# By the names of protocol.algorithms.
+CURVES: dict[str, ec.EllipticCurve] = {
+    "nistp256": ec.SECP256R1(),
+    "nistp384": ec.SECP384R1(),
+    "nistp521": ec.SECP521R1(),
 }
-# OpenSSH's SSH_RSA_MINIMUM_MODULUS_SIZE and SSHBUF_MAX_BIGNUM, in bits.
-_RSA_SIZES = range(1024, 16384 + 1)
+HASHES: dict[str, hashes.HashAlgorithm] = {
+    "sha1": hashes.SHA1(),  # noqa: S303, for ssh-rsa
+    "sha256": hashes.SHA256(),
+    "sha384": hashes.SHA384(),
+    "sha512": hashes.SHA512(),
+}
 
 
 class Refused(Exception):
@@ -65,8 +72,9 @@ def _build(named: NamedPrivateKey, public: PublicKey) -> LibraryKey:
     match key:
         case RsaPrivateKey() | RsaCertifiedKey():
             modulus, exponent = int(numbers["n"]), int(numbers["e"])
-            if modulus.bit_length() not in _RSA_SIZES:
-                raise ValueError(f"{modulus.bit_length()} bits; ssh takes 1024 to 16384")
+            if modulus.bit_length() not in RSA_BITS:
+                allowed = f"{RSA_BITS[0]} to {RSA_BITS[-1]}"
+                raise ValueError(f"{modulus.bit_length()} bits; ssh takes {allowed}")
             if (
                 key.p * key.q != modulus
                 or any(key.d * exponent % (prime - 1) != 1 for prime in (key.p, key.q))
@@ -84,7 +92,7 @@ def _build(named: NamedPrivateKey, public: PublicKey) -> LibraryKey:
                 public_numbers=rsa.RSAPublicNumbers(exponent, modulus),
             ).private_key(unsafe_skip_rsa_key_validation=True)
         case EcdsaPrivateKey() | EcdsaCertifiedKey():
-            curve = _CURVES[str(numbers["curve"])]()
+            curve = CURVES[str(numbers["curve"])]
             point = numbers["point"]
             elliptic = ec.derive_private_key(key.d, curve)
             derived = elliptic.public_key().public_bytes(

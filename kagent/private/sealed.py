@@ -7,23 +7,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from cryptography.hazmat.primitives.serialization import load_der_private_key
 
+from ..protocol.algorithms import ALGORITHMS
 from ..protocol.wire import MPINT, STRING, TEXT
-from .library import der
-
-# RFC 4253 section 6.6, RFC 8332, RFC 5656 section 6.2.1
-HASHES: dict[str, hashes.HashAlgorithm] = {
-    "ssh-rsa": hashes.SHA1(),  # noqa: S303, an old server may know nothing else
-    "rsa-sha2-256": hashes.SHA256(),
-    "rsa-sha2-512": hashes.SHA512(),
-    "ecdsa-sha2-nistp256": hashes.SHA256(),
-    "ecdsa-sha2-nistp384": hashes.SHA384(),
-    "ecdsa-sha2-nistp521": hashes.SHA512(),
-}
+from .library import HASHES, der
 
 
 def sign(key_der: bytes, algorithm: str, data: bytes) -> bytes:
@@ -37,10 +27,10 @@ def sign(key_der: bytes, algorithm: str, data: bytes) -> bytes:
     if algorithm == "ssh-ed25519":
         made = key.sign(data)
     elif algorithm.startswith("ecdsa"):
-        r, s = decode_dss_signature(key.sign(data, ec.ECDSA(HASHES[algorithm])))
+        r, s = decode_dss_signature(key.sign(data, ec.ECDSA(HASHES[ALGORITHMS[algorithm].hash])))
         made = MPINT.write(r) + MPINT.write(s)
     else:
-        made = key.sign(data, padding.PKCS1v15(), HASHES[algorithm])
+        made = key.sign(data, padding.PKCS1v15(), HASHES[ALGORITHMS[algorithm].hash])
     return TEXT.write(algorithm) + STRING.write(made)
 
 

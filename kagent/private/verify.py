@@ -5,28 +5,15 @@ from __future__ import annotations
 import hashlib
 
 from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 
+from ..protocol.algorithms import ALGORITHMS, RSA_BITS
 from ..protocol.messages import SessionBind
 from ..protocol.publickey import PublicKey
 from ..protocol.wire import BYTE, MPINT, STRING, TEXT, UINT32, ProtocolError, Reader
+from .library import CURVES, HASHES
 
-_RSA_HASHES: dict[str, type[hashes.SHA1 | hashes.SHA256 | hashes.SHA512]] = {
-    "ssh-rsa": hashes.SHA1,
-    "rsa-sha2-256": hashes.SHA256,
-    "rsa-sha2-512": hashes.SHA512,
-}
-_CURVES: dict[
-    str, tuple[type[ec.EllipticCurve], type[hashes.SHA256 | hashes.SHA384 | hashes.SHA512]]
-] = {
-    "nistp256": (ec.SECP256R1, hashes.SHA256),
-    "nistp384": (ec.SECP384R1, hashes.SHA384),
-    "nistp521": (ec.SECP521R1, hashes.SHA512),
-}
-
-_RSA_BITS = range(1024, 16384 + 1)  # OpenSSH: SSH_RSA_MINIMUM_MODULUS_SIZE, SSHBUF_MAX_BIGNUM
 _UNCOMPRESSED = b"\4"  # the only form of a point that OpenSSH takes, RFC 5656 section 3.1
 
 
@@ -66,7 +53,7 @@ def check_certificate(key: PublicKey) -> None:
         return
     _library_key(key)
     try:
-        authority = PublicKey.parse(certificate.authority)
+        authority = certificate.authority_key
     except ProtocolError as error:
         raise BadSignature(f"not a usable authority: {error}") from error
     if authority.certificate is not None:
@@ -89,9 +76,7 @@ def check_bind(bind: SessionBind) -> None:
 
 
 def _fits(key: PublicKey, algorithm: str) -> bool:
-    if key.plain_type == "ssh-rsa":
-        return algorithm in _RSA_HASHES
-    return algorithm == key.plain_type
+    return algorithm in ALGORITHMS and ALGORITHMS[algorithm].key_type == key.plain_type
 
 
 def _signed_by_token(key: PublicKey, reader: Reader, data: bytes) -> bytes:
@@ -111,15 +96,15 @@ def _verify(key: PublicKey, algorithm: str, made: bytes, data: bytes) -> None:
     if isinstance(public, rsa.RSAPublicKey):
         # Some leave out zeros in front.
         made = made.rjust((key.bits + 7) // 8, b"\0")
-        public.verify(made, data, padding.PKCS1v15(), _RSA_HASHES[algorithm]())
+        public.verify(made, data, padding.PKCS1v15(), HASHES[ALGORITHMS[algorithm].hash])
     elif isinstance(public, ed25519.Ed25519PublicKey):
         public.verify(made, data)
     else:
         reader = Reader(made)
         r, s = MPINT.read(reader), MPINT.read(reader)
         reader.expect_end()
-        _, hash_of_curve = _CURVES[str(key.numbers["curve"])]
-        public.verify(encode_dss_signature(r, s), data, ec.ECDSA(hash_of_curve()))
+        hashed = HASHES[ALGORITHMS[algorithm].hash]
+        public.verify(encode_dss_signature(r, s), data, ec.ECDSA(hashed))
 
 
 def _library_key(
@@ -129,7 +114,7 @@ def _library_key(
     numbers = key.numbers
     try:
         if key.plain_type == "ssh-rsa":
-            if key.bits not in _RSA_BITS:
+            if key.bits not in RSA_BITS:
                 raise BadSignature(f"an RSA key of {key.bits} bits is of no use")
             return rsa.RSAPublicNumbers(int(numbers["e"]), int(numbers["n"])).public_key()
         point = numbers["point"]
@@ -138,8 +123,8 @@ def _library_key(
             return ed25519.Ed25519PublicKey.from_public_bytes(point)
         if point[:1] != _UNCOMPRESSED:
             raise BadSignature("not a usable public key: its point is compressed")
-        curve, _ = _CURVES[str(numbers["curve"])]
-        return ec.EllipticCurvePublicKey.from_encoded_point(curve(), point)
+        curve = CURVES[str(numbers["curve"])]
+        return ec.EllipticCurvePublicKey.from_encoded_point(curve, point)
     except BadSignature:
         raise
     except ValueError as error:

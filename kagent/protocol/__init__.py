@@ -1,4 +1,4 @@
-"""The ssh agent protocol as values: bytes in, dataclasses out (RFC 9987, RFC 4251 section 5).
+"""The ssh agent protocol as values: bytes in, records out (RFC 9987, RFC 4251 section 5).
 
 No sockets, no kernel, no clock.
 """

@@ -6,20 +6,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import ClassVar, TypeAlias
 
-from .publickey import PublicKey
+from .publickey import PUBLIC_KEY, PublicKey
 from .wire import (
     BOOLEAN,
     BYTE,
     STRING,
     TEXT,
     UINT32,
-    Field,
+    Codec,
     ProtocolError,
     Reader,
     Record,
+    field,
     nested,
     record,
     repeated,
@@ -38,26 +38,21 @@ class UnknownConstraint(ProtocolError):
     """A constraint that kagent doesn't know, and so can't keep."""
 
 
-@dataclass(frozen=True)
 class Lifetime(Record):
     """Remove the key after this many seconds."""
 
-    seconds: int
-    layout = (UINT32,)
+    seconds: int = field(UINT32)
 
 
-@dataclass(frozen=True)
 class Confirm(Record):
     """Ask the user before each use."""
 
 
-@dataclass(frozen=True)
 class HostKey(Record):
     """A host key, or the key of a certification authority for hosts."""
 
-    blob: bytes
-    is_authority: bool
-    layout = (STRING, BOOLEAN)
+    key: PublicKey = field(PUBLIC_KEY)
+    is_authority: bool = field(BOOLEAN)
 
 
 def _read_reserved(reader: Reader) -> bytes:
@@ -67,28 +62,24 @@ def _read_reserved(reader: Reader) -> bytes:
     return reserved
 
 
-_RESERVED = Field(_read_reserved, STRING.write)
+_RESERVED = Codec(_read_reserved, STRING.write)
 
 
-@dataclass(frozen=True)
 class Hop(Record):
     """One end of a permitted hop; an empty host name stands for the agent's own machine."""
 
-    user: str
-    hostname: str
-    reserved: bytes = b""
-    keys: tuple[HostKey, ...] = ()
-    layout = (TEXT, TEXT, _RESERVED, repeated(record(HostKey)))
+    user: str = field(TEXT)
+    hostname: str = field(TEXT)
+    reserved: bytes = field(_RESERVED, default=b"")
+    keys: tuple[HostKey, ...] = field(repeated(record(HostKey)), default=())
 
 
-@dataclass(frozen=True)
 class PermittedHop(Record):
     """The key may be used from host `origin` to `target`."""
 
-    origin: Hop
-    target: Hop
-    reserved: bytes = b""
-    layout = (nested(record(Hop)), nested(record(Hop)), _RESERVED)
+    origin: Hop = field(nested(record(Hop)))
+    target: Hop = field(nested(record(Hop)))
+    reserved: bytes = field(_RESERVED, default=b"")
 
 
 _HOPS = repeated(nested(record(PermittedHop)))
@@ -112,35 +103,27 @@ def _check(hop: PermittedHop) -> None:
         raise ProtocolError("a destination constraint with an incomplete target")
     if len(target.user.encode("utf-8", "surrogateescape")) > _MAX_USER:
         raise ProtocolError("a destination constraint with too long a pattern for users")
-    for key in origin.keys + target.keys:
-        PublicKey.parse(key.blob)
 
 
-@dataclass(frozen=True)
 class RestrictDestination(Record):
     """restrict-destination-v00@openssh.com; refused like ssh-agent where it makes no sense."""
 
-    hops: tuple[PermittedHop, ...]
-    layout = (nested(Field(_read_hops, _HOPS.write)),)
+    hops: tuple[PermittedHop, ...] = field(nested(Codec(_read_hops, _HOPS.write)))
     extension: ClassVar = "restrict-destination-v00@openssh.com"
 
 
-@dataclass(frozen=True)
 class SkProvider(Record):
     """sk-provider@openssh.com: the library that talks to a FIDO token."""
 
-    path: str
-    layout = (TEXT,)
+    path: str = field(TEXT)
     extension: ClassVar = "sk-provider@openssh.com"
 
 
-@dataclass(frozen=True)
 class AssociatedCertificates(Record):
     """associated-certs-v00@openssh.com: certificates for the keys of a PKCS#11 token."""
 
-    certificates_only: bool
-    certificates: tuple[bytes, ...]
-    layout = (BOOLEAN, nested(repeated(STRING)))
+    certificates_only: bool = field(BOOLEAN)
+    certificates: tuple[bytes, ...] = field(nested(repeated(STRING)))
     extension: ClassVar = "associated-certs-v00@openssh.com"
 
 
@@ -155,16 +138,13 @@ def _read_custody(reader: Reader) -> str:
     return custody
 
 
-@dataclass(frozen=True)
 class RequireCustody(Record):
     """custody@kagent: hold the key in this one of CUSTODIES, or not at all."""
 
-    custody: str
-    layout = (Field(_read_custody, TEXT.write),)
+    custody: str = field(Codec(_read_custody, TEXT.write))
     extension: ClassVar = "custody@kagent"
 
 
-@dataclass(frozen=True)
 class ConfirmForwarded(Record):
     """confirm-forwarded@kagent: ask the user before each use through a forwarded connection."""
 
@@ -200,10 +180,10 @@ def _write(constraint: Constraint) -> bytes:
 
 
 def _read_all(reader: Reader) -> tuple[Constraint, ...]:
-    constraints = repeated(Field(_read, _write)).read(reader)
+    constraints = repeated(Codec(_read, _write)).read(reader)
     if len({type(constraint) for constraint in constraints}) != len(constraints):
         raise ProtocolError("a constraint is given twice")
     return constraints
 
 
-CONSTRAINTS = Field(_read_all, lambda constraints: b"".join(map(_write, constraints)))
+CONSTRAINTS = Codec(_read_all, lambda constraints: b"".join(map(_write, constraints)))

@@ -6,8 +6,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from enum import IntEnum, IntFlag
+from enum import IntEnum
 from typing import ClassVar
 
 from .constraints import CONSTRAINTS, Constraint
@@ -24,6 +23,7 @@ from .wire import (
     Reader,
     Record,
     counted,
+    field,
     nested,
     record,
     repeated,
@@ -60,173 +60,137 @@ class Type(IntEnum):
     EXTENSION_RESPONSE = 29
 
 
-class SignFlags(IntFlag):
-    """RFC 9987 section 3.6.1."""
-
-    RSA_SHA2_256 = 2
-    RSA_SHA2_512 = 4
-
-
 class UnknownMessage(ProtocolError):
     """A message type that OpenSSH's agent doesn't know either."""
 
 
 class Message(Record):
-    """A message; the dataclass's fields are its body."""
+    """A message; its fields are its body."""
 
     type: ClassVar[Type]
 
 
-@dataclass(frozen=True)
 class Failure(Message):
     """The request was refused."""
 
     type = Type.FAILURE
 
 
-@dataclass(frozen=True)
 class Success(Message):
     """The request was carried out."""
 
     type = Type.SUCCESS
 
 
-@dataclass(frozen=True)
 class RemoveAllRsaIdentities(Message):
     """Of the first ssh protocol; ssh-add -D still sends it."""
 
     type = Type.REMOVE_ALL_RSA_IDENTITIES
 
 
-@dataclass(frozen=True)
 class RequestIdentities(Message):
     """Which keys are there?"""
 
     type = Type.REQUEST_IDENTITIES
 
 
-@dataclass(frozen=True)
 class Identity(Record):
     """A key on offer: the blob of its public half or certificate, and its comment."""
 
-    blob: bytes
-    comment: str
-    layout = (STRING, TEXT)
+    blob: bytes = field(STRING)
+    comment: str = field(TEXT)
 
 
-@dataclass(frozen=True)
 class IdentitiesAnswer(Message):
     """The keys, in the order in which they were added."""
 
-    identities: tuple[Identity, ...]
+    identities: tuple[Identity, ...] = field(counted(record(Identity)))
     type = Type.IDENTITIES_ANSWER
-    layout = (counted(record(Identity)),)
 
 
-@dataclass(frozen=True)
 class SignRequest(Message):
-    """Sign `data` with the key of that blob.  `flags` as in SignFlags, other bits kept."""
+    """Sign `data` with the key of that blob.  `flags` are SignFlags, and other bits are kept."""
 
-    blob: bytes
-    data: bytes
-    flags: int
+    blob: bytes = field(STRING)
+    data: bytes = field(STRING)
+    flags: int = field(UINT32)
     type = Type.SIGN_REQUEST
-    layout = (STRING, STRING, UINT32)
 
 
-@dataclass(frozen=True)
 class SignResponse(Message):
     """`signature` is string algorithm, string signature (RFC 4253 section 6.6)."""
 
-    signature: bytes
+    signature: bytes = field(STRING)
     type = Type.SIGN_RESPONSE
-    layout = (STRING,)
 
 
-@dataclass(frozen=True)
 class AddIdentity(Message):
     """Hold this private key."""
 
-    key: NamedPrivateKey
-    comment: str
+    key: NamedPrivateKey = field(PRIVATE_KEY)
+    comment: str = field(TEXT)
     type = Type.ADD_IDENTITY
-    layout = (PRIVATE_KEY, TEXT)
 
 
-@dataclass(frozen=True)
 class AddIdConstrained(Message):
     """Hold this private key, under constraints."""
 
-    key: NamedPrivateKey
-    comment: str
-    constraints: tuple[Constraint, ...]
+    key: NamedPrivateKey = field(PRIVATE_KEY)
+    comment: str = field(TEXT)
+    constraints: tuple[Constraint, ...] = field(CONSTRAINTS)
     type = Type.ADD_ID_CONSTRAINED
-    layout = (PRIVATE_KEY, TEXT, CONSTRAINTS)
 
 
-@dataclass(frozen=True)
 class RemoveIdentity(Message):
     """Forget the key of that blob."""
 
-    blob: bytes
+    blob: bytes = field(STRING)
     type = Type.REMOVE_IDENTITY
-    layout = (STRING,)
 
 
-@dataclass(frozen=True)
 class RemoveAllIdentities(Message):
     """Forget all keys."""
 
     type = Type.REMOVE_ALL_IDENTITIES
 
 
-@dataclass(frozen=True, repr=False)
-class AddSmartcardKey(Message):
+class AddSmartcardKey(Message, repr=False):
     """Hold the keys of a token."""
 
-    provider: str
-    pin: str
+    provider: str = field(TEXT)
+    pin: str = field(TEXT)
     type = Type.ADD_SMARTCARD_KEY
-    layout = (TEXT, TEXT)
 
 
-@dataclass(frozen=True, repr=False)
-class AddSmartcardKeyConstrained(Message):
+class AddSmartcardKeyConstrained(Message, repr=False):
     """Hold the keys of a token, under constraints."""
 
-    provider: str
-    pin: str
-    constraints: tuple[Constraint, ...]
+    provider: str = field(TEXT)
+    pin: str = field(TEXT)
+    constraints: tuple[Constraint, ...] = field(CONSTRAINTS)
     type = Type.ADD_SMARTCARD_KEY_CONSTRAINED
-    layout = (TEXT, TEXT, CONSTRAINTS)
 
 
-@dataclass(frozen=True, repr=False)
-class RemoveSmartcardKey(Message):
+class RemoveSmartcardKey(Message, repr=False):
     """Forget the keys of a token."""
 
-    provider: str
-    pin: str
+    provider: str = field(TEXT)
+    pin: str = field(TEXT)
     type = Type.REMOVE_SMARTCARD_KEY
-    layout = (TEXT, TEXT)
 
 
-@dataclass(frozen=True, repr=False)
-class Lock(Message):
+class Lock(Message, repr=False):
     """Refuse everything until Unlock comes with the same passphrase."""
 
-    passphrase: bytes
+    passphrase: bytes = field(STRING)
     type = Type.LOCK
-    layout = (STRING,)
 
 
-@dataclass(frozen=True, repr=False)
-class Unlock(Message):
+class Unlock(Message, repr=False):
     """Undo Lock."""
 
-    passphrase: bytes
+    passphrase: bytes = field(STRING)
     type = Type.UNLOCK
-    layout = (STRING,)
 
 
 # kagent's own extension: what became of the last request on this connection.  FAILURE has no room
@@ -234,14 +198,12 @@ class Unlock(Message):
 EXPLAIN = "explain@kagent"
 
 
-@dataclass(frozen=True)
 class Extension(Message):
     """A request outside the RFC; what `contents` is depends on `name`."""
 
-    name: str
-    contents: bytes
+    name: str = field(TEXT)
+    contents: bytes = field(REST)
     type = Type.EXTENSION
-    layout = (TEXT, REST)
 
 
 # OpenSSH's extension that tells an agent which host a connection leads to (PROTOCOL.agent).
@@ -251,55 +213,42 @@ SESSION_BIND = "session-bind@openssh.com"
 QUERY = "query"
 
 
-@dataclass(frozen=True)
 class SessionBind(Record):
     """The contents of SESSION_BIND; `signature` is the host's, over the session id."""
 
-    host_key: bytes
-    session_id: bytes
-    signature: bytes
-    is_forwarding: bool
-    layout = (STRING, STRING, STRING, BOOLEAN)
-
-    @classmethod
-    def parse(cls, contents: bytes) -> SessionBind:
-        """Raises ProtocolError."""
-        reader = Reader(contents)
-        bind = cls.read(reader)
-        reader.expect_end()
-        return bind
+    host_key: bytes = field(STRING)
+    session_id: bytes = field(STRING)
+    signature: bytes = field(STRING)
+    is_forwarding: bool = field(BOOLEAN)
 
 
 # kagent's own extension: what is there to know of each key, but for the keys themselves.
 SHOW = "show@kagent"
 
 
-@dataclass(frozen=True)
 class Shown(Record):
     """One identity in the answer to SHOW.
 
     `why` says why the kernel doesn't sign itself; `expires` is in seconds since 1970, 0 for never.
     """
 
-    blob: bytes
-    comment: str
-    custody: str
-    why: str
-    constraints: tuple[Constraint, ...]
-    expires: int
-    layout = (STRING, TEXT, TEXT, TEXT, nested(CONSTRAINTS), UINT64)
+    blob: bytes = field(STRING)
+    comment: str = field(TEXT)
+    custody: str = field(TEXT)
+    why: str = field(TEXT)
+    constraints: tuple[Constraint, ...] = field(nested(CONSTRAINTS))
+    expires: int = field(UINT64)
 
     @classmethod
     def parse_all(cls, contents: bytes) -> tuple[Shown, ...]:
         """Raises ProtocolError."""
-        return repeated(record(cls)).read(Reader(contents))
+        return repeated(record(cls)).parse(contents)
 
 
 # kagent's own extension: how the agent is.
 STATUS = "status@kagent"
 
 
-@dataclass(frozen=True)
 class Status(Record):
     """The contents of the answer to STATUS; times are in seconds since 1970, 0 for never.
 
@@ -307,41 +256,29 @@ class Status(Record):
     `idle_exit` is in seconds, 0 for never; `stays` is whether keys or a lock keep it from ending.
     """
 
-    keeper: int
-    since: int
-    signatures: int
-    pending: int
-    refusal: str
-    refused_at: int
-    locked: bool
-    idle_exit: int
-    stays: bool
-    layout = (UINT32, UINT64, UINT64, UINT32, TEXT, UINT64, BOOLEAN, UINT32, BOOLEAN)
-
-    @classmethod
-    def parse(cls, contents: bytes) -> Status:
-        """Raises ProtocolError."""
-        reader = Reader(contents)
-        status = cls.read(reader)
-        reader.expect_end()
-        return status
+    keeper: int = field(UINT32)
+    since: int = field(UINT64)
+    signatures: int = field(UINT64)
+    pending: int = field(UINT32)
+    refusal: str = field(TEXT)
+    refused_at: int = field(UINT64)
+    locked: bool = field(BOOLEAN)
+    idle_exit: int = field(UINT32)
+    stays: bool = field(BOOLEAN)
 
 
-@dataclass(frozen=True)
 class ExtensionFailure(Message):
     """The extension is known, but the request failed."""
 
     type = Type.EXTENSION_FAILURE
 
 
-@dataclass(frozen=True)
 class ExtensionResponse(Message):
     """The extension's answer, under its name."""
 
-    name: str
-    contents: bytes
+    name: str = field(TEXT)
+    contents: bytes = field(REST)
     type = Type.EXTENSION_RESPONSE
-    layout = (TEXT, REST)
 
 
 _CLASSES: dict[int, type[Message]] = {cls.type: cls for cls in Message.__subclasses__()}

@@ -8,47 +8,25 @@ import base64
 import binascii
 import hashlib
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 
+from .algorithms import KEY_TYPES, PLAIN_TYPES, KeyType
 from .wire import (
-    MPINT,
     STRING,
     TEXT,
     UINT32,
     UINT64,
-    Field,
+    Codec,
     ProtocolError,
     Reader,
+    Record,
+    field,
     nested,
     repeated,
 )
 
 # The two roles that a certificate can have (PROTOCOL.certkeys).
 USER, HOST = 1, 2
-
-CERTIFICATE_SUFFIX = "-cert-v01@openssh.com"
-
-# Plain type -> the name that ssh-add -l shows, and the fields of the public half.
-_KINDS: dict[str, tuple[str, dict[str, Field]]] = {  # type: ignore[type-arg]
-    "ssh-rsa": ("RSA", {"e": MPINT, "n": MPINT}),
-    "ssh-ed25519": ("ED25519", {"point": STRING}),
-    "ecdsa-sha2-nistp256": ("ECDSA", {"curve": TEXT, "point": STRING}),
-    "ecdsa-sha2-nistp384": ("ECDSA", {"curve": TEXT, "point": STRING}),
-    "ecdsa-sha2-nistp521": ("ECDSA", {"curve": TEXT, "point": STRING}),
-    "sk-ssh-ed25519@openssh.com": ("ED25519-SK", {"point": STRING, "application": TEXT}),
-    "sk-ecdsa-sha2-nistp256@openssh.com": (
-        "ECDSA-SK",
-        {"curve": TEXT, "point": STRING, "application": TEXT},
-    ),
-}
-_BITS = {"nistp256": 256, "nistp384": 384, "nistp521": 521}
-
-# Algorithms of signatures that don't have the name of their key's type (RFC 8332, PROTOCOL.u2f).
-_TYPES_OF_ALGORITHMS = {
-    "rsa-sha2-256": "ssh-rsa",
-    "rsa-sha2-512": "ssh-rsa",
-    "webauthn-sk-ecdsa-sha2-nistp256@openssh.com": "sk-ecdsa-sha2-nistp256@openssh.com",
-}
 
 _MAX_PRINCIPALS = 256  # OpenSSH: SSHKEY_CERT_MAX_PRINCIPALS
 
@@ -57,40 +35,43 @@ class UnknownKeyType(ProtocolError):
     """A well-formed key of a type that kagent doesn't know."""
 
 
-def certificate_type(plain: str) -> str:
-    """'ssh-rsa' -> 'ssh-rsa-cert-v01@openssh.com'."""
-    return plain.removesuffix("@openssh.com") + CERTIFICATE_SUFFIX
+def _read_options(reader: Reader) -> bytes:
+    """A list of names, each with a value, as it lies there."""
+    options = STRING.read(reader)
+    inner = Reader(options)
+    while not inner.empty:
+        STRING.read(inner)
+        STRING.read(inner)
+    return options
 
 
-_PLAIN_OF_CERTIFICATE = {certificate_type(plain): plain for plain in _KINDS}
-_TYPES_OF_ALGORITHMS |= {
-    certificate_type(name): certificate_type(plain) for name, plain in _TYPES_OF_ALGORITHMS.items()
-}
+_OPTIONS = Codec(_read_options, STRING.write)
 
 
-def key_type_of(algorithm: str) -> str:
-    """The type of the keys or certificates that an algorithm for signatures is for."""
-    return _TYPES_OF_ALGORITHMS.get(algorithm, algorithm)
-
-
-@dataclass(frozen=True)
-class Certificate:
+class Certificate(Record):
     """What a certificate adds to its key.  Times are seconds since 1970; 2**64-1 is forever."""
 
-    serial: int
-    role: int  # USER or HOST
-    key_id: str
-    principals: tuple[str, ...]
-    valid_after: int
-    valid_before: int
-    critical_options: bytes
-    authority: bytes
-    signature: bytes  # the authority's, over the blob up to here
+    serial: int = field(UINT64)
+    role: int = field(UINT32)  # USER or HOST
+    key_id: str = field(TEXT)
+    principals: tuple[str, ...] = field(nested(repeated(TEXT)))
+    valid_after: int = field(UINT64)
+    valid_before: int = field(UINT64)
+    critical_options: bytes = field(_OPTIONS)
+    extensions: bytes = field(_OPTIONS)
+    reserved: bytes = field(STRING)
+    authority: bytes = field(STRING)
+    signature: bytes = field(STRING)  # the authority's, over the blob up to here
+
+    @cached_property
+    def authority_key(self) -> PublicKey:
+        """`authority`, parsed.  Raises ProtocolError, UnknownKeyType."""
+        return PublicKey.parse(self.authority)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class PublicKey:
-    """A public key or certificate, parsed from its blob."""
+    """A public key or certificate, parsed from its blob, which says all that there is to it."""
 
     blob: bytes
     type: str
@@ -99,33 +80,41 @@ class PublicKey:
     certificate: Certificate | None
 
     @classmethod
-    @lru_cache(64)  # of blobs, which may be as long as a message
     def parse(cls, blob: bytes) -> PublicKey:
         """Read a whole blob.  Raises ProtocolError, UnknownKeyType."""
         reader = Reader(blob)
         name = TEXT.read(reader)
-        plain = _PLAIN_OF_CERTIFICATE.get(name, name)
-        if plain not in _KINDS:
+        plain = PLAIN_TYPES.get(name, name)
+        if plain not in KEY_TYPES:
             raise UnknownKeyType(f"unknown key type {name[:64]!r}")
         certified = plain != name
         if certified:
             STRING.read(reader)  # nonce
-        numbers = {field: codec.read(reader) for field, codec in _KINDS[plain][1].items()}
-        if numbers.get("curve") not in (None, plain.removesuffix("@openssh.com").split("-")[-1]):
+        about = KEY_TYPES[plain]
+        numbers = {number: codec.read(reader) for number, codec in about.public.items()}
+        if numbers.get("curve", about.curve) != about.curve:
             raise ProtocolError(f"curve doesn't fit key type {name}")
         certificate = _read_certificate(reader) if certified else None
         reader.expect_end()
         return cls(blob, name, plain, numbers, certificate)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, PublicKey) and self.blob == other.blob
+
+    def __hash__(self) -> int:
+        return hash(self.blob)
+
+    @property
+    def about(self) -> KeyType:
+        """What is known of its type."""
+        return KEY_TYPES[self.plain_type]
 
     @cached_property
     def plain_blob(self) -> bytes:
         """The key's own blob; of a certificate, that of the key it certifies."""
         if self.certificate is None:
             return self.blob
-        fields = _KINDS[self.plain_type][1]
-        return TEXT.write(self.plain_type) + b"".join(
-            codec.write(self.numbers[field]) for field, codec in fields.items()
-        )
+        return self.about.blob(self.numbers)
 
     def is_same(self, other: PublicKey) -> bool:
         """Whether it is the same key, even if one has its numbers with zeros in front.
@@ -139,15 +128,12 @@ class PublicKey:
     @property
     def kind(self) -> str:
         """As ssh-add -l shows it: RSA, ED25519, ECDSA-CERT, …"""
-        kind = _KINDS[self.plain_type][0]
-        return kind if self.certificate is None else kind + "-CERT"
+        return self.about.kind + ("" if self.certificate is None else "-CERT")
 
     @property
     def bits(self) -> int:
         """The key's size as ssh-add -l shows it."""
-        if self.plain_type == "ssh-rsa":
-            return int(self.numbers["n"]).bit_length()
-        return _BITS.get(str(self.numbers.get("curve")), 256)
+        return self.about.bits or int(self.numbers["n"]).bit_length()
 
     def fingerprint(self, hash_name: str = "sha256") -> str:
         """SHA256:… without padding, or MD5:aa:bb:…; of the plain key, as ssh shows it."""
@@ -162,45 +148,18 @@ class PublicKey:
         return f"{self.type} {base64.b64encode(self.blob).decode()}"
 
 
-_PRINCIPALS = nested(repeated(TEXT))
-
-
 def _read_certificate(reader: Reader) -> Certificate:
-    serial = UINT64.read(reader)
-    role = UINT32.read(reader)
-    key_id = TEXT.read(reader)
-    principals = _PRINCIPALS.read(reader)
-    valid_after = UINT64.read(reader)
-    valid_before = UINT64.read(reader)
-    critical_options = _read_options(reader)
-    _read_options(reader)  # extensions
-    STRING.read(reader)  # reserved
-    authority, signature = STRING.read(reader), STRING.read(reader)
-    if role not in (USER, HOST):
-        raise ProtocolError(f"a certificate for neither users nor hosts, but {role}")
-    if len(principals) > _MAX_PRINCIPALS:
-        raise ProtocolError(f"a certificate for {len(principals)} principals")
-    return Certificate(
-        serial,
-        role,
-        key_id,
-        principals,
-        valid_after,
-        valid_before,
-        critical_options,
-        authority,
-        signature,
-    )
+    certificate = Certificate.read(reader)
+    if certificate.role not in (USER, HOST):
+        raise ProtocolError(f"a certificate for neither users nor hosts, but {certificate.role}")
+    if len(certificate.principals) > _MAX_PRINCIPALS:
+        raise ProtocolError(f"a certificate for {len(certificate.principals)} principals")
+    return certificate
 
 
-def _read_options(reader: Reader) -> bytes:
-    """A list of names, each with a value, as it lies there."""
-    options = STRING.read(reader)
-    inner = Reader(options)
-    while not inner.empty:
-        STRING.read(inner)
-        STRING.read(inner)
-    return options
+PUBLIC_KEY = Codec(
+    lambda reader: PublicKey.parse(STRING.read(reader)), lambda key: STRING.write(key.blob)
+)
 
 
 def parse_line(line: str) -> tuple[PublicKey, str]:

@@ -11,7 +11,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from .publickey import PublicKey, key_type_of
+from .algorithms import key_type_of
+from .publickey import PUBLIC_KEY, PublicKey
 from .wire import BYTE, STRING, TEXT, ProtocolError, Reader
 
 _USERAUTH_REQUEST = 50  # RFC 4252 section 6
@@ -24,11 +25,11 @@ _SSHSIG = b"SSHSIG"
 
 @dataclass(frozen=True)
 class Login:
-    """A login as `user`; `host_key` is the blob of the host that it is bound to, if it is."""
+    """A login as `user`; `host_key` is that of the host that it is bound to, if it is."""
 
     session_id: bytes
     user: str
-    host_key: bytes | None
+    host_key: PublicKey | None
 
 
 @dataclass(frozen=True)
@@ -41,14 +42,14 @@ class SignedMessage:
 ToBeSigned: TypeAlias = Login | SignedMessage
 
 
-def recognise(data: bytes, blob: bytes) -> ToBeSigned | None:
-    """What `data` is, to be signed with the key or certificate `blob`; None for anything else."""
+def recognise(data: bytes, signer: PublicKey) -> ToBeSigned | None:
+    """What `data` is, to be signed with the key or certificate `signer`; None for anything else."""
     reader = Reader(data)
     try:
         if data.startswith(_SSHSIG):
             found: ToBeSigned = _read_signed_message(reader)
         else:
-            found = _read_login(reader, PublicKey.parse(blob))
+            found = _read_login(reader, signer)
         reader.expect_end()
     except ProtocolError:
         return None
@@ -60,10 +61,10 @@ def _read_login(reader: Reader, signer: PublicKey) -> Login:
     number = BYTE.read(reader)
     user, service, method = (TEXT.read(reader) for _ in range(3))
     signature = BYTE.read(reader)
-    algorithm, key = TEXT.read(reader), PublicKey.parse(STRING.read(reader))
-    host_key = STRING.read(reader) if method == _HOST_BOUND else None
-    if host_key is not None:
-        PublicKey.parse(host_key)
+    algorithm, blob = TEXT.read(reader), STRING.read(reader)
+    # In nearly all logins it is the signer's blob to the byte, which has been parsed.
+    key = signer if blob == signer.blob else PublicKey.parse(blob)
+    host_key = PUBLIC_KEY.read(reader) if method == _HOST_BOUND else None
     form = (number, service, signature)
     if form != (_USERAUTH_REQUEST, _SERVICE, _WITH_SIGNATURE) or not session_id:
         raise ProtocolError("no login")

@@ -6,7 +6,7 @@ from contextlib import nullcontext
 
 from ..custody.device import DeviceKey, TokenKey
 from ..custody.identity import description_of
-from ..custody.rings import DeviceRing
+from ..custody.rings import SigningRing
 from ..jobs.jobs import Refused, Signed
 from ..jobs.questions import DeviceSignature
 from ..keyctl import KernelKeyError, join_anonymous_session
@@ -19,7 +19,7 @@ from ..text import printable
 _USER_PRESENCE_REQUIRED = 0x01
 
 
-def sign(request: DeviceSignature, ring: DeviceRing) -> Signed | Refused:
+def sign(request: DeviceSignature, ring: SigningRing) -> Signed | Refused:
     """The job of a signature by the token whose handle is in `ring`."""
     try:
         payload = ring.read(description_of(request.blob))

@@ -21,7 +21,7 @@ from ..jobs.policy import Policy
 from ..jobs.questions import Ask, DeviceSignature, Fetch, Offer
 from ..jobs.roles import Role
 from ..protocol.messages import SessionBind
-from ..protocol.wire import Reader, Record
+from ..protocol.wire import Record
 from . import asking, bind, device, fetch
 
 _SECONDS = 10
@@ -91,10 +91,8 @@ def run(
         signal.alarm(errand.seconds)
         body = receive(request, job.body_length)
         if body is not None:
-            reader = Reader(body)
-            record = errand.request.read(reader)
-            reader.expect_end()
-            done = errand.carry_out(record, Context(rings, policy, *(client or [-1])))
+            asked = errand.request.parse(body)
+            done = errand.carry_out(asked, Context(rings, policy, *(client or [-1])))
             os.write(answer, pack_answer(done))
             # By itself this would come late, after the memory's end: the front waits for it.
             os.close(answer)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import signal
 import time
-from dataclasses import replace
 from typing import NoReturn
 
 from .. import log
@@ -119,13 +118,13 @@ class _Load:
         identity = Identity(blob, message.comment, Custody.SEALED, "asked for", constraints)
         if identity.lifetime:
             now = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
-            identity = replace(identity, deadline=now + identity.lifetime * _NANOSECONDS)
+            identity = identity.replace(deadline=now + identity.lifetime * _NANOSECONDS)
         device = self._policy.providers.take(message.key, asked, from_remote=self._bound)
         if device is not None:
             if custody is not None:
                 refuse(f"a FIDO key can't be held in custody {custody}")
             self._inbox.link(self._devices.add(description, device.write(), self._own))
-            return replace(identity, custody=Custody.DEVICE, why="")
+            return identity.replace(custody=Custody.DEVICE, why="")
         key = library_key(message.key)
         if custody is not Custody.SEALED:
             try:
@@ -133,10 +132,10 @@ class _Load:
                 if constraints:
                     held.set_permissions(POSSESSOR_ONLY)
                 self._inbox.link(held)
-                return replace(identity, custody=Custody.KERNEL, why="")
+                return identity.replace(custody=Custody.KERNEL, why="")
             except pkcs8.CannotSign as error:
                 if custody is Custody.KERNEL:
                     refuse(str(error), error)
-                identity = replace(identity, why=str(error))
+                identity = identity.replace(why=str(error))
         self._inbox.link(self._sealed.add(description, der(key), self._own))
         return identity

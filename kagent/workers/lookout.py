@@ -7,7 +7,6 @@ live as long as the front: a fork for each client would cost more than most sign
 from __future__ import annotations
 
 import os
-import select
 import signal
 import socket
 from typing import NoReturn
@@ -15,6 +14,7 @@ from typing import NoReturn
 from .. import log
 from ..jobs.jobs import pack_answer
 from ..jobs.questions import Who, unpack_inquiry
+from ..jobs.sockets import given_up
 from ..protocol.messages import MAX_PAYLOAD
 from .wording import origin, worded
 
@@ -45,7 +45,7 @@ def _next(channel: socket.socket) -> tuple[bytes, int]:
 def _answer(request: bytes, pipe: int) -> None:
     signal.alarm(_SECONDS)
     try:
-        if not _given_up(pipe):
+        if not given_up(pipe):
             asked = unpack_inquiry(request)
             told = origin(asked) if isinstance(asked, Who) else worded(asked)
             os.write(pipe, pack_answer(told))
@@ -53,10 +53,3 @@ def _answer(request: bytes, pipe: int) -> None:
         pass
     os.close(pipe)
     signal.alarm(0)
-
-
-def _given_up(pipe: int) -> bool:
-    """Whether nobody waits at the other end any more."""
-    poll = select.poll()
-    poll.register(pipe, 0)
-    return bool(poll.poll(0))

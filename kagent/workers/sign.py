@@ -22,7 +22,7 @@ from typing import NoReturn
 from .. import log
 from ..confine import forking, memory, process
 from ..confine.memory import Area
-from ..custody.rings import SealedRing
+from ..custody.rings import SigningRing
 from ..jobs import roles
 from ..jobs.jobs import SIGN_HEADER_LENGTH, UNUSED, Refused, SignJob, pack_answer, pack_signature
 from ..keyctl import KernelKeyError
@@ -45,7 +45,7 @@ def prepare() -> Sequence[Area]:
     return memory.memory_areas(python_objects=False)
 
 
-def run(channel: socket.socket, sealed: SealedRing) -> NoReturn:
+def run(channel: socket.socket, sealed: SigningRing) -> NoReturn:
     """The life of the workers' parent: have as many wait at `channel` as there should be."""
     waiting: set[int] = set()
     while True:
@@ -68,7 +68,7 @@ def run(channel: socket.socket, sealed: SealedRing) -> NoReturn:
             time.sleep(_MOMENT)
 
 
-def _fork(channel: socket.socket, sealed: SealedRing) -> int:
+def _fork(channel: socket.socket, sealed: SigningRing) -> int:
     """Start a worker that waits at `channel`; its pid.  Only the parent comes back."""
     areas = prepare()
     parent = os.getpid()
@@ -83,7 +83,7 @@ def _fork(channel: socket.socket, sealed: SealedRing) -> int:
         os._exit(1)
 
 
-def _work(channel: socket.socket, sealed: SealedRing, areas: Sequence[Area]) -> NoReturn:
+def _work(channel: socket.socket, sealed: SigningRing, areas: Sequence[Area]) -> NoReturn:
     process.set_name(roles.SIGN.name)
     memory.lock_memory(areas)
     roles.tell_if_limit_was_lowered(roles.SIGN.title)
@@ -103,7 +103,7 @@ def _work(channel: socket.socket, sealed: SealedRing, areas: Sequence[Area]) -> 
     os._exit(0)
 
 
-def _sign(packet: bytes, sealed: SealedRing) -> bytes:
+def _sign(packet: bytes, sealed: SigningRing) -> bytes:
     """The packed answer."""
     try:
         job = SignJob.unpack(packet)

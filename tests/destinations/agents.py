@@ -34,6 +34,7 @@ from kagent.protocol.messages import (
     decode,
     encode,
 )
+from kagent.protocol.publickey import PublicKey
 from kagent.protocol.userauth import recognise
 from kagent.protocol.wire import ProtocolError
 from tests.support.programs import SECONDS
@@ -122,7 +123,9 @@ class Rules:
                     )
                 )
             case SignRequest(blob, data) if blob in self.identities:
-                check_signature(self.identities[blob], sessions, recognise(data, blob), now)
+                check_signature(
+                    self.identities[blob], sessions, recognise(data, PublicKey.parse(blob)), now
+                )
                 return SignResponse(b"")
             case RemoveIdentity(blob) if blob in self.identities:
                 check_visible(self.identities[blob], sessions, now)

@@ -15,9 +15,10 @@ from cryptography.hazmat.primitives.serialization import (
     PublicFormat,
 )
 
+from kagent.protocol.algorithms import certificate_type
 from kagent.protocol.constraints import Hop, HostKey, PermittedHop
 from kagent.protocol.privatekey import Ed25519PrivateKey, NamedPrivateKey
-from kagent.protocol.publickey import HOST, certificate_type, parse_line
+from kagent.protocol.publickey import HOST, PublicKey, parse_line
 from kagent.protocol.wire import MPINT, STRING, TEXT, UINT32, UINT64, Reader, repeated
 
 Private: TypeAlias = ed25519.Ed25519PrivateKey | ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
@@ -37,6 +38,10 @@ class Key:
     def of(cls, name: str, private: Private) -> Key:
         line = private.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH)
         return cls(name, private, parse_line(line.decode())[0].blob)
+
+    @property
+    def public(self) -> PublicKey:
+        return PublicKey.parse(self.blob)
 
     @property
     def type(self) -> str:
@@ -120,7 +125,7 @@ def hop(
     """From this machine or from `origin`; a host has its name and key, or an authority's key."""
 
     def at(host: Key, user: str, authority: Key | None) -> Hop:
-        known = HostKey(authority.blob if authority else host.blob, authority is not None)
+        known = HostKey((authority or host).public, authority is not None)
         return Hop(user, host.name, keys=(known,))
 
     here = Hop("", "")

@@ -7,7 +7,7 @@ from typing import TypeAlias
 
 from kagent.protocol.constraints import Hop, HostKey, PermittedHop
 from kagent.protocol.messages import SESSION_BIND, Extension, encode
-from kagent.protocol.publickey import USER
+from kagent.protocol.publickey import USER, PublicKey
 from kagent.protocol.wire import STRING, TEXT, Reader
 
 from .agents import DONE, REFUSED, SIGNED, Answering, Outcome, outcome
@@ -58,6 +58,7 @@ def _refuses(*data: bytes) -> Script:
     return [(sign(one), REFUSED) for one in data]
 
 
+_NO_KEY = PublicKey(b"none", "", "", {}, None)
 _A_TO_B, _B_TO_C = hop(B, origin=A), hop(C, origin=B)
 _TO_CERTIFIED = hop(D, by=AUTHORITY)
 _LONG_WAY = [new(f"host{number}") for number in range(17)]
@@ -265,7 +266,7 @@ SCRIPTS: dict[str, Script] = {
     "an authority that is listed as a host": _to_certificate(
         CERTIFIED,
         accepted=False,
-        hops=(PermittedHop(Hop("", ""), Hop("", "d", keys=(HostKey(AUTHORITY.blob, False),))),),
+        hops=(PermittedHop(Hop("", ""), Hop("", "d", keys=(HostKey(AUTHORITY.public, False),))),),
     ),
     "a key for an authority's": _to_certificate(D, accepted=False, hops=(_TO_CERTIFIED,)),
     "an authority's own key": _to_certificate(
@@ -284,9 +285,9 @@ SCRIPTS: dict[str, Script] = {
                     "",
                     "d",
                     keys=(
-                        HostKey(A.blob, False),
-                        HostKey(STRANGER.blob, True),
-                        HostKey(AUTHORITY.blob, True),
+                        HostKey(A.public, False),
+                        HostKey(STRANGER.public, True),
+                        HostKey(AUTHORITY.public, True),
                     ),
                 ),
             ),
@@ -331,22 +332,22 @@ SCRIPTS: dict[str, Script] = {
         hops=(hop(_zeros_in_front(RSA)),),
     ),
     "an inconsistent origin": [
-        (add(replace(HERE_TO_A, origin=origin)), REFUSED)
+        (add(HERE_TO_A.replace(origin=origin)), REFUSED)
         for origin in (
             Hop("", "b"),
-            Hop("", "", keys=(HostKey(B.blob, False),)),
-            Hop("root", "b", keys=(HostKey(B.blob, False),)),
+            Hop("", "", keys=(HostKey(B.public, False),)),
+            Hop("root", "b", keys=(HostKey(B.public, False),)),
             Hop("root", ""),
-            Hop("", "b", keys=(HostKey(b"none", False),)),
+            Hop("", "b", keys=(HostKey(_NO_KEY, False),)),
         )
     ],
     "an incomplete target": [
-        (add(replace(HERE_TO_A, target=target)), REFUSED)
+        (add(HERE_TO_A.replace(target=target)), REFUSED)
         for target in (
             Hop("", ""),
             Hop("", "a"),
-            Hop("", "", keys=(HostKey(A.blob, False),)),
-            Hop("", "a", keys=(HostKey(A.blob, False), HostKey(b"none", False))),
+            Hop("", "", keys=(HostKey(A.public, False),)),
+            Hop("", "a", keys=(HostKey(A.public, False), HostKey(_NO_KEY, False))),
         )
     ],
     "as many hops as may be": [

@@ -195,7 +195,7 @@ def gone(pid: int) -> bool:
 def test_nobody_waits_for_ever(askpass: Person, behaviour: str) -> None:
     askpass.file("behaviour", f"echo $$ >child; {behaviour}\n")
     with pytest.raises(Unanswered, match="in time"):
-        ask(seconds=1)
+        ask(seconds=3)
     assert gone(int((askpass.home / "child").read_text()))
 
 

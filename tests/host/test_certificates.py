@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -60,7 +59,7 @@ def certified(person: Person, kind: str, authority: str) -> NamedPrivateKey:
 
 def with_blob(key: NamedPrivateKey, blob: bytes) -> NamedPrivateKey:
     """The same key with another certificate."""
-    return NamedPrivateKey(key.type, replace(key.key, certificate=blob))  # type: ignore[call-arg]
+    return NamedPrivateKey(key.type, key.key.replace(certificate=blob))
 
 
 def junk_signature(blob: bytes) -> bytes:

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from kagent.confine import profiles
-from kagent.custody.rings import SealedRing
+from kagent.custody.rings import SigningRing
 from kagent.keyctl import Keyring, session_keyring, syscalls
 from kagent.private import sealed
 from kagent.private.library import LibraryKey, der
@@ -115,7 +115,7 @@ KEYS = {
 @pytest.mark.parametrize("algorithm", KEYS)
 def test_a_sign_worker_can_sign(algorithm: str) -> None:
     key: LibraryKey = KEYS[algorithm]()
-    ring = SealedRing(Keyring.create("test", session_keyring()), "user")
+    ring = SigningRing(Keyring.create("test", session_keyring()), "user")
     ring.add("kagent:key", der(key), ring.keyring)
     confinement = profiles.sign_worker()
     sealed.warm_up()
@@ -136,15 +136,14 @@ def test_a_sign_worker_can_sign(algorithm: str) -> None:
 
 
 def load_worker_of(keeper: int) -> int:
-    """Of what a keeper without sealed keys has started, the confined one that won't stay."""
+    """A confined one, which waits for its key."""
 
     def is_load_worker(pid: int) -> bool:
         try:
             status = Path(f"/proc/{pid}/status").read_text()
         except FileNotFoundError:
             return False
-        stays = "kagent-front" in status or "kagent-lookout" in status
-        return "Seccomp:\t2" in status and not stays
+        return "kagent-load" in status and "Seccomp:\t2" in status
 
     wait_until(lambda: any(map(is_load_worker, children_of(keeper))))
     [worker] = filter(is_load_worker, children_of(keeper))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -128,7 +127,7 @@ def test_web_challenges(
     """A key made for the web signs what ssh asks for; a web site's challenge only if told so."""
     named, _ = parse(make(person, "ed25519-sk").read_bytes())
     assert isinstance(named.key, SkEd25519PrivateKey)
-    web = NamedPrivateKey(named.type, replace(named.key, application="https://example.org"))
+    web = NamedPrivateKey(named.type, named.key.replace(application="https://example.org"))
     adding = AddIdConstrained(web, "web", (SkProvider(PROVIDER),))
     for program in programs:
         with agent(person, program, f"-P{PROVIDER}", *options) as running:

@@ -6,6 +6,7 @@ import os
 import struct
 import subprocess
 import time
+from base64 import b64decode
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,9 @@ from kagent.custody.identity import Custody, Identity
 from kagent.keyctl import SESSION_KEYRING, Keyring
 from kagent.protocol.messages import (
     Extension,
+    Lock,
     SignRequest,
+    Success,
     encode,
 )
 from kagent.protocol.publickey import PublicKey
@@ -62,6 +65,42 @@ def test_an_unknown_key_does_not_sign(kagent: Agent) -> None:
         assert ask(stream, encode(SignRequest(blob, b"data", 2))) == FAILURE
         assert "no such key" in explained(stream)
         assert f"key={PublicKey.parse(blob).fingerprint()}" in kagent.logged()
+
+
+def test_each_refusal_is_one_line(kagent: Agent) -> None:
+    """Of a key that isn't there, of an agent that is locked, of what is no request."""
+    unknown = encode(SignRequest(b"\0\0\0\7ssh-rsa\0\0\0\1\3\0\0\0\1\x23", b"data", 2))
+    damaged = struct.pack(">IB", 3, 13) + b"\0\0"
+    with kagent.connect() as stream:
+        for before, frame in ((b"", unknown), (encode(Lock(b"secret")), unknown), (b"", damaged)):
+            if before:
+                assert ask(stream, before) == encode(Success())
+            lines = kagent.logged().count("refused")
+            assert ask(stream, frame) == FAILURE
+            assert kagent.logged().count("refused") == lines + 1
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root may take descriptors away")
+def test_what_was_not_signed_is_not_told_as_signed(kagent: Agent) -> None:
+    kagent.person.run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", "key")
+    kagent.run("ssh-add", "-q", "key")
+    blob = PublicKey.parse(b64decode((kagent.person.home / "key.pub").read_text().split()[1])).blob
+    with kagent.connect() as stream:
+        assert ask(stream, encode(SignRequest(blob, b"data", 0)))[4] == 14
+        front = kagent.front
+        used = len(list(Path(f"/proc/{front}/fd").iterdir()))
+        subprocess.run(["prlimit", f"--pid={front}", f"--nofile={used}:"], check=True)
+        assert ask(stream, encode(SignRequest(blob, b"data", 0))) == b""
+    wait_until(lambda: "result=failed" in kagent.logged())
+    assert kagent.logged().count("result=signed") == 1
+
+
+@pytest.mark.parametrize("blob", [b"", A_TYPE, A_TYPE + b"\xff" * 4, b"\0\0\0\4none"])
+def test_what_is_no_key_does_not_sign_either(kagent: Agent, blob: bytes) -> None:
+    with kagent.connect() as stream:
+        assert ask(stream, encode(SignRequest(blob, b"data", 8))) == FAILURE
+        assert "no such key" in explained(stream)
+        assert "key=unknown" in kagent.logged()
 
 
 def test_a_key_that_is_none_is_refused(kagent: Agent) -> None:

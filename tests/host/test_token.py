@@ -9,7 +9,6 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -302,10 +301,10 @@ def test_what_is_no_key_of_a_token_or_no_good_one(desk: Path) -> None:
     key = certified(named).key
     assert isinstance(key, SkEd25519CertifiedKey)
     ours, theirs = SkEd25519CertifiedKey.types[0], SkEcdsaCertifiedKey.types[0]
-    other = replace(key, certificate=make("ecdsa-sk", name="other").public_blob)
+    other = key.replace(certificate=make("ecdsa-sk", name="other").public_blob)
     for type, wrong in (
-        (ours, replace(key, application="https://example.org")),
-        (ours, replace(key, point=bytes(32))),
+        (ours, key.replace(application="https://example.org")),
+        (ours, key.replace(point=bytes(32))),
         (ours, other),
         (theirs, key),
     ):
@@ -335,7 +334,7 @@ def test_a_damaged_record_signs_nothing(place: int) -> None:
 def test_what_keys_of_the_web_may_sign(application: str, rules: WebSafety, demanded: bool) -> None:
     key = make("ed25519-sk").key
     assert isinstance(key, SkEd25519PrivateKey)
-    blob = replace(key, application=application).public_blob(key.types[0])
+    blob = key.replace(application=application).public_blob(key.types[0])
     assert rules.demands_ssh(PublicKey.parse(blob)) == demanded
 
 

@@ -181,7 +181,7 @@ def test_whether_requests_come_from_another_host(frames: list[bytes], forwarded:
     ],
 )
 def test_only_a_host_that_is_sure_is_told(frames: list[bytes], data: bytes, hosts: str) -> None:
-    way = connection(*frames).way(recognise(data, USERS_KEY.blob))
+    way = connection(*frames).way(recognise(data, USERS_KEY.public))
     names = {A.blob: "a", B.blob: "b"}
     assert "".join(names[session.host.blob] for session in way) == hosts
 

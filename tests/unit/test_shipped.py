@@ -131,3 +131,12 @@ def test_units() -> None:
     )
     lines = [line for line in told.stderr.splitlines() if "is not executable" not in line]
     assert lines == []
+
+
+def test_the_threat_model_names_tests_that_are_there() -> None:
+    """For each "can't" of kagent(7)."""
+    page = (CHECKOUT / "contrib/man/kagent.7").read_text()
+    named = re.findall(r"^\.Dl (\w+/test_\w+\.py)(?:: (test_\w+))?$", page, re.MULTILINE)
+    assert len(named) > 15
+    for file, test in named:
+        assert f"def {test}" in (CHECKOUT / "tests" / file).read_text(), (file, test)

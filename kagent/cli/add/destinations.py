@@ -68,7 +68,7 @@ def _keys(host: str, path: str, report: Report) -> list[HostKey]:
         kind = f"{_WORDS[line.marker]}key type {line.key.kind}"
         report.debug(3, f"found {kind} in file {path}:{line.number}")
         if line.marker is not Marker.REVOKED:
-            keys.append(HostKey(line.key.blob, line.marker is Marker.AUTHORITY))
+            keys.append(HostKey(line.key, line.marker is Marker.AUTHORITY))
     return keys
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 
 from ...private.verify import BadSignature, verify
-from ...protocol.messages import SignFlags, SignRequest, SignResponse
+from ...protocol.algorithms import SignFlags
+from ...protocol.messages import SignRequest, SignResponse
 from ...protocol.publickey import PublicKey
 from ...protocol.wire import TEXT, ProtocolError, Reader
 from ...text import printable

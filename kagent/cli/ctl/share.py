@@ -6,8 +6,8 @@ the kernel signs with.  The other user must have run `kagentctl accept --from YO
   keyctl link KEY INBOX            INBOX is the other user's keyring kagent:from:UID:YOU
   keyctl link RECORD INBOX         a copy of the record, 0x0b330000: comment and certificate
 
-The other user can't read the key, change it, or pass it on, but can sign with it around any agent,
-and can destroy it (keyctl invalidate needs no more than signing does).  The other user keeps it
+The other user can't read the key or change it, but can sign with it around any agent, let others
+sign, and destroy it (keyctl invalidate needs no more than signing does).  The other user keeps it
 when you log out, until you unshare it, remove it, or load it again."""
 
 from __future__ import annotations

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from ...protocol.algorithms import RSA_BITS
 from ...protocol.privatekey import NamedPrivateKey, RsaPrivateKey
 from . import openssh, pem
 from .errors import KeyFileError
 
-_SHORTEST_RSA = 1024  # bits
 _DER_SEQUENCE = b"\x30"  # X.690: what every key in DER is
 
 
@@ -31,6 +31,6 @@ def parse_any(data: bytes, passphrase: bytes = b"") -> NamedPrivateKey:
 
 
 def _checked(key: NamedPrivateKey) -> NamedPrivateKey:
-    if isinstance(key.key, RsaPrivateKey) and key.key.n.bit_length() < _SHORTEST_RSA:
+    if isinstance(key.key, RsaPrivateKey) and key.key.n.bit_length() < RSA_BITS[0]:
         raise KeyFileError("Invalid key length")
     return key

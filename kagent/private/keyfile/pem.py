@@ -19,9 +19,11 @@ from ...protocol.privatekey import (
     NamedPrivateKey,
     RsaPrivateKey,
 )
+from ..library import CURVES
 from .errors import KeyFileError, WrongPassphrase
 
-_CURVES = {"secp256r1": "nistp256", "secp384r1": "nistp384", "secp521r1": "nistp521"}
+# OpenSSL's name -> ssh's.
+_CURVES = {curve.name: name for name, curve in CURVES.items()}
 
 
 def parse(data: bytes, passphrase: bytes, *, der: bool = False) -> NamedPrivateKey:

@@ -1,0 +1,26 @@
+"""What every request is answered with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..custody.store import Store
+from .channels import Workers
+from .configured import Fetching
+from .lock import Lock
+from .settings import Settings
+from .tally import Tally
+from .threads import Signers
+
+
+@dataclass(frozen=True)
+class Desk:
+    """One for a front's whole life."""
+
+    store: Store
+    lock: Lock
+    workers: Workers
+    fetching: Fetching
+    signers: Signers
+    settings: Settings
+    tally: Tally

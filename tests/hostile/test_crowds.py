@@ -1,0 +1,56 @@
+"""Who asks for much, or slowly, keeps nobody out."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from tests.hostile.asking import Client, Pair
+from tests.hostile.people import Login, attack, finish
+from tests.hostile.programs.crowd import KINDS
+from tests.support.programs import Agent
+
+# For what takes a moment, on a machine that the crowd keeps busy too.
+SECONDS = 10.0
+
+
+@pytest.mark.parametrize("count", [20, 200])
+def test_headers_of_keys_that_never_come(attacked: Agent, falls: bool, count: int) -> None:
+    assert keeps_out(attacked, "header", count) == falls
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind not in ("header", "guesses")])
+def test_a_crowd_keeps_no_key_out(attacked: Agent, falls: bool, kind: str) -> None:
+    if falls and kind in ("bad keys", "bad binds"):
+        pytest.skip("the stand-in answers those at once")
+    assert keeps_out(attacked, kind, 30) == falls
+
+
+def keeps_out(attacked: Agent, kind: str, count: int) -> bool:
+    """Whether so many processes that are busy in that way keep the owner's key out."""
+    path = attacked.person.file("key", Pair.new().file)
+    with attack(attacked.person, Login.ANOTHER, "crowd", attacked.socket, kind, count) as crowd:
+        time.sleep(1)
+        began = time.monotonic()
+        told = attacked.run("ssh-add", path, check=False)
+        took = time.monotonic() - began
+        finish(crowd)
+    print(f"{took:.1f} s", told)
+    return told.returncode != 0 or took > SECONDS
+
+
+def test_who_guesses_does_not_keep_the_owner_out(kagent: Agent) -> None:
+    """At least not from anything but unlocking."""
+    with (
+        Client(kagent.socket) as client,
+        attack(kagent.person, Login.ANOTHER, "crowd", kagent.socket, "guesses", 5) as crowd,
+    ):
+        assert client.add(pair := Pair.new())
+        assert client.lock(b"right")
+        time.sleep(2)
+        began = time.monotonic()
+        assert client.unlock(b"right")
+        print(f"unlocked after {time.monotonic() - began:.1f} s")
+        assert client.signs(pair)
+        finish(crowd)

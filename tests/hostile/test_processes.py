@@ -1,0 +1,90 @@
+"""The agent's processes can't be looked into by their own user, and aren't weaker without means."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from kagent.protocol.constraints import Confirm
+from tests.hostile.asking import Client, Pair
+from tests.hostile.people import CHECKOUT, Login, attack, finish
+from tests.support.programs import Agent, Person, wait_until
+
+# An interpreter that starts and does nothing.
+BARE = "import resource, ctypes, re, signal\nprint(open('/proc/self/schedstat').read())\n"
+
+Command = tuple[Path, tuple[str | Path, ...]]
+
+
+def test_no_process_can_be_looked_into(attacked: Agent, client: Client, falls: bool) -> None:
+    """Not the keeper, not the front, not a worker that lives for milliseconds."""
+    with attack(attacked.person, Login.SAME, "inspect", attacked.process.pid) as attacker:
+        for _ in range(20):
+            pair = Pair.new()
+            client.add(pair)
+            client.signs(pair)
+            client.add(pair, Confirm())
+            client.signs(pair)
+        told = finish(attacker)
+    processes, *got = told.got
+    print(told.tries, processes)
+    assert bool(got) == falls, got
+
+
+def test_what_was_opened_at_the_start(person: Person, command: Command, falls: bool) -> None:
+    """The interpreter's own start can't be helped: until then any program of the user's may.
+
+    From its first line on kagent can't be looked into.
+    """
+    path, words = command
+    bare = person.home / "bare"
+    person.file("bare", BARE)
+    needed = int(person.run(sys.executable, bare).stdout.split()[0])
+    stopped = ("sh", "-c", 'kill -STOP $$; exec "$0" "$@"', *words)
+    with person.start(*stopped, env={"PYTHONPATH": str(CHECKOUT)}) as process:
+        os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WNOWAIT)
+        with attack(person, Login.SAME, "hold", process.pid) as attacker:
+            try:
+                os.kill(process.pid, signal.SIGCONT)
+                wait_until(path.exists)
+                with Client(path) as client:
+                    assert client.add(Pair.new())
+                told = finish(attacker)
+            finally:
+                process.kill()
+    last, read = map(int, told.got)
+    print(f"{told.tries} tries; open until {last / 1e6} ms of run time, {read} bytes read")
+    print(f"a bare Python has {needed / 1e6} ms")
+    assert (last > 2 * needed) == falls
+
+
+WITHOUT = {
+    "locked memory": ("MEMLOCK",),
+    "files": ("NOFILE",),
+    "memory": ("AS", "DATA", "STACK"),
+    "processes": ("NPROC", "SIGPENDING", "MSGQUEUE", "FSIZE", "RSS", "CORE"),
+}
+
+
+@pytest.mark.parametrize("what", WITHOUT)
+def test_without_means(attacked: Agent, falls: bool, what: str) -> None:
+    """A key is refused, or held as it was asked for; and what is missing is said."""
+    names = WITHOUT[what]
+    pair, held, signed = Pair.new(), False, False
+    with (
+        attack(attacked.person, Login.SAME, "limit", attacked.process.pid, *names) as attacker,
+        suppress(OSError),  # that the agent ends is no weakness
+        Client(attacked.socket, seconds=5) as client,
+    ):
+        held = client.add(pair, Confirm())
+        signed = client.signs(pair)
+        finish(attacker)
+    assert not signed
+    if what == "locked memory":
+        said = "RLIMIT_MEMLOCK" in attacked.logged()
+        assert (held and not said) == falls
