@@ -15,7 +15,7 @@ from hypothesis import settings
 
 from kagent.keyctl import join_anonymous_session, syscalls
 
-from .programs import Agent, Person, agent
+from .support.programs import Agent, Person, agent
 
 # A shell that starts the tests in the background has them ignore SIGINT, and so would all that is
 # started here.

@@ -169,7 +169,7 @@ def _kill(csh: bool) -> int:
 
 def _listen(options: _Options) -> Listener:
     try:
-        # Asked before anything is started, so that the user is told here and not in a log.
+        # Tried before anything is started, so that the user sees an error here and not in a log.
         session_keyring()
         seccomp.library()
         if passed := Listener.from_systemd():

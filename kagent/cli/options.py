@@ -26,8 +26,8 @@ def parse(
     try:
         given, rest = getopt.getopt(arguments, letters, [*words, "help"])
     except getopt.GetoptError as error:
-        told = (text for ending, text in _ERRORS.items() if error.msg.endswith(ending))
-        fail(f"{next(told, 'unknown option')} -- {error.opt}\n{usage}", end="")
+        texts = (text for ending, text in _ERRORS.items() if error.msg.endswith(ending))
+        fail(f"{next(texts, 'unknown option')} -- {error.opt}\n{usage}", end="")
     if ("--help", "") in given:
         sys.stdout.write(usage)
         sys.exit(0)

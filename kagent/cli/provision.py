@@ -81,8 +81,8 @@ def _check(options: argparse.Namespace) -> int:
         fail(f"kagent-provision: {error}")
     if not policy.rules:
         fail(f"kagent-provision: {POLICY_FILE} has no [[rule]], so nobody may have any key")
-    for told in check.of_installation():
-        print(f"warning  {told}")
+    for fault in check.of_installation():
+        print(f"warning  {fault}")
     if options.user is None:
         return _check_rules(policy)
     return _check_user(policy, options.user, options.program)
@@ -95,8 +95,8 @@ def _check_rules(policy: Policy) -> int:
     for fault in faults:
         print(f"failure  {fault}")
     findings = list(check.of_rules(policy, sys.stderr.fileno()))
-    for good, told in findings:
-        print(f"{'ok' if good else 'failure':7}  {told}")
+    for good, text in findings:
+        print(f"{'ok' if good else 'failure':7}  {text}")
     return int(bool(faults) or not all(good for good, _ in findings))
 
 
@@ -111,8 +111,8 @@ def _check_user(policy: Policy, user: str, program: str) -> int:
     except KeyError:
         fail(f"kagent-provision: there is no user {user}")
     findings = list(check.of_asker(policy, asker))
-    for permitted, told in findings:
-        print(f"{'ok' if permitted else 'refused':7}  {told}")
+    for permitted, text in findings:
+        print(f"{'ok' if permitted else 'refused':7}  {text}")
     return int(not any(permitted for permitted, _ in findings))
 
 

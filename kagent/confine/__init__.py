@@ -1,4 +1,4 @@
-"""What a process of kagent gives up, so that who takes it over has little from it.
+"""What a process of kagent gives up, so that whoever takes it over gains little.
 
 `process`: core dumps, debuggers, new privileges.  `memory`: swap.  `profiles`: system calls.
 """

@@ -1,7 +1,7 @@
 """A fork without what Python prepares in the child: a new seed for `random`, locks, …
 
-The keeper has no other thread that any of it would be for, and it would be a third of what a
-process costs that does little.
+The keeper has no other thread, so it needs none of that, which would be a third of the cost of a
+process that does little.
 """
 
 from __future__ import annotations

@@ -36,7 +36,7 @@ def memory_areas(*, python_objects: bool = True) -> Sequence[Area]:
 
     That is the stack, the heap (of C code, and of Python objects of more than 512 bytes), and
     with `python_objects` where Python has its small ones, which is most of all.  Reading it takes
-    300 µs, so who forks often does it once.  proc_pid_maps(5).
+    300 µs, so a process that forks often does it once.  proc_pid_maps(5).
     """
     found: dict[str, list[Area]] = {"[stack]": [], "[heap]": [], "": []}
     for line in Path("/proc/self/maps").read_text().splitlines():

@@ -1,8 +1,8 @@
 """The system calls that each process of kagent keeps, once it has started.
 
-None of them starts, connects or makes executable anything, and but for those that are for reading
-files none opens one: what a process needs, it has by then.  What Python and the C library try and
-do without is not here.
+With none of them can a process start a program, make a connection or make memory executable; and
+only the profiles for reading files let it open one: what a process needs, it has by then.  What
+Python and the C library try, but can do without, is left out.
 """
 
 from __future__ import annotations
@@ -73,8 +73,8 @@ _LOOKING = (Operation.DESCRIBE, Operation.SEARCH, Operation.READ)
 def front(*channels: int) -> Filter:
     """For the front: serves clients, starts threads and passes descriptors on through `channels`.
 
-    Whatever else it tries fails with EPERM, and the front goes on: a file that can't be read for a
-    traceback is no reason to end every client's connection.  Raises CannotConfine.
+    Whatever else it tries fails with EPERM, and the front goes on: a traceback that lacks a line of
+    its source file is no reason to end every client's connection.  Raises CannotConfine.
     """
     rules: Rules = {
         **_PYTHON,
@@ -163,8 +163,8 @@ def fetch_worker() -> Filter:
 def lookout() -> Filter:
     """For the lookout: reads files.
 
-    What is not foreseen fails with EPERM: who asks is told as far as it can be seen.  Raises
-    CannotConfine.
+    What is not foreseen fails with EPERM: the user is shown who asks as far as that can be
+    read.  Raises CannotConfine.
     """
     return Filter(_FILES, refusal(errno.EPERM))
 

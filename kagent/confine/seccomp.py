@@ -40,11 +40,11 @@ WHOLE = 0xFFFFFFFFFFFFFFFF
 
 
 class CannotConfine(Exception):
-    """No filter can be had here: nothing that needs one may go on.  `mend` says what helps."""
+    """There can be no filter here, and what needs one may not go on.  `mend` says what helps."""
 
-    def __init__(self, told: str, mend: str = "") -> None:
-        super().__init__(f"{told}: {mend}" if mend else told)
-        self.told = told
+    def __init__(self, reason: str, mend: str = "") -> None:
+        super().__init__(f"{reason}: {mend}" if mend else reason)
+        self.reason = reason
         self.mend = mend
 
 
@@ -77,8 +77,8 @@ class Filter:
         """Let `rules` through, and do `otherwise` (KILL_PROCESS, `refusal`) with all else.
 
         A name that the library doesn't know, of another architecture or a newer kernel, is passed
-        over.  Calls in `absent` are said not to exist: ENOSYS.  A call in the way of another
-        architecture ends the process.  Raises CannotConfine.
+        over.  Calls in `absent` fail with ENOSYS, as if the kernel had none such.  A call by the
+        convention of another architecture ends the process.  Raises CannotConfine.
         """
         self.program = _compile(rules, otherwise, absent)
         self._code = ffi.from_buffer(self.program)
@@ -95,8 +95,8 @@ class Filter:
             forbid_new_privileges()  # else the kernel refuses filters of an ordinary user
             prctl(_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, self._address)
         except OSError as error:
-            told = f"the kernel takes no system call filter ({error})"
-            raise CannotConfine(told, _OTHER_KERNEL) from error
+            reason = f"the kernel takes no system call filter ({error})"
+            raise CannotConfine(reason, _OTHER_KERNEL) from error
 
 
 @cache

@@ -1,4 +1,4 @@
-"""The agent's socket: where it is by default, who may open it, what is left behind and cleaned up.
+"""The agent's socket: where it is by default, who may open it, and how old ones are cleaned up.
 
 Paths and modes are those of OpenSSH 10.1 and later, so that `ssh-agent -u` and `kagent -u` each
 clean up after both.
@@ -42,14 +42,14 @@ def _socket_directory() -> Path:
 
 
 class Listener:
-    """A listening socket that only this user can open, and the path that it has made for it."""
+    """A listening socket that only this user can open, and its path."""
 
     def __init__(
         self, path: str, directory: str | None = None, lent: socket.socket | None = None
     ) -> None:
         """Listen at `path`; `directory` was made for it and goes with it.  Raises OSError.
 
-        What is `lent` listens there already, and stays with its path when kagent ends.
+        A socket that is `lent` listens there already; it and its path stay when kagent ends.
         """
         self.path = path
         self.lent = lent is not None

@@ -9,7 +9,7 @@ from .. import log
 
 
 def notify(state: str) -> None:
-    """Tell systemd, if it is there to be told."""
+    """Tell systemd, if it asks for that with $NOTIFY_SOCKET."""
     path = os.environ.get("NOTIFY_SOCKET", "")
     if not path:
         return

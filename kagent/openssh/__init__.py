@@ -1,1 +1,1 @@
-"""OpenSSH's helpers and files: ssh-askpass, ssh-sk-helper, known_hosts, its words for time."""
+"""OpenSSH's helpers and files: ssh-askpass, ssh-sk-helper, known_hosts, its way to write times."""

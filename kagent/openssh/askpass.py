@@ -29,7 +29,7 @@ class CannotAsk(Exception):
 
 
 class Unanswered(Exception):
-    """The user was asked, and didn't say yes; the text says how that came."""
+    """The user was asked, and didn't say yes; the text says what happened instead."""
 
 
 @dataclass(frozen=True)
@@ -76,13 +76,13 @@ def ask(prompt: str, hint: str = "", patience: Patience | None = None) -> bytes:
 
 
 def confirm(question: str, patience: Patience) -> None:
-    """Return if the user says yes, which is an empty answer too.  Raises CannotAsk, Unanswered."""
+    """Return if the user says yes; an empty answer is a yes too.  Raises CannotAsk, Unanswered."""
     if _ask_without_terminal(question, "confirm", patience).lower() not in (b"", b"yes"):
         raise Unanswered("the user said no")
 
 
 def secret(prompt: str, patience: Patience | None = None) -> str:
-    """What the user types; empty if it is nothing, or if nobody can be asked."""
+    """What the user types; empty if that is nothing, or if the user can't be asked."""
     try:
         return os.fsdecode(_ask_without_terminal(prompt, "", patience))
     except (CannotAsk, Unanswered) as error:
@@ -165,7 +165,7 @@ class _Running:
         poll = select.poll()
         poll.register(descriptor, select.POLLIN)
         if self._gone is not None:
-            poll.register(self._gone, 0)  # errors and hang-ups are told of in any case
+            poll.register(self._gone, 0)  # errors and hang-ups are reported in any case
         ready = dict(poll.poll(self._deadline and _milliseconds_until(self._deadline)))
         if not ready:
             raise Unanswered("the user didn't answer in time")

@@ -107,8 +107,8 @@ def names_of(data: bytes, blob: bytes, candidates: Iterable[str] = ()) -> tuple[
         if line.marker is Marker.REVOKED:
             return ()
         if line.marker is Marker.NONE:
-            told = line.names.decode("utf-8", "surrogateescape").split(",")
-            plain = [name for name in told if name and not set("|*?!").intersection(name)]
+            written_names = line.names.decode("utf-8", "surrogateescape").split(",")
+            plain = [name for name in written_names if name and not set("|*?!").intersection(name)]
             names |= dict.fromkeys(name for name in (*plain, *candidates) if line.fits(name))
     return tuple(names)
 

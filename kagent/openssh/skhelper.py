@@ -33,7 +33,8 @@ from ..protocol.wire import (
 
 T = TypeVar("T")
 
-# SSH_SK_HELPER_VERSION of OpenSSH 8.4 to 10.5.  It changes when messages do, so no other will do.
+# SSH_SK_HELPER_VERSION of OpenSSH 8.4 to 10.5.  It changes with the messages, so no other
+# version is taken.
 _VERSION = 5
 
 _HEADER = struct.Struct(">IB")
@@ -168,7 +169,7 @@ def _exchange(stream: socket.socket, frame: bytes) -> bytes | None:
 
 
 def _check(kind: _Type, reader: Reader) -> None:
-    """Whether what follows is an answer to a request of that kind."""
+    """Raise HelperError unless what follows is an answer to a request of that kind."""
     version = BYTE.read(reader)
     if version != _VERSION:
         raise HelperError(f"unsupported version: got {version}, expected {_VERSION}")

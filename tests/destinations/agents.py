@@ -37,7 +37,7 @@ from kagent.protocol.messages import (
 from kagent.protocol.publickey import PublicKey
 from kagent.protocol.userauth import recognise
 from kagent.protocol.wire import ProtocolError
-from tests.programs import SECONDS
+from tests.support.programs import SECONDS
 
 Outcome: TypeAlias = str | tuple[str, ...]
 DONE, REFUSED, SIGNED = "done", "refused", "signed"

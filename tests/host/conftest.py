@@ -8,16 +8,11 @@ from __future__ import annotations
 
 import re
 import subprocess
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Iterator
 
 import pytest
 
-from tests.programs import Agent, Person, agent
-
-Same = Callable[..., subprocess.CompletedProcess[str]]
-
-RSA = ("-t", "rsa", "-b", "2048")
+from tests.support.programs import Agent, Person, Same, agent
 
 # ssh-add -v puts the name of the C function in front of some lines; that isn't copied.
 _FUNCTION = re.compile(r"^(debug\d: )\w+: ", re.MULTILINE)
@@ -57,10 +52,3 @@ def ours(agents: tuple[Agent, Agent]) -> Same:
         return agents[1].run("kagent-add", *words, check=False, **options)
 
     return run
-
-
-def key(person: Person, name: str, *options: str, passphrase: str = "") -> Path:
-    """A key pair of the person's own."""
-    path = person.home / name
-    person.run("ssh-keygen", "-q", "-N", passphrase, "-C", f"{name} käse", "-f", path, *options)
-    return path

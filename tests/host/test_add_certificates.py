@@ -5,22 +5,21 @@ from __future__ import annotations
 import base64
 from pathlib import Path
 
-from tests.host.conftest import RSA, Same, key
-from tests.programs import Person
+from tests.support.programs import RSA, Person, Same
 
 
 def certify(person: Person, name: str, *options: str) -> None:
     """Put a certificate beside a key, under the authority `ca`."""
     if not (person.home / "ca").exists():
-        key(person, "ca", "-t", "ed25519")
+        person.key("ca", "-t", "ed25519")
     signing = ("ssh-keygen", "-q", "-s", "ca", "-I", "wer weiß", "-n", "root")
     person.run(*signing, *options, f"{name}.pub")
 
 
 def test_certificates(same: Same, person: Person) -> None:
-    key(person, "key", *RSA)
+    person.key("key", *RSA)
     certify(person, "key")
-    key(person, "other", "-t", "ed25519")
+    person.key("other", "-t", "ed25519")
     added = same("key").stderr.splitlines()
     assert added[1] == "Certificate added: key-cert.pub (wer weiß)"
     assert "(RSA-CERT)" in same("-l").stdout
@@ -41,7 +40,7 @@ def test_certificates(same: Same, person: Person) -> None:
 
 def test_certificates_only(ours: Same, person: Person) -> None:
     """OpenSSH 9.6 and later.  Its ssh-add -C ends with 1 although all went well; this doesn't."""
-    key(person, "key", "-t", "ed25519")
+    person.key("key", "-t", "ed25519")
     assert ours("-C", "key").returncode == 1
     certify(person, "key")
     assert ours("-C", "-k", "key").returncode == 1
@@ -62,7 +61,7 @@ def test_certificates_only(ours: Same, person: Person) -> None:
 
 def test_a_certificate_that_ends(ours: Same, person: Person) -> None:
     """OpenSSH 10.0 and later: it is held until five minutes after its end."""
-    key(person, "key", "-t", "ed25519")
+    person.key("key", "-t", "ed25519")
     certify(person, "key", "-V", "-1d:+1h")
     for words, told in (
         ((), ["01:04:5", "01:05:0"]),
@@ -92,7 +91,7 @@ def damage(path: Path) -> None:
 
 def test_a_signature_that_nobody_has_made(same: Same, person: Person) -> None:
     """No certificate at all, wherever it is read."""
-    path = key(person, "key", *RSA)
+    path = person.key("key", *RSA)
     certify(person, "key")
     certificate = path.with_name("key-cert.pub")
     good = certificate.read_text()

@@ -11,9 +11,10 @@ import pytest
 from kagent.protocol.constraints import ConfirmForwarded, Lifetime, RequireCustody
 from kagent.protocol.messages import AddIdConstrained, ExtensionResponse, Type, decode, encode
 from kagent.protocol.wire import TEXT
-from tests.host import token_keys
-from tests.host.recorder import FAILURE, SUCCESS, Recorder, recorder
-from tests.programs import Person
+from tests.support import token_keys
+from tests.support.frames import FAILURE, SUCCESS
+from tests.support.programs import Person
+from tests.support.recorder import Recorder, recorder
 
 Sent = Callable[..., list[bytes]]
 
@@ -45,10 +46,9 @@ def certify(person: Person, path: Path) -> None:
     person.run("ssh-keygen", "-q", "-s", "ca", "-I", "me", "-n", "root", f"{path}.pub")
 
 
-def key(person: Person, name: str, *options: str) -> Path:
+def certified(person: Person, name: str, *options: str) -> Path:
     """A key with a certificate."""
-    path = person.home / name
-    person.run("ssh-keygen", "-q", "-N", "", "-C", f"{name} käse", "-f", path, *options)
+    path = person.key(name, *options)
     certify(person, path)
     return path
 
@@ -97,7 +97,7 @@ KINDS = {
 @pytest.mark.usefixtures("known")
 def test_every_kind_of_key(same: Sent, person: Person, kind: str) -> None:
     options = KINDS[kind]
-    path = key(person, kind, *options) if options else token_key(person, kind)
+    path = certified(person, kind, *options) if options else token_key(person, kind)
     assert [payload[0] for payload in same(path.name)] == (
         [Type.ADD_IDENTITY] * 2 if options else [Type.ADD_ID_CONSTRAINED] * 2
     )
@@ -118,7 +118,7 @@ def test_providers(same: Sent, person: Person) -> None:
     ):
         (payload,) = same(*words, path.name, **environment)
         assert payload.endswith(b"sk-provider@openssh.com" + bytes((0, 0, 0, len(told))) + told)
-    plain = key(person, "plain", "-t", "ed25519")
+    plain = certified(person, "plain")
     assert not any(b"sk-provider" in payload for payload in same("-S", "/lib/x.so", plain.name))
 
 
@@ -179,7 +179,7 @@ def test_requests_about_the_whole_agent(same: Sent) -> None:
 
 
 def test_a_refusing_agent(same: Sent, agent: Recorder, person: Person) -> None:
-    path = key(person, "key", "-t", "ed25519")
+    path = certified(person, "key")
     for answer in (FAILURE, b"\0\0\0\1\x66", b"\0\0\0\1\x1e", b"\0\0\0\1\xff", b"\0\0\0\0"):
         agent.answer = answer
         same(path.name)

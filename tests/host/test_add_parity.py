@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.host.conftest import RSA, Same, key
-from tests.programs import Agent, Person
+from tests.support.programs import RSA, Agent, Person, Same
 
 CHECKOUT = Path(__file__).parent.parent.parent
 
@@ -27,7 +26,7 @@ CHECKOUT = Path(__file__).parent.parent.parent
     ids=" ".join,
 )
 def test_a_keys_life(same: Same, person: Person, options: tuple[str, ...]) -> None:
-    key(person, "key", *options)
+    person.key("key", *options)
     assert "no identities" in same("-l").stdout
     assert "Identity added: key (" in same("key").stderr
     for hash_name in ("md5", "SHA1", "sha256", "sha384", "sha512"):
@@ -45,7 +44,7 @@ def test_a_keys_life(same: Same, person: Person, options: tuple[str, ...]) -> No
 
 def test_order_and_several_files(same: Same, person: Person) -> None:
     for name in ("one", "two", "three"):
-        key(person, name, "-t", "ed25519")
+        person.key(name, "-t", "ed25519")
     assert same("one", "missing", "two").returncode == 1
     assert same("three").returncode == 0
     assert same("one").returncode == 0
@@ -57,7 +56,7 @@ def test_order_and_several_files(same: Same, person: Person) -> None:
 
 
 def test_standard_input(same: Same, person: Person) -> None:
-    path = key(person, "key", *RSA, "-m", "PEM")
+    path = person.key("key", *RSA, "-m", "PEM")
     assert "Identity added: (stdin) ((stdin))" in same("-", input=path.read_text()).stderr
 
 
@@ -65,7 +64,7 @@ def test_bad_files(same: Same, ours: Same, person: Person) -> None:
     """OpenSSH's words for what isn't a key at all are those since 9.6, with OpenSSL 3."""
     person.file("empty", "")
     person.file("garbage", "garbage\n")
-    person.file("half", key(person, "key", *RSA, "-m", "PEM").read_text()[:200])
+    person.file("half", person.key("key", *RSA, "-m", "PEM").read_text()[:200])
     person.file("open", (person.home / "key").read_bytes(), mode=0o644)
     (person.home / "directory").mkdir(mode=0o700)
     for name in ("open", "directory", "missing"):
@@ -96,7 +95,7 @@ def test_command_lines_that_make_no_sense(same: Same) -> None:
 
 
 def test_the_first_of_several_actions(same: Same, ours: Same, person: Person) -> None:
-    key(person, "key", "-t", "ed25519")
+    person.key("key", "-t", "ed25519")
     assert "Identity added" in ours("-m", "1", "-M", "x", "key").stderr  # mean nothing any more
     same("key")
     assert "key käse (ED25519)" in same("-l", "-T", "-d", "-c", "-h", "nowhere", "missing").stdout
@@ -124,7 +123,7 @@ def test_unknown_option(agents: tuple[Agent, Agent]) -> None:
 
 
 def test_confirmation(same: Same, person: Person) -> None:
-    key(person, "key", "-t", "ed25519", passphrase="geheim")
+    person.key("key", "-t", "ed25519", passphrase="geheim")
     told = same("-c", "key", input="falsch\ngeheim\n").stderr
     assert told.count("for key (will confirm each use): ") == 2
     assert told.endswith("The user must confirm each use of the key\n")
@@ -133,7 +132,7 @@ def test_confirmation(same: Same, person: Person) -> None:
 
 def test_lifetimes(ours: Same, person: Person) -> None:
     """OpenSSH 9.4 and later: before, a lifetime was told in seconds."""
-    key(person, "key", "-t", "ed25519")
+    person.key("key", "-t", "ed25519")
     for life, told in (
         ("90", "00:01:30"),
         ("1H30m", "01:30:00"),
@@ -151,7 +150,7 @@ def test_lifetimes(ours: Same, person: Person) -> None:
 
 def test_verbosity(same: Same, ours: Same, person: Person) -> None:
     """What ssh-add tells of its own doing, without the names of its C functions."""
-    public = key(person, "key", "-t", "ed25519", passphrase="geheim").with_suffix(".pub")
+    public = person.key("key", "-t", "ed25519", passphrase="geheim").with_suffix(".pub")
     person.file("known", f"@cert-authority alpha {public.read_text()}\nalpha ssh-rsa x\n")
     told = same("-v", "-q", "key", input="geheim\n").stderr
     assert told == "debug1: stdin is not a tty\nEnter passphrase for key: "
@@ -166,7 +165,7 @@ def test_default_files(person: Person, agents: tuple[Agent, Agent]) -> None:
     """In the home that the user database tells, so each program gets one of its own there."""
     (person.home / ".ssh").mkdir(mode=0o700)
     for name, options in (("id_rsa", RSA), ("id_ed25519", ("-t", "ed25519"))):
-        key(person, f".ssh/{name}", *options)
+        person.key(f".ssh/{name}", *options)
     known = (person.home / ".ssh/id_rsa.pub").read_text()
     person.file(".ssh/known_hosts", f"alpha {known}")
     person.file(".ssh/known_hosts2", f"beta {known}")

@@ -12,8 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.host.conftest import RSA, Same, key
-from tests.programs import SECONDS, Agent, Person, wait_until
+from tests.support.programs import RSA, SECONDS, Agent, Person, Same, wait_until
 
 ASKPASS = """\
 #!/bin/sh
@@ -23,7 +22,7 @@ cat answer
 
 
 def test_passphrase_from_standard_input(same: Same, person: Person) -> None:
-    key(person, "key", *RSA, passphrase="geheim")
+    person.key("key", *RSA, passphrase="geheim")
     assert "Bad passphrase" in same("key", input="falsch\ngeheim\n").stderr
     assert same("key", input="falsch\n\n").returncode == 1
     assert same("key", SSH_ASKPASS_REQUIRE="never", DISPLAY=":9").returncode == 1
@@ -32,8 +31,8 @@ def test_passphrase_from_standard_input(same: Same, person: Person) -> None:
 def test_passphrase_from_askpass(same: Same, person: Person) -> None:
     """Asked once: the second key has the passphrase of the first, the third another."""
     person.file("askpass", ASKPASS, mode=0o700)
-    key(person, "one", *RSA, passphrase="geheim")
-    key(person, "two", *RSA, "-m", "PEM", passphrase="geheim")
+    person.key("one", *RSA, passphrase="geheim")
+    person.key("two", *RSA, "-m", "PEM", passphrase="geheim")
     person.file("answer", "geheim\n")
     for how in ({"DISPLAY": ":9"}, {"SSH_ASKPASS_REQUIRE": "force"}):
         log = person.file("askpass.log", "")
@@ -49,7 +48,7 @@ def test_wayland_has_askpass_too(person: Person, agents: tuple[Agent, Agent]) ->
     """OpenSSH 9.6 and later; older ones look at DISPLAY alone."""
     person.file("askpass", ASKPASS, mode=0o700)
     person.file("answer", "geheim\n")
-    key(person, "key", *RSA, passphrase="geheim")
+    person.key("key", *RSA, passphrase="geheim")
     agents[1].run("kagent-add", "key", SSH_ASKPASS="./askpass", WAYLAND_DISPLAY="wayland-0")
 
 
@@ -105,7 +104,7 @@ Terminals = tuple[Terminal, Terminal]
 @pytest.fixture
 def terminals(person: Person, agents: tuple[Agent, Agent]) -> Iterator[Terminals]:
     """ssh-add and kagent-add asking for the passphrase of `key`."""
-    key(person, "key", *RSA, passphrase="geheim")
+    person.key("key", *RSA, passphrase="geheim")
     theirs, ours = Terminal(agents[0], "ssh-add"), Terminal(agents[1], "kagent-add")
     yield theirs, ours
     theirs.close()
@@ -145,7 +144,7 @@ def test_a_terminal_is_left_as_it_was(terminals: Terminals, ending: int | None) 
 
 
 def test_locking(same: Same, person: Person) -> None:
-    key(person, "key", "-t", "ed25519")
+    person.key("key", "-t", "ed25519")
     same("key")
     assert same("-x", input="geheim\nandere\n").stderr.endswith("Passwords do not match.\n")
     assert same("-x", input="geheim\ngeheim\n").stderr.endswith("Agent locked.\n")

@@ -16,9 +16,10 @@ from kagent.protocol.messages import AddIdConstrained, decode
 from kagent.protocol.privatekey import PRIVATE_KEY
 from kagent.protocol.publickey import PublicKey
 from kagent.protocol.wire import BYTE, STRING, TEXT, UINT32
-from tests.host.recorder import FAILURE, Recorder, recorder
-from tests.host.token_keys import sk_ecdsa, sk_ed25519
-from tests.programs import Person
+from tests.support.frames import FAILURE
+from tests.support.programs import Person
+from tests.support.recorder import Recorder, recorder
+from tests.support.token_keys import sk_ecdsa, sk_ed25519
 
 HELPER = """\
 #!/usr/bin/python3 -SE

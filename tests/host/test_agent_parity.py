@@ -22,8 +22,8 @@ from kagent.protocol.messages import (
     decode,
     encode,
 )
-from tests.host.test_server import ask, explained
-from tests.programs import Agent, Person, agent, wait_until
+from tests.support.frames import ask, explained
+from tests.support.programs import Agent, Person, agent, wait_until
 
 Said = tuple[int, str, str]
 Same = Callable[..., Said]
@@ -59,18 +59,11 @@ def same(agents: tuple[Agent, Agent]) -> Same:
     return run
 
 
-def key(person: Person, name: str, *options: str) -> Path:
-    path = person.home / name
-    options = options or ("-t", "ed25519")
-    person.run("ssh-keygen", "-q", "-N", "", "-C", name, "-f", path, *options)
-    return path
-
-
 def certified(person: Person, name: str, *options: str) -> Path:
     """A key with a certificate beside it."""
-    path = key(person, name, *options)
+    path = person.key(name, *options)
     if not (person.home / "authority").exists():
-        key(person, "authority")
+        person.key("authority")
     words = ("-s", "authority", "-I", "me", "-n", person.name, "-V", "+1h")
     person.run("ssh-keygen", "-q", *words, f"{name}.pub")
     return path
@@ -81,8 +74,8 @@ LIFETIME = "5"
 
 
 def test_lifetime(same: Same, agents: tuple[Agent, Agent], person: Person) -> None:
-    key(person, "one")
-    key(person, "two")
+    person.key("one")
+    person.key("two")
     same("ssh-add", "-t", LIFETIME, "one")
     same("ssh-add", "two")
     assert "one" in same("ssh-add", "-l")[1]
@@ -98,8 +91,8 @@ def test_lifetime(same: Same, agents: tuple[Agent, Agent], person: Person) -> No
 
 
 def test_default_lifetime(person: Person) -> None:
-    key(person, "one")
-    key(person, "two")
+    person.key("one")
+    person.key("two")
     for program in ("ssh-agent", "kagent"):
         with agent(person, program, f"-t{LIFETIME}") as one:
             one.run("ssh-add", "one")
@@ -114,7 +107,7 @@ def test_a_lifetime_of_nothing_is_refused(kagent: Agent) -> None:
     from kagent.protocol.constraints import Lifetime
     from kagent.protocol.messages import AddIdConstrained
 
-    named, _ = parse(key(kagent.person, "key").read_bytes())
+    named, _ = parse(kagent.person.key("key").read_bytes())
     with kagent.connect() as stream:
         frame = encode(AddIdConstrained(named, "key", (Lifetime(0),)))
         assert ask(stream, frame) == encode(Failure())
@@ -123,7 +116,7 @@ def test_a_lifetime_of_nothing_is_refused(kagent: Agent) -> None:
 
 def test_confirm(same: Same, person: Person) -> None:
     """The user is asked each time, in words that begin as ssh-agent's."""
-    key(person, "key")
+    person.key("key", comment="key")
     asked = person.home / "asked"
     same("ssh-add", "-c", "key")
     assert same("ssh-add", "-T", "key.pub")[0] == 0
@@ -137,8 +130,8 @@ def test_confirm(same: Same, person: Person) -> None:
 def test_a_question_that_is_open_stops_nobody(agents: tuple[Agent, Agent], person: Person) -> None:
     """And when the client goes, so does the question."""
     person.file("askpass", "#!/bin/sh\necho $$ >asking\nexec sleep 60\n", mode=0o700)
-    key(person, "key")
-    key(person, "other")
+    person.key("key")
+    person.key("other")
     kagent = agents[1]
     kagent.run("ssh-add", "-c", "key")
     kagent.run("ssh-add", "other")
@@ -153,15 +146,15 @@ def test_a_question_that_is_open_stops_nobody(agents: tuple[Agent, Agent], perso
 
 
 def test_without_a_way_to_ask_the_key_is_not_used(kagent: Agent) -> None:
-    key(kagent.person, "key")
+    kagent.person.key("key")
     kagent.run("ssh-add", "-c", "key")
     assert kagent.run("ssh-add", "-T", "key.pub", check=False).returncode == 1
     assert "set DISPLAY or WAYLAND_DISPLAY" in kagent.logged()
 
 
 def test_lock(same: Same, person: Person) -> None:
-    key(person, "key")
-    key(person, "other")
+    person.key("key")
+    person.key("other")
     env = {"SSH_ASKPASS": "./secret", "SSH_ASKPASS_REQUIRE": "force"}
     person.file("secret", "#!/bin/sh\ncat word\n", mode=0o700)
     word = person.file("word", "geheim\n")
@@ -192,7 +185,7 @@ def test_each_wrong_guess_takes_longer(kagent: Agent) -> None:
 
 
 def test_a_lock_outlives_the_front(kagent: Agent) -> None:
-    key(kagent.person, "key")
+    kagent.person.key("key")
     kagent.run("ssh-add", "key")
     with kagent.connect() as stream:
         ask(stream, encode(Lock(b"geheim")))
@@ -245,7 +238,7 @@ def test_a_bind_that_is_rubbish_fails(kagent: Agent) -> None:
 
 def test_all_keys_are_removed_by_a_signal(kagent: Agent) -> None:
     """SIGUSR1, as ssh-agent since 10.1."""
-    key(kagent.person, "key")
+    kagent.person.key("key")
     kagent.run("ssh-add", "key")
     kagent.process.send_signal(signal.SIGUSR1)
     wait_until(lambda: kagent.run("ssh-add", "-l", check=False).returncode == 1)
@@ -254,7 +247,7 @@ def test_all_keys_are_removed_by_a_signal(kagent: Agent) -> None:
 
 
 def test_the_log_tells_of_each_signature(kagent: Agent) -> None:
-    path = key(kagent.person, "key")
+    path = kagent.person.key("key", comment="key")
     kagent.run("ssh-add", path)
     kagent.run("ssh-add", "-T", "key.pub")
     fingerprint = kagent.person.run("ssh-keygen", "-l", "-f", path).stdout.split()[1]

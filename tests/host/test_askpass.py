@@ -19,7 +19,7 @@ from kagent.jobs.questions import Ask, Client, Purpose, Question
 from kagent.openssh.askpass import CannotAsk, Patience, Unanswered, confirm, notice, secret
 from kagent.workers.asking import ask as job
 from kagent.workers.wording import worded
-from tests.programs import SECONDS, Person, wait_until
+from tests.support.programs import SECONDS, Person, wait_until
 
 # Writes down its hint and what it is asked, and then does what the test wants.
 ASKPASS = """\

@@ -13,10 +13,10 @@ from kagent.protocol.messages import AddIdConstrained, AddIdentity, Failure, Suc
 from kagent.protocol.privatekey import NamedPrivateKey
 from kagent.protocol.publickey import PublicKey, parse_line
 from kagent.protocol.wire import STRING
-from tests.certificates import GOOD, ODD, WRONG
-from tests.host.test_server import ask
-from tests.host.test_token import PROVIDER
-from tests.programs import Agent, Person, agent
+from tests.support.certificates import GOOD, ODD, WRONG
+from tests.support.frames import ask
+from tests.support.programs import Agent, Person, agent
+from tests.support.tokens import PROVIDER
 
 SIZES = {"rsa": "2048", "ecdsa": "384"}
 

@@ -23,10 +23,17 @@ from kagent.private.library import LibraryKey, der
 from kagent.private.verify import verify
 from kagent.protocol.messages import SignRequest, encode
 from kagent.protocol.publickey import parse_line
-from tests.host.test_server import A_KEY, FAILURE, LISTING, NOTHING, ask
-from tests.host.test_startup import background, variables
-from tests.injection import Call, calls_in, python_in
-from tests.programs import SECONDS, Agent, Person, children_of, wait_until
+from tests.support.frames import A_KEY, FAILURE, LISTING, NOTHING, ask
+from tests.support.injection import Call, calls_in, python_in
+from tests.support.programs import (
+    SECONDS,
+    Agent,
+    Person,
+    background,
+    children_of,
+    variables,
+    wait_until,
+)
 
 CHECKOUT = Path(__file__).parent.parent.parent
 as_root = pytest.mark.skipif(os.getuid() != 0, reason="only root may get into these processes")

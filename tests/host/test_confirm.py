@@ -23,7 +23,7 @@ from kagent.protocol.wire import STRING, Reader
 from kagent.text import shown
 from kagent.workers.processes import lineage
 from kagent.workers.wording import origin, worded
-from tests.programs import SECONDS, Person, sshd
+from tests.support.programs import SECONDS, Person, sshd
 
 # Connects, and stays until the connection ends.
 CLIENT = """\

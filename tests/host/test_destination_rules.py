@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from tests.destinations.agents import AtSocket, Rules
 from tests.destinations.scenarios import Step, compare, scenarios
 from tests.destinations.scripts import NEWER, NEWER_SCRIPTS, SCRIPTS, Script, play
-from tests.programs import Agent, Person, agent
+from tests.support.programs import Agent, Person, agent
 
 QUICK = settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 

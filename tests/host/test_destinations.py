@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.programs import Agent, Person, Sshd, agent, sshd
+from tests.support.programs import Agent, Person, Sshd, agent, sshd
 
 BOTH = ("ssh-agent", "kagent")
 

@@ -22,8 +22,8 @@ from kagent.protocol.messages import (
 )
 from kagent.protocol.privatekey import NamedPrivateKey, SkEd25519PrivateKey
 from kagent.protocol.wire import STRING, TEXT
-from tests.host.test_token import ASKPASS, PROVIDER, WANTS_PIN
-from tests.programs import Agent, Person, agent, sshd
+from tests.support.programs import Agent, Person, agent, sshd
+from tests.support.tokens import ASKPASS, PROVIDER, WANTS_PIN
 
 BOTH = ("ssh-agent", "kagent")
 SSHSIG = (

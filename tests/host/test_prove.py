@@ -24,10 +24,8 @@ from kagent.prove.examination import Verdict, examine
 from kagent.prove.memory import Search
 from kagent.prove.needles import Needles
 from kagent.prove.processes import Process, Still, below, holding
-from tests.host.conftest import key
-from tests.host.test_sealed import pool
-from tests.programs import PATH, SECONDS, Agent, Person, agent, wait_until
-from tests.proving import has_nothing_of, prove
+from tests.support.programs import PATH, SECONDS, Agent, Person, agent, wait_until
+from tests.support.proving import has_nothing_of, prove
 
 pytestmark = pytest.mark.skipif(os.getuid() != 0, reason="only root may look")
 
@@ -114,7 +112,7 @@ def running(code: str, *words: str | Path, send: str = "") -> Iterator[int]:
 
 def loaded(kagent: Agent) -> list[Path]:
     """A key of each type, which the agent has and has signed with."""
-    paths = [key(kagent.person, name, *options) for name, options in TYPES.items()]
+    paths = [kagent.person.key(name, *options) for name, options in TYPES.items()]
     kagent.run("ssh-add", *paths)
     for path in paths:
         kagent.run("ssh-add", "-T", f"{path}.pub")
@@ -124,7 +122,7 @@ def loaded(kagent: Agent) -> list[Path]:
 def test_kagent_has_nothing_and_goes_on(kagent: Agent) -> None:
     paths = loaded(kagent)
     front = kagent.front
-    wait_until(lambda: len(pool(kagent)) > 1)
+    wait_until(lambda: len(kagent.signers) > 1)
     has_nothing_of(kagent, *paths)
     assert kagent.front == front
     for path in paths:
@@ -152,7 +150,7 @@ def test_what_it_says(kagent: Agent) -> None:
 
 @pytest.mark.parametrize("name", TYPES)
 def test_a_process_that_has_the_key(person: Person, name: str) -> None:
-    path = key(person, name, *TYPES[name])
+    path = person.key(name, *TYPES[name])
     with running(HOLDER, path) as pid:
         done = prove("--json", path, "--pid", str(pid))
         assert done.returncode == 1
@@ -162,7 +160,7 @@ def test_a_process_that_has_the_key(person: Person, name: str) -> None:
         assert (looked["pid"], looked["ended"]) == (pid, False)
         assert {one["key"] for one in looked["found"]} == {str(path)}
         # Another key isn't in it.
-        other = key(person, "other", *TYPES[name])
+        other = person.key("other", *TYPES[name])
         assert prove(other, "--pid", str(pid)).returncode == 0
     done = prove(path, "--pid", str(pid))
     assert done.returncode == 2
@@ -170,7 +168,7 @@ def test_a_process_that_has_the_key(person: Person, name: str) -> None:
 
 
 def test_a_child_is_a_part_of_the_agent(person: Person) -> None:
-    path = key(person, "ed25519", "-t", "ed25519")
+    path = person.key("ed25519", "-t", "ed25519")
     command = f"{sys.executable} -c '{HOLDER}' {path}; :"
     with subprocess.Popen(
         ["sh", "-c", command], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -198,7 +196,7 @@ def test_an_agent_of_another_user(folder: Path) -> None:
 def test_stock_ssh_agent_hides_it(person: Person) -> None:
     """It has the key encrypted: what the manual says this search can't find."""
     with agent(person, "ssh-agent") as stock:
-        path = key(person, "ed25519", "-t", "ed25519")
+        path = person.key("ed25519", "-t", "ed25519")
         stock.run("ssh-add", path)
         done = prove(path, SSH_AUTH_SOCK=str(stock.socket))
     assert done.returncode == 0
@@ -206,14 +204,14 @@ def test_stock_ssh_agent_hides_it(person: Person) -> None:
 
 
 def test_a_key_that_the_agent_has_not(kagent: Agent) -> None:
-    path = key(kagent.person, "ed25519", "-t", "ed25519")
+    path = kagent.person.key("ed25519", "-t", "ed25519")
     done = prove(path, SSH_AUTH_SOCK=str(kagent.socket))
     assert done.returncode == 0
     assert "; the agent doesn't list it now" in done.stdout
 
 
 def test_a_passphrase_is_asked_for(kagent: Agent) -> None:
-    path = key(kagent.person, "ed25519", "-t", "ed25519", passphrase="secret")
+    path = kagent.person.key("ed25519", "-t", "ed25519", passphrase="secret")
     askpass = kagent.person.file("askpass", "#!/bin/sh\necho secret\n", 0o700)
     asking = {"SSH_ASKPASS": str(askpass), "SSH_ASKPASS_REQUIRE": "force"}
     known = {"SSH_AUTH_SOCK": str(kagent.socket)}
@@ -225,7 +223,7 @@ def test_a_passphrase_is_asked_for(kagent: Agent) -> None:
 
 
 def test_what_can_not_be_proved(person: Person, kagent: Agent, folder: Path) -> None:
-    path = key(person, "ed25519", "-t", "ed25519")
+    path = person.key("ed25519", "-t", "ed25519")
     at = {"SSH_AUTH_SOCK": str(kagent.socket)}
     cases = [
         ([path], {}, "SSH_AUTH_SOCK is not set"),
@@ -251,7 +249,7 @@ def test_what_can_not_be_proved(person: Person, kagent: Agent, folder: Path) -> 
 
 
 def test_what_can_not_be_read_proves_nothing(person: Person) -> None:
-    path = key(person, "ed25519", "-t", "ed25519")
+    path = person.key("ed25519", "-t", "ed25519")
     with running(BEYOND, person.home / "file") as pid:
         done = prove(path, "--pid", str(pid))
         assert done.returncode == 2
@@ -267,7 +265,7 @@ def test_what_can_not_be_read_proves_nothing(person: Person) -> None:
 
 def test_an_agent_that_is_somewhere_else(kagent: Agent) -> None:
     """The process at the socket only forwards, as sshd does."""
-    path = key(kagent.person, "ed25519", "-t", "ed25519")
+    path = kagent.person.key("ed25519", "-t", "ed25519")
     forwarded = kagent.person.home / "forwarded"
     with running(FORWARDER, forwarded, kagent.socket):
         done = prove(path, SSH_AUTH_SOCK=str(forwarded))
@@ -276,7 +274,7 @@ def test_an_agent_that_is_somewhere_else(kagent: Agent) -> None:
 
 
 def named(person: Person) -> NamedPrivateKey:
-    return parse(key(person, "ed25519", "-t", "ed25519").read_bytes())[0]
+    return parse(person.key("ed25519", "-t", "ed25519").read_bytes())[0]
 
 
 def test_a_key_that_is_moved_meanwhile_is_found(person: Person) -> None:
@@ -293,7 +291,7 @@ def test_a_key_that_is_moved_meanwhile_is_found(person: Person) -> None:
 def test_a_worker_that_ends_was_at_its_work(person: Person) -> None:
     """It is told of, and counted as one."""
     with Control() as control:
-        path = key(person, "ed25519", "-t", "ed25519")
+        path = person.key("ed25519", "-t", "ed25519")
         one = parse(path.read_bytes())[0]
         with running(HOLDER, path) as pid:
 
@@ -314,7 +312,7 @@ def test_a_control_that_has_it_not(person: Person) -> None:
     """Then the search is worthless, and says so."""
     with Control() as control, running(IDLE) as pid:
         one = named(person)
-        other = parse(key(person, "other", "-t", "ed25519").read_bytes())[0]
+        other = parse(person.key("other", "-t", "ed25519").read_bytes())[0]
         done = examine(lambda: below(pid), {"x": (one.key, der(library_key(other)))}, control)
     assert done.verdict is Verdict.NOT_PROVED
     assert done.doubts == [

@@ -23,10 +23,10 @@ from kagent.keyctl.syscalls import _KEYCTL as KEYCTL
 from kagent.keyctl.syscalls import Operation
 from kagent.private.keyfile import parse
 from kagent.protocol.messages import SignRequest, encode
-from tests.host.test_server import FAILURE, ask, explained
-from tests.injection import Call, calls_in
-from tests.programs import SECONDS, Agent, Person, agent, sshd, wait_until
-from tests.proving import has_nothing_of
+from tests.support.frames import FAILURE, ask, explained
+from tests.support.injection import Call, calls_in
+from tests.support.programs import SECONDS, Agent, Person, agent, sshd, wait_until
+from tests.support.proving import has_nothing_of
 
 TYPES = {
     "ed25519": ("-t", "ed25519"),
@@ -52,20 +52,8 @@ for pid in map(int, sys.argv[1:]):
 """
 
 
-def key(person: Person, name: str) -> Path:
-    """A key pair of that type, the person's own."""
-    path = person.home / name
-    person.run("ssh-keygen", "-q", "-N", "", "-C", name, "-f", path, *TYPES[name])
-    return path
-
-
 def request(path: Path, data: bytes = b"to be signed") -> bytes:
     return encode(SignRequest(parse(path.read_bytes())[0].public_blob, data, 0))
-
-
-def pool(kagent: Agent) -> list[int]:
-    """The sign workers that wait."""
-    return kagent.signers
 
 
 def keys_of(person: Person) -> int:
@@ -87,7 +75,7 @@ def keys_at_rest(person: Person) -> int:
 def test_login(kagent: Agent, folder: Path) -> None:
     """With each type of key, through OpenSSH's server."""
     person = kagent.person
-    paths = [key(person, name) for name in TYPES]
+    paths = [person.key(name, *TYPES[name]) for name in TYPES]
     kagent.run("ssh-add", *paths)
     authorized = "".join(path.with_suffix(".pub").read_text() for path in paths)
     with sshd(person, folder / "sshd", authorized) as server:
@@ -114,7 +102,7 @@ def sign_by_name(kagent: Agent, path: Path) -> None:
 
 @pytest.mark.native
 def test_a_lookout_that_dies_is_replaced(kagent: Agent) -> None:
-    path = key(kagent.person, "ed25519")
+    path = kagent.person.key("ed25519", *TYPES["ed25519"])
     kagent.run("ssh-add", path)
     for _ in range(2):
         sign_by_name(kagent, path)
@@ -125,7 +113,7 @@ def test_a_lookout_that_dies_is_replaced(kagent: Agent) -> None:
 
 @pytest.mark.native
 def test_a_lookout_that_hangs_is_left_with_its_front(kagent: Agent) -> None:
-    path = key(kagent.person, "ed25519")
+    path = kagent.person.key("ed25519", *TYPES["ed25519"])
     kagent.run("ssh-add", path)
     sign_by_name(kagent, path)
     [lookout] = kagent.lookouts
@@ -139,7 +127,7 @@ def test_a_lookout_that_hangs_is_left_with_its_front(kagent: Agent) -> None:
 
 def test_large_signatures_at_once(kagent: Agent) -> None:
     """More than the way to the workers holds: each waits for its turn."""
-    path = key(kagent.person, "ed25519")
+    path = kagent.person.key("ed25519", *TYPES["ed25519"])
     kagent.run("ssh-add", path)
     frame = request(path, bytes(250_000))
 
@@ -153,7 +141,7 @@ def test_large_signatures_at_once(kagent: Agent) -> None:
 
 @pytest.mark.native
 def test_what_is_told_of_it(kagent: Agent) -> None:
-    told = kagent.run("kagent-add", "-v", key(kagent.person, "nistp384")).stderr
+    told = kagent.run("kagent-add", "-v", kagent.person.key("nistp384", *TYPES["nistp384"])).stderr
     assert "custody sealed (ecdsa-sha2-nistp384: the kernel can't sign" in told
     assert "custody sealed" in kagent.logged()
 
@@ -182,7 +170,7 @@ def test_kernel_custody_alone(person: Person) -> None:
     """kagent --custody kernel refuses what the kernel can't sign with, and says what it can."""
     with agent(person, "kagent", "--custody=kernel") as kagent:
         for name in ("ed25519", "rsa2304"):
-            told = kagent.run("kagent-add", key(person, name), check=False)
+            told = kagent.run("kagent-add", person.key(name, *TYPES[name]), check=False)
             assert told.returncode == 1
             assert "kagent: " in told.stderr
         assert kagent.run("ssh-add", "-l", check=False).returncode == 1
@@ -191,7 +179,7 @@ def test_kernel_custody_alone(person: Person) -> None:
 @pytest.mark.native
 def test_unknown_flags_are_refused(kagent: Agent) -> None:
     """Rather than to sign with another hash than the one that was meant."""
-    path = key(kagent.person, "rsa2304")
+    path = kagent.person.key("rsa2304", *TYPES["rsa2304"])
     kagent.run("ssh-add", path)
     blob = parse(path.read_bytes())[0].public_blob
     with kagent.connect() as stream:
@@ -210,7 +198,7 @@ def test_a_custody_that_is_none(person: Person) -> None:
 @pytest.mark.native
 def test_replaced_and_removed(kagent: Agent) -> None:
     """A key is held once, keeps its place, and of a removed one nothing is left."""
-    paths = [key(kagent.person, name) for name in ("ed25519", "nistp256")]
+    paths = [kagent.person.key(name, *TYPES[name]) for name in ("ed25519", "nistp256")]
     with kagent.connect() as stream:
         ask(stream, encode(SignRequest(b"", b"", 0)))  # whatever is made at the first request
     before = keys_at_rest(kagent.person)
@@ -223,7 +211,7 @@ def test_replaced_and_removed(kagent: Agent) -> None:
     kagent.run("ssh-add", "-T", f"{paths[1]}.pub")
     kagent.run("ssh-add", "-D")
     assert kagent.run("ssh-add", "-l", check=False).returncode == 1
-    wait_until(lambda: pool(kagent) == [])
+    wait_until(lambda: kagent.signers == [])
     wait_until(lambda: keys_of(kagent.person) <= before)
 
 
@@ -232,7 +220,7 @@ def test_gone_with_the_keeper(person: Person, number: int) -> None:
     """However it ends: the kernel destroys what only the keeper possessed."""
     before = keys_at_rest(person)
     with agent(person) as kagent:
-        kagent.run("ssh-add", *(key(person, name) for name in TYPES))
+        kagent.run("ssh-add", *(person.key(name, *TYPES[name]) for name in TYPES))
         assert keys_of(person) >= before + 2 * len(TYPES)
         os.kill(kagent.process.pid, number)
         kagent.process.wait(SECONDS)
@@ -241,7 +229,7 @@ def test_gone_with_the_keeper(person: Person, number: int) -> None:
 
 @pytest.mark.native
 def test_the_next_front_serves_them(kagent: Agent) -> None:
-    path = key(kagent.person, "ed25519")
+    path = kagent.person.key("ed25519", *TYPES["ed25519"])
     kagent.run("ssh-add", path)
     first = kagent.front
     os.kill(first, signal.SIGKILL)
@@ -251,12 +239,12 @@ def test_the_next_front_serves_them(kagent: Agent) -> None:
 
 @pytest.mark.native
 def test_a_worker_that_is_killed_fails_its_client_only(kagent: Agent) -> None:
-    path = key(kagent.person, "ed25519")
+    path = kagent.person.key("ed25519", *TYPES["ed25519"])
     kagent.run("ssh-add", path)
     with kagent.connect() as stream, kagent.connect() as other:
-        for worker in pool(kagent):
+        for worker in kagent.signers:
             os.kill(worker, signal.SIGSTOP)
-        stopped = pool(kagent)
+        stopped = kagent.signers
         for client in (stream, other):
             client.sendall(request(path))
         for worker in stopped:
@@ -273,12 +261,12 @@ def test_a_worker_that_dies_in_the_middle(kagent: Agent) -> None:
     """Killed while it signs: FAILURE for that client, and nothing else."""
     path = kagent.person.file("key", Path(__file__).with_name("rsa16384"))
     kagent.run("ssh-add", path)
-    wait_until(lambda: pool(kagent))
+    wait_until(lambda: kagent.signers)
     with kagent.connect() as stream, kagent.connect() as other:
         for _ in range(20):
             stream.sendall(request(path))
-            wait_until(lambda: any(map(busy, pool(kagent))) or stream in ready(stream))
-            for worker in filter(busy, pool(kagent)):
+            wait_until(lambda: any(map(busy, kagent.signers)) or stream in ready(stream))
+            for worker in filter(busy, kagent.signers):
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(worker, signal.SIGKILL)
             if ask(stream, b"") == FAILURE:
@@ -302,7 +290,7 @@ def busy(pid: int) -> bool:
 
 @pytest.mark.native
 def test_ten_thousand_signatures_leave_nothing_behind(kagent: Agent) -> None:
-    path = key(kagent.person, "ed25519")
+    path = kagent.person.key("ed25519", *TYPES["ed25519"])
     kagent.run("ssh-add", path)
     frame = request(path)
 
@@ -340,7 +328,7 @@ def test_ten_thousand_signatures_leave_nothing_behind(kagent: Agent) -> None:
 @pytest.mark.skipif(os.getuid() != 0, reason="only root may attach")
 def test_the_front_can_do_nothing_with_a_sealed_key(kagent: Agent) -> None:
     """Asked in its own process, by serial; the control is the keeper, which can."""
-    path = key(kagent.person, "ed25519")
+    path = kagent.person.key("ed25519", *TYPES["ed25519"])
     kagent.run("ssh-add", path)
     fingerprint = kagent.person.run("ssh-keygen", "-l", "-f", path).stdout.split()[1]
     [session] = calls_in(kagent.process.pid, _keyctl(Operation.GET_KEYRING_ID, -3, 0))
@@ -378,9 +366,9 @@ def test_who_is_the_same_user_may_not_look_into_its_processes(kagent: Agent) -> 
     person = kagent.person
     if person.uid == 0:
         pytest.skip("root may look into everything")
-    kagent.run("ssh-add", key(person, "ed25519"))
-    wait_until(lambda: len(pool(kagent)) > 1)
-    pids = [kagent.process.pid, kagent.front, *pool(kagent)]
+    kagent.run("ssh-add", person.key("ed25519", *TYPES["ed25519"]))
+    wait_until(lambda: len(kagent.signers) > 1)
+    pids = [kagent.process.pid, kagent.front, *kagent.signers]
     told = person.run(sys.executable, "-c", ATTACH, *map(str, pids)).stdout
     assert set(told.splitlines()) == {"refused refused"}
     control = 'sleep 60 & "$0" -c "$1" $!; kill $!'
@@ -392,7 +380,7 @@ def test_who_is_the_same_user_may_not_look_into_its_processes(kagent: Agent) -> 
 def test_no_private_key_in_any_process(kagent: Agent) -> None:
     """After both loaders and signatures with every type of key."""
     person = kagent.person
-    paths = [key(person, name) for name in TYPES]
+    paths = [person.key(name, *TYPES[name]) for name in TYPES]
     for loader in ("ssh-add", "kagent-add"):
         kagent.run(loader, *paths)
         for path in paths:

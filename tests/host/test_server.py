@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import struct
 import subprocess
 import time
@@ -15,60 +14,17 @@ import pytest
 from kagent.custody.identity import Custody, Identity
 from kagent.keyctl import SESSION_KEYRING, Keyring
 from kagent.protocol.messages import (
-    EXPLAIN,
-    AddIdentity,
     Extension,
-    ExtensionResponse,
-    Failure,
-    IdentitiesAnswer,
     Lock,
-    Message,
-    RequestIdentities,
     SignRequest,
     Success,
-    decode,
     encode,
 )
-from kagent.protocol.privatekey import NamedPrivateKey, RsaPrivateKey
 from kagent.protocol.publickey import PublicKey
-from tests.programs import SECONDS, Agent, agent, wait_until
+from tests.support.frames import A_KEY, FAILURE, LISTING, NOTHING, answer, ask, explained
+from tests.support.programs import SECONDS, Agent, agent, wait_until
 
-FAILURE = encode(Failure())
-LISTING = encode(RequestIdentities())
-NOTHING = encode(IdentitiesAnswer(()))
 A_TYPE = b"\0\0\0\7ssh-rsa"
-A_KEY = encode(AddIdentity(NamedPrivateKey("ssh-rsa", RsaPrivateKey(35, 3, 3, 3, 5, 7)), "small"))
-
-
-def ask(stream: socket.socket, frame: bytes) -> bytes:
-    """Send a frame and give the answer's; b"" if the agent ended the connection."""
-    try:
-        stream.sendall(frame)
-    except (BrokenPipeError, ConnectionResetError):
-        return b""
-    return answer(stream)
-
-
-def answer(stream: socket.socket) -> bytes:
-    """One frame, and nothing of the next; b"" if the agent ended the connection."""
-    received, length = b"", 4
-    while len(received) < length:
-        try:
-            chunk = stream.recv(length - len(received))
-        except ConnectionResetError:
-            return b""
-        if not chunk:
-            return b""
-        received += chunk
-        if len(received) == 4:
-            length += struct.unpack(">I", received)[0]
-    return received
-
-
-def explained(stream: socket.socket) -> str:
-    message: Message = decode(ask(stream, encode(Extension(EXPLAIN, b"")))[4:])
-    assert isinstance(message, ExtensionResponse)
-    return message.contents[4:].decode()
 
 
 def keys_held() -> list[str]:
@@ -298,12 +254,8 @@ def test_other_users_are_turned_away(kagent: Agent) -> None:
         assert ask(stream, LISTING) == NOTHING
 
 
-@pytest.mark.skipif(os.getuid() != 0, reason="needs a second ordinary user")
-def test_nobody_attaches_to_its_processes(kagent: Agent) -> None:
+def test_its_processes_leave_no_core_dumps(kagent: Agent) -> None:
     for pid in (kagent.process.pid, kagent.front):
-        # Root may, and only root owns these files: that is how the kernel shows it.
-        status = Path(f"/proc/{pid}/status").read_text()
-        assert "CoreDumping:\t0" in status
         assert Path(f"/proc/{pid}/limits").read_text().count("Max core file size        0") == 1
 
 

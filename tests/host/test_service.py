@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.programs import SECONDS, Person, children_of, wait_until
+from tests.support.programs import SECONDS, Person, children_of, wait_until
 
 # What systemd does for a unit with a socket: waits for a client, starts the service with the
 # listening socket as descriptor 3, and does so again when it has ended.

@@ -25,9 +25,8 @@ from kagent.protocol.messages import (
     encode,
 )
 from kagent.protocol.publickey import parse_line
-from tests.host.conftest import key
-from tests.host.recorder import recorder
-from tests.programs import Agent, Person, wait_until
+from tests.support.programs import Agent, Person, wait_until
+from tests.support.recorder import recorder
 
 
 def shown(kagent: Agent) -> dict[str, Any]:
@@ -38,8 +37,8 @@ def shown(kagent: Agent) -> dict[str, Any]:
 def test_what_only_the_agent_knows(kagent: Agent) -> None:
     """A sealed key under constraints, and its certificate: custody, why, time left, validity."""
     person = kagent.person
-    path = key(person, "id", "-t", "ed25519")
-    authority = key(person, "ca", "-t", "ed25519")
+    path = person.key("id", "-t", "ed25519")
+    authority = person.key("ca", "-t", "ed25519")
     sign = [
         "ssh-keygen",
         "-q",
@@ -87,7 +86,7 @@ def test_the_tree_is_keyctls(kagent: Agent) -> None:
 def test_without_an_agent_and_with_a_locked_one(kagent: Agent) -> None:
     person = kagent.person
     assert "SSH_AUTH_SOCK is not set" in person.run("kagentctl", "show").stdout
-    kagent.run("ssh-add", key(person, "id", "-t", "ed25519"))
+    kagent.run("ssh-add", person.key("id", "-t", "ed25519"))
     askpass = person.file("askpass", "#!/bin/sh\necho secret\n", 0o700)
     kagent.run("ssh-add", "-x", SSH_ASKPASS=str(askpass), SSH_ASKPASS_REQUIRE="force")
     told = kagent.run("kagentctl", "show").stdout
@@ -109,7 +108,7 @@ def test_watch_follows_changes(kagent: Agent) -> None:
     with watching:
         try:
             wait_until(lambda: "Session Keyring" in output.read_text())
-            path = key(person, "id", "-t", "ed25519")
+            path = person.key("id", "-t", "ed25519")
             kagent.run("ssh-add", path)
             wait_until(lambda: "id käse (ED25519)" in output.read_text())
         finally:
@@ -149,7 +148,7 @@ def test_colour_on_a_terminal_only(kagent: Agent) -> None:
     ],
 )
 def test_a_certificate_may_name_any_time(person: Person, validity: str, told: str) -> None:
-    path, authority = key(person, "id", "-t", "ed25519"), key(person, "ca", "-t", "ed25519")
+    path, authority = person.key("id", "-t", "ed25519"), person.key("ca", "-t", "ed25519")
     person.run("ssh-keygen", "-q", "-s", authority, "-I", "x", "-V", validity, f"{path}.pub")
     blob = parse_line((person.home / "id-cert.pub").read_text())[0].blob
     shown = Shown(blob, "", Custody.SEALED, "", (), 0)
@@ -158,7 +157,7 @@ def test_a_certificate_may_name_any_time(person: Person, validity: str, told: st
 
 def test_an_agent_may_say_anything(person: Person) -> None:
     """What it says can't drive the terminal, nor end the program."""
-    blob = parse_line(key(person, "id", "-t", "ed25519").with_suffix(".pub").read_text())[0].blob
+    blob = parse_line(person.key("id", "-t", "ed25519").with_suffix(".pub").read_text())[0].blob
     evil = "x\n\x1b[2J\u202e\u3164" + "\u0301" * 70
     text = show(
         person,

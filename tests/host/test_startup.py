@@ -9,13 +9,11 @@ import socket
 import stat
 import subprocess
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from tests.programs import Person, agent, wait_until
+from tests.support.programs import Person, agent, background, is_running, variables, wait_until
 
 BOTH = ("ssh-agent", "kagent")
 Said = tuple[int, str, str]
@@ -28,31 +26,6 @@ def said(result: subprocess.CompletedProcess[str]) -> Said:
         for text in (result.stdout, result.stderr)
     )
     return result.returncode, out, err
-
-
-def variables(out: str) -> dict[str, str]:
-    """What the shell would have after evaluating `out`."""
-    return dict(re.findall(r"(SSH_\w+)[ =]([^;]*);", out))
-
-
-@contextmanager
-def background(person: Person, program: str, *words: str | Path, **env: str) -> Iterator[str]:
-    """Start an agent that goes into the background; ends with the block, if not before."""
-    out = person.run(program, *words, **env).stdout
-    pid = int(variables(out)["SSH_AGENT_PID"])
-    try:
-        yield out
-    finally:
-        if running(pid):
-            os.kill(pid, signal.SIGTERM)
-        wait_until(lambda: not running(pid))
-
-
-def running(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
 
 
 @pytest.mark.parametrize("options", [["-s"], ["-c"], []])
@@ -109,7 +82,7 @@ def test_a_command_of_its_own(person: Person, words: list[str]) -> None:
         pid = int((person.home / "pid").read_text())
         if program == "ssh-agent":
             os.kill(pid, signal.SIGTERM)  # it would look for its command every ten seconds only
-        wait_until(lambda pid=pid: not running(pid) and not path.exists())
+        wait_until(lambda pid=pid: not is_running(pid) and not path.exists())
     assert told[0] == told[1]
 
 
@@ -151,7 +124,7 @@ def test_a_signal_beside_the_end_of_a_child(person: Person) -> None:
         front = kagent.front
         kagent.process.send_signal(signal.SIGSTOP)
         os.kill(front, signal.SIGKILL)
-        wait_until(lambda: not running(front))
+        wait_until(lambda: not is_running(front))
         kagent.process.send_signal(signal.SIGTERM)
         kagent.process.send_signal(signal.SIGCONT)
         assert kagent.process.wait(10) == 2

@@ -29,53 +29,17 @@ from kagent.protocol.privatekey import (
 from kagent.protocol.publickey import PublicKey, parse_line
 from kagent.protocol.wire import STRING, TEXT, ProtocolError
 from kagent.workers.device import sign_by_token
-from tests.machine.environment import sk_dummy
-from tests.programs import Person, agent
+from tests.support.programs import Person, agent
+from tests.support.tokens import ASKPASS, PROVIDER, TOUCHED, WANTS_PIN
 
-PROVIDER = str(sk_dummy())
 # Any library that is where providers are looked for.
 LIBRARY = re.findall(r"(/usr/lib\S*/libc\.so\S*)", Path("/proc/self/maps").read_text())[0]
 TAKES_ALL = Providers(allowed="*")
-REAL_HELPER = "/usr/lib/openssh/ssh-sk-helper"
-
-# A token that is touched when its user has seen the notice, if there is one to see it.
-READS = """\
-#!/usr/bin/python3 -SE
-import os, subprocess, sys, time
-def touch():
-    for _ in range(2000):
-        if not os.path.exists("askpass.log") or open("askpass.log").read().endswith("\\n"):
-            return
-        time.sleep(0.01)
-header = sys.stdin.buffer.read(4)
-request = sys.stdin.buffer.read(int.from_bytes(header, "big"))
-"""
-TOUCHED = f"""\
-{READS}
-touch()
-subprocess.run(["{REAL_HELPER}"], input=header + request)
-"""
-# And one with a PIN: what OpenSSH's test provider can't be.
-WANTS_PIN = f"""\
-{READS}
-if request.endswith(b"\\0\\0\\0\\x041234"):
-    subprocess.run(["{REAL_HELPER}"], input=header + request)
-else:
-    if request.endswith(b"\\0\\0\\0\\0"):  # no PIN yet
-        touch()
-    sys.stdout.buffer.write(bytes((0, 0, 0, 9, 5, 0, 0, 0, 0, 0, 0, 0, 43)))
-"""
 SAYS = """\
 #!/usr/bin/python3 -SE
 import sys
 sys.stdin.buffer.read(4)
 sys.stdout.buffer.write(bytes.fromhex("{answer}"))
-"""
-ASKPASS = """\
-#!/bin/sh
-echo "$SSH_ASKPASS_PROMPT: $1" >>askpass.log
-[ "$SSH_ASKPASS_PROMPT" != none ] || exec sleep 60
-cat answer
 """
 
 

@@ -31,7 +31,7 @@ from kagent.protocol.messages import (
     encode,
 )
 from kagent.protocol.privatekey import NamedPrivateKey
-from tests.programs import SECONDS
+from tests.support.programs import SECONDS
 
 _RSA_SHA2_256 = 2  # RFC 9987 section 3.6.1
 

@@ -13,7 +13,7 @@ import pytest
 from tests.hostile.asking import Client
 from tests.hostile.people import CHECKOUT, Login, begin_login, forget, somebody
 from tests.kernel.conftest import _lock, _turn  # noqa: F401, who is alone
-from tests.programs import SECONDS, Agent, Person, agent, wait_until
+from tests.support.programs import SECONDS, Agent, Person, agent, wait_until
 
 # kagent, but for the look whether a debugger is attached: the tests' stepper is.
 UNTRACED = """
@@ -59,7 +59,7 @@ def command(starting: Starting, person: Person) -> tuple[Path, tuple[str | Path,
 
 @contextmanager
 def careless(person: Person, *_: str, env: dict[str, str] | None = None) -> Iterator[Agent]:
-    """The stand-in, started as `tests.programs.agent` starts kagent."""
+    """The stand-in, started as `support.programs.agent` starts kagent."""
     path, log = person.home / "careless.sock", person.file("careless.log", "")
     environment = {"PYTHONPATH": str(CHECKOUT), **(env or {})}
     command = (sys.executable, "-m", "tests.hostile.careless", path)

@@ -21,7 +21,7 @@ from kagent.keyctl import (
     syscalls,
 )
 from tests.hostile.joining import join
-from tests.programs import SECONDS, Person
+from tests.support.programs import SECONDS, Person
 
 CHECKOUT = Path(__file__).parents[2]
 _numbers = itertools.count()

@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 from kagent.keyctl import syscalls
 from kagent.keyctl.syscalls import Operation
-from tests.programs import SECONDS
+from tests.support.programs import SECONDS
 
 _KEY_CALLS = {syscalls._ADD_KEY, syscalls._REQUEST_KEY, syscalls._KEYCTL}
 

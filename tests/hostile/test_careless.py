@@ -9,7 +9,7 @@ import pytest
 from kagent.protocol.constraints import Confirm, Lifetime
 from tests.hostile.asking import PAIRS, Client
 from tests.hostile.conftest import careless
-from tests.programs import Person
+from tests.support.programs import Person
 
 
 @pytest.mark.parametrize("kind", PAIRS)

@@ -11,7 +11,7 @@ from kagent.protocol.constraints import Confirm, Lifetime
 from tests.hostile.asking import PAIRS, Client, Pair
 from tests.hostile.conftest import settle
 from tests.hostile.people import Login, attack, finish
-from tests.programs import Agent
+from tests.support.programs import Agent
 
 SECONDS = 6.0
 

@@ -9,7 +9,7 @@ import pytest
 from tests.hostile.asking import Client, Pair
 from tests.hostile.people import Login, attack, finish
 from tests.hostile.programs.crowd import KINDS
-from tests.programs import Agent
+from tests.support.programs import Agent
 
 # For what takes a moment, on a machine that the crowd keeps busy too.
 SECONDS = 10.0

@@ -6,7 +6,7 @@ import time
 
 from tests.hostile.asking import Client
 from tests.hostile.people import Login, attack, finish
-from tests.programs import Agent
+from tests.support.programs import Agent
 
 # ssh-agent would make who has guessed wrongly 30 times wait for 46 seconds in all, and after 15
 # seconds would have looked at 17 guesses.

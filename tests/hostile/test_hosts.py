@@ -14,7 +14,7 @@ from kagent.protocol.messages import (
 from tests.destinations.keys import USERS_KEY, A, B, C, hop
 from tests.destinations.requests import forward
 from tests.hostile.asking import Client
-from tests.programs import Agent
+from tests.support.programs import Agent
 
 
 def test_destinations_are_not_told_to_other_hosts(

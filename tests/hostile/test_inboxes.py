@@ -12,7 +12,7 @@ from kagent.keyctl import USER_KEYRING, syscalls
 from tests.hostile.asking import PAIRS, Client, Pair
 from tests.hostile.conftest import Starting
 from tests.hostile.people import Login, attack, forget, somebody, turn
-from tests.programs import SECONDS, Person
+from tests.support.programs import SECONDS, Person
 
 pytestmark = pytest.mark.skipif("rsa" not in PAIRS, reason="this kernel takes no private keys")
 

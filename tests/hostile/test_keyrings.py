@@ -18,7 +18,7 @@ from kagent.protocol.privatekey import Ed25519PrivateKey, RsaPrivateKey
 from tests.hostile.asking import PAIRS, Client, Pair
 from tests.hostile.people import CHECKOUT, Login, attack, turn
 from tests.hostile.stepping import Stop, stepping
-from tests.programs import Agent, Person, children_of, wait_until
+from tests.support.programs import Agent, Person, children_of, wait_until
 
 
 def holds(got: list[str], pair: Pair) -> bool:

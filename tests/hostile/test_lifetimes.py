@@ -14,7 +14,7 @@ from kagent.protocol.constraints import Lifetime
 from kagent.protocol.messages import AddIdConstrained
 from tests.hostile.asking import PAIRS, Client, Pair
 from tests.hostile.stepping import Stepper, Stop, stepping
-from tests.programs import Agent
+from tests.support.programs import Agent
 
 BOOTED = Path("/run/machine").exists()
 

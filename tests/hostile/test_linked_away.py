@@ -9,7 +9,7 @@ import pytest
 from kagent.protocol.constraints import Confirm
 from tests.hostile.asking import PAIRS, Client, Pair
 from tests.hostile.people import Login, attack, turn
-from tests.programs import Agent
+from tests.support.programs import Agent
 
 pytestmark = pytest.mark.skipif("rsa" not in PAIRS, reason="this kernel takes no private keys")
 

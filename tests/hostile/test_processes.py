@@ -13,7 +13,7 @@ import pytest
 from kagent.protocol.constraints import Confirm
 from tests.hostile.asking import Client, Pair
 from tests.hostile.people import CHECKOUT, Login, attack, finish
-from tests.programs import Agent, Person, wait_until
+from tests.support.programs import Agent, Person, wait_until
 
 # An interpreter that starts and does nothing.
 BARE = "import resource, ctypes, re, signal\nprint(open('/proc/self/schedstat').read())\n"

@@ -14,7 +14,7 @@ from kagent.protocol.constraints import Confirm
 from tests.hostile.asking import PAIRS, Client
 from tests.hostile.conftest import Starting
 from tests.hostile.people import Login, attack, turn
-from tests.programs import Agent, Person
+from tests.support.programs import Agent, Person
 
 # Who can write to where the agent's keys are.
 PLACES = {"session": Login.SAME, "user": Login.ANOTHER}

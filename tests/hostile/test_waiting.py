@@ -14,7 +14,7 @@ from kagent.protocol.constraints import Confirm, Constraint, Lifetime
 from kagent.protocol.messages import SignResponse
 from tests.hostile.asking import PAIRS, Client, Pair, sign
 from tests.hostile.conftest import Starting, settle
-from tests.programs import Agent, Person, agent, wait_until
+from tests.support.programs import Agent, Person, agent, wait_until
 
 # Says yes, but not before the test wants it to.
 ASKPASS = """\

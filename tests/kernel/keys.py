@@ -7,6 +7,13 @@ import subprocess
 import tempfile
 from pathlib import Path
 
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_ssh_private_key,
+)
+
 SIZES = (1024, 1536, 2048, 3072, 4096)
 _COUNT = 2  # of each size
 _KEYS = os.environ.get("KAGENT_TEST_KEYS")
@@ -25,6 +32,12 @@ def rsa(bits: int, number: int = 0) -> Path:
     """An OpenSSH private key file, its public half beside it.  Read-only: copy it to use it."""
     path = _path(_folder, bits, number)
     return path if path.exists() else _make(_folder, bits, number)
+
+
+def pkcs8(path: Path) -> bytes:
+    """One of the tests' keys as `openssl pkcs8 -topk8 -outform DER -nocrypt` gives it."""
+    key = load_ssh_private_key(path.read_bytes(), None)
+    return key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
 
 
 def _path(folder: Path, bits: int, number: int) -> Path:

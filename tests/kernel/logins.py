@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.programs import PATH, SECONDS, Person, Sshd, sshd
+from tests.support.programs import PATH, SECONDS, Person, Sshd, sshd
 
 USERS = ("alice", "bob")
 

@@ -7,30 +7,18 @@ import sys
 from pathlib import Path
 
 import pytest
-from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    NoEncryption,
-    PrivateFormat,
-    load_ssh_private_key,
-)
 
 from kagent.protocol.publickey import parse_line
 from tests.kernel import keys
-from tests.programs import Agent, Person, agent, sshd, wait_until
+from tests.support.programs import Agent, Person, agent, sshd, wait_until
 
 README = Path(__file__).parent.parent.parent / "README.md"
 EXPONENTS = (37, 65537)
 
 
-def pkcs8(path: Path) -> bytes:
-    """One of the tests' keys as `openssl pkcs8 -topk8 -outform DER -nocrypt` gives it."""
-    key = load_ssh_private_key(path.read_bytes(), None)
-    return key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
-
-
 def padd(person: Person, path: Path, name: str, keyring: str = "@s") -> str:
     """Load a key with keyctl; its serial."""
-    der = person.file(f"{path.name}.p8", pkcs8(path))
+    der = person.file(f"{path.name}.p8", keys.pkcs8(path))
     return person.run(
         "sh", "-c", f"keyctl padd asymmetric '{name}' {keyring} < {der}"
     ).stdout.strip()
@@ -99,7 +87,7 @@ def test_another_key_under_the_same_name(kagent: Agent) -> None:
 
 def test_what_cannot_sign_is_passed_over(kagent: Agent) -> None:
     person = kagent.person
-    key = person.file("key.der", pkcs8(keys.rsa(2048)))
+    key = person.file("key.der", keys.pkcs8(keys.rsa(2048)))
     certificate = person.home / "cert.der"
     told = ["openssl", "req", "-x509", "-subj", "/CN=x", "-outform", "DER", "-out", certificate]
     person.run(*told, "-keyform", "DER", "-key", key)

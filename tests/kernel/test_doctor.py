@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.kernel import keys
-from tests.programs import Agent, wait_until
+from tests.support.programs import Agent, wait_until
 
 FILL = """
 from kagent.keyctl import QuotaExceeded, session_keyring

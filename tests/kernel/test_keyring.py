@@ -7,7 +7,7 @@ import re
 import signal
 
 from tests.kernel import keys
-from tests.programs import Agent, Person, agent, wait_until
+from tests.support.programs import Agent, Person, agent, wait_until
 
 
 def in_kernel(person: Person) -> list[str]:

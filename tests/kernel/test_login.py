@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.kernel import keys
-from tests.programs import Agent, Person, sshd
+from tests.support.programs import Agent, Person, sshd
 
 ALGORITHMS = ("rsa-sha2-256", "rsa-sha2-512")
 

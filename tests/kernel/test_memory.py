@@ -9,10 +9,10 @@ import pytest
 
 from kagent.private.keyfile import parse
 from kagent.protocol.messages import SignRequest, encode
-from tests.host.test_server import ask
 from tests.kernel import keys
-from tests.programs import Agent
-from tests.proving import has_nothing_of
+from tests.support.frames import ask
+from tests.support.programs import Agent
+from tests.support.proving import has_nothing_of
 
 SIGNATURES = 1000
 CLIENTS = 4

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.kernel import keys
-from tests.programs import Agent, sshd
+from tests.support.programs import Agent, sshd
 
 PARAMIKO = """
 import sys, paramiko

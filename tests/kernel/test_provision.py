@@ -24,10 +24,9 @@ from kagent.private.keyfile import parse
 from kagent.protocol.messages import SignRequest, encode
 from kagent.prove.memory import Search
 from kagent.prove.needles import Needles
-from tests.host.test_server import ask
 from tests.kernel import keys
-from tests.kernel.test_adopt import pkcs8
-from tests.programs import BIN, Agent, Person, agent, sshd, wait_until
+from tests.support.frames import ask
+from tests.support.programs import BIN, Agent, Person, agent, sshd, wait_until
 
 pytestmark = [
     pytest.mark.alone,
@@ -194,7 +193,7 @@ def test_after_the_front_was_killed(provisioning: Provisioning, kagent: Agent) -
 def test_what_the_receiver_may_do(provisioning: Provisioning) -> None:
     """Sign, whoever asks, and nothing else: with keyctl, where the policy names no program."""
     person = provisioning.person
-    secret = provisioning.secret("deploy", pkcs8(keys.rsa(2048)))
+    secret = provisioning.secret("deploy", keys.pkcs8(keys.rsa(2048)))
     provisioning.rule("kagent:deploy", f'{{ file = "{secret}" }}')
     asked = person.run("keyctl", "request2", "asymmetric", "kagent:deploy", "x", "@s")
     serial = asked.stdout.strip()
@@ -477,7 +476,7 @@ def test_forms(provisioning: Provisioning, folder: Path) -> None:
     """All that keys are kept in, encrypted ones with a passphrase from elsewhere."""
     path = keys.rsa(1024)
     passphrase = provisioning.secret("passphrase", b"correct horse\n")
-    der = provisioning.secret("key.der", pkcs8(path))
+    der = provisioning.secret("key.der", keys.pkcs8(path))
     forms = {"openssh": path, "der": der}
     for name, command in {
         "pem": ["openssl", "pkey", "-inform", "DER", "-in", der],

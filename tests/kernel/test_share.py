@@ -14,7 +14,6 @@ import pytest
 
 from tests.kernel import keys
 from tests.kernel.logins import Login, logins
-from tests.kernel.test_adopt import pkcs8
 
 pytestmark = [
     pytest.mark.alone,
@@ -27,7 +26,7 @@ def files(folder: Path) -> Path:
     """Key files that both users can read."""
     for number in (0, 1):
         path = keys.rsa(2048, number)
-        (folder / f"key{number}.p8").write_bytes(pkcs8(path))
+        (folder / f"key{number}.p8").write_bytes(keys.pkcs8(path))
         shutil.copy(path.with_suffix(".pub"), folder / f"key{number}.pub")
         for name in (f"key{number}.p8", f"key{number}.pub"):
             (folder / name).chmod(0o644)

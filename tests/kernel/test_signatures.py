@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from kagent.private.keyfile import parse
 from kagent.protocol.messages import SignRequest, SignResponse, decode, encode
 from kagent.protocol.wire import STRING, TEXT, Reader
-from tests.host.test_server import ask, explained
 from tests.kernel import keys
-from tests.programs import Agent, Person, agent
+from tests.support.frames import ask, explained
+from tests.support.programs import Agent, Person, agent
 
 ALGORITHMS = {
     0: ("ssh-rsa", hashes.SHA1),

@@ -11,9 +11,9 @@ import pytest
 
 from kagent.private.keyfile import parse
 from kagent.protocol.messages import SignRequest, encode
-from tests.host.test_server import ask
 from tests.kernel import keys
-from tests.programs import Agent, Person, agent
+from tests.support.frames import ask
+from tests.support.programs import Agent, Person, agent
 
 
 def certified(person: Person, path: Path) -> Path:

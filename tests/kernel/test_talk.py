@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.kernel.logins import Login, logins, server
-from tests.programs import wait_until
+from tests.support.programs import wait_until
 
 pytestmark = [
     pytest.mark.alone,

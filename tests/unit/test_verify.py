@@ -11,8 +11,8 @@ import pytest
 from kagent.private.verify import BadSignature, check_certificate
 from kagent.protocol.publickey import PublicKey, parse_line
 from kagent.protocol.wire import ProtocolError
-from tests.certificates import GOOD, ODD, UNUSABLE, WRONG
 from tests.machine.environment import sk_dummy
+from tests.support.certificates import GOOD, ODD, UNUSABLE, WRONG
 
 KEYS = ("rsa-1024", "ecdsa-256", "ecdsa-384", "ecdsa-521", "ed25519", "ecdsa-sk", "ed25519-sk")
 ENVIRONMENT = {**os.environ, "SSH_SK_PROVIDER": str(sk_dummy())}

@@ -81,15 +81,15 @@ class Adder:
 
     def _add_resident(self, key: NamedPrivateKey) -> bool:
         public = PublicKey.parse(key.public_blob)
-        told = f"{public.kind} {public.fingerprint(self._options.hash_name)}"
+        name = f"{public.kind} {public.fingerprint(self._options.hash_name)}"
         lifetime = self._options.lifetime
         try:
             self._send(key, str(public.numbers.get("application", "")), lifetime)
         except AgentError:
-            self._report.error(f"Unable to add key {told}")
+            self._report.error(f"Unable to add key {name}")
             self._explain()
             return False
-        self._report.done(f"Resident identity added: {told}")
+        self._report.done(f"Resident identity added: {name}")
         self._tell_constraints(lifetime)
         return True
 
@@ -161,14 +161,14 @@ class Adder:
                 self._report.error(f"Certificate {path} has already expired; ignored")
                 return False
             lifetime = left
-        told = f"{path} ({certificate.key_id})"
+        shown = f"{path} ({certificate.key_id})"
         try:
             self._send(key.certified(public), comment, lifetime)
         except AgentError as error:
-            self._report.error(f"Certificate {told} add failed: {error}")
+            self._report.error(f"Certificate {shown} add failed: {error}")
             self._explain()
             return False
-        self._report.done(f"Certificate added: {told}")
+        self._report.done(f"Certificate added: {shown}")
         self._tell_constraints(lifetime)
         return True
 

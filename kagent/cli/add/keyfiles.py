@@ -81,7 +81,7 @@ def public_key(name: str) -> tuple[PublicKey, str | None]:
 
 
 def public_lines(text: str) -> Iterator[tuple[PublicKey, str]]:
-    """The keys in lines of a .pub file; a bad line is told of and passed over."""
+    """The keys in lines of a .pub file; a bad line is reported and passed over."""
     for number, line in enumerate(text.splitlines(), 1):
         if not line.strip() or line.lstrip().startswith("#"):
             continue

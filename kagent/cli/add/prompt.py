@@ -109,7 +109,7 @@ def _without_echo(terminal: int, question: str) -> bytes:
 
 
 def _line(descriptor: int) -> bytes:
-    """What comes up to the end of the line: byte by byte, the rest is for who reads next."""
+    """One line, read byte by byte: what follows it is left for the next reader."""
     line = bytearray()
     while (byte := os.read(descriptor, 1)) not in (b"", b"\n", b"\r"):
         line += byte

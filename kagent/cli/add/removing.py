@@ -85,6 +85,6 @@ class Remover:
         except AgentError as error:
             self._report.tell(f'Could not remove identity "{name}": {error}')
             return False
-        told = "no comment" if comment is None else printable(comment)
-        self._report.done(f"Identity removed: {name} {key.kind} ({told})")
+        shown = "no comment" if comment is None else printable(comment)
+        self._report.done(f"Identity removed: {name} {key.kind} ({shown})")
         return True

@@ -32,7 +32,7 @@ class Report:
         self.tell(_logged(text))
 
     def debug(self, level: int, text: str) -> None:
-        """A line for who gave -v at least `level` times."""
+        """A line that is shown if -v was given at least `level` times."""
         if self.verbosity >= level:
             self.error(f"debug{level}: {text}")
 

@@ -63,23 +63,23 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True)
 class Finding:
-    """One check's line; `mend` is the command that helps."""
+    """What a check has found, `told` in words; `mend` is the command that helps.  As in --json."""
 
     verdict: Verdict
     told: str
     mend: str = ""
 
 
-def _ok(told: str) -> Finding:
-    return Finding(Verdict.OK, told)
+def _ok(text: str) -> Finding:
+    return Finding(Verdict.OK, text)
 
 
-def _warning(told: str, mend: str = "") -> Finding:
-    return Finding(Verdict.WARNING, told, mend)
+def _warning(text: str, mend: str = "") -> Finding:
+    return Finding(Verdict.WARNING, text, mend)
 
 
-def _failure(told: str, mend: str) -> Finding:
-    return Finding(Verdict.FAILURE, told, mend)
+def _failure(text: str, mend: str) -> Finding:
+    return Finding(Verdict.FAILURE, text, mend)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -190,11 +190,11 @@ def _quota() -> Finding:
     if line is None:
         return _ok(f"uid {uid} has no keys yet")
     keys, most_keys, size, most_size = map(int, line.groups())
-    told = f"{keys} of {most_keys} keys and {size} of {most_size} bytes are used by uid {uid}"
+    text = f"{keys} of {most_keys} keys and {size} of {most_size} bytes are used by uid {uid}"
     used = max(keys / most_keys, size / most_size)
     if used >= 1:
-        return _failure(told, _RAISE_QUOTA)
-    return _ok(told) if used < _QUOTA_WARNING else _warning(told, _RAISE_QUOTA)
+        return _failure(text, _RAISE_QUOTA)
+    return _ok(text) if used < _QUOTA_WARNING else _warning(text, _RAISE_QUOTA)
 
 
 def _session() -> Finding:
@@ -214,8 +214,8 @@ def _session() -> Finding:
 
 
 def _seccomp() -> Finding:
-    told = re.search(r"^Seccomp:\s+(\d)", _text(Path("/proc/self/status")), re.MULTILINE)
-    if told is None or told[1] == "0":
+    mode = re.search(r"^Seccomp:\s+(\d)", _text(Path("/proc/self/status")), re.MULTILINE)
+    if mode is None or mode[1] == "0":
         return _ok("no filter from outside")
     try:
         session_keyring()
@@ -230,7 +230,7 @@ def _confinement() -> Finding:
     try:
         confinement = profiles.sign_worker()
     except CannotConfine as error:
-        return _failure(error.told, error.mend)
+        return _failure(error.reason, error.mend)
     child = os.fork()
     if child == 0:
         try:
@@ -250,10 +250,10 @@ def _agent() -> Finding:
         return _warning("not set: ssh knows of no agent", start)
     try:
         with Client() as client:
-            told = client.explanation()
+            explanation = client.explanation()
     except AgentUnavailable as error:
         return _warning(f"{path}: nobody answers ({error})", start)
-    if told is None:
+    if explanation is None:
         return _warning(f"{path}: another agent answers, not kagent", start)
     return _ok(f"{path}: kagent answers")
 
@@ -271,9 +271,9 @@ def _provisioning() -> Finding:
             return _warning(fault, "see kagent-provision(8) for the line that belongs there")
     if not POLICY_FILE.exists():
         return _warning(f"nobody may have any key: no {POLICY_FILE}", "see kagent-provision(8)")
-    told = "; ".join(f"{one.comment}, {one.why}{_left(one)}" for one in _shown(configuration))
-    finding = _warning if "; refused" in told else _ok
-    return finding(told or f"{len(configuration.identities)} configured; no kagent to ask further")
+    text = "; ".join(f"{one.comment}, {one.why}{_left(one)}" for one in _shown(configuration))
+    finding = _warning if "; refused" in text else _ok
+    return finding(text or f"{len(configuration.identities)} configured; no kagent to ask further")
 
 
 def _left(shown: Shown) -> str:
@@ -293,15 +293,15 @@ def _shown(configuration: Configuration) -> list[Shown]:
 
 def _openssh() -> Finding:
     try:
-        told = subprocess.run(["ssh", "-V"], capture_output=True, text=True).stderr.strip()
+        output = subprocess.run(["ssh", "-V"], capture_output=True, text=True).stderr.strip()
     except OSError:
         return _warning("ssh is not installed", "on Debian: apt-get install openssh-client")
-    version = re.search(r"OpenSSH_(\d+)\.(\d+)", told)
+    version = re.search(r"OpenSSH_(\d+)\.(\d+)", output)
     if version is None:
-        return _warning(f"not OpenSSH: {told}")
+        return _warning(f"not OpenSSH: {output}")
     if (int(version[1]), int(version[2])) < (7, 2):
-        return _warning(f"{told}: too old for rsa-sha2 signatures", "upgrade openssh-client")
-    return _ok(told)
+        return _warning(f"{output}: too old for rsa-sha2 signatures", "upgrade openssh-client")
+    return _ok(output)
 
 
 _CHECKS: dict[str, Callable[[], Finding]] = {

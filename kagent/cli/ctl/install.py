@@ -161,5 +161,5 @@ def _variable() -> str:
 
 
 def _rivals() -> list[str]:
-    told = systemctl("list-units", "--plain", "--no-legend", "--state=active", *_RIVALS)
-    return [line.split()[0] for line in told.splitlines()]
+    output = systemctl("list-units", "--plain", "--no-legend", "--state=active", *_RIVALS)
+    return [line.split()[0] for line in output.splitlines()]

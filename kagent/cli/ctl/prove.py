@@ -99,7 +99,7 @@ def _prove(files: list[str], pid: int | None, *, as_json: bool) -> int:
     if as_json:
         print(json.dumps(_as_json(public, listed, done), indent=2))
     else:
-        print("\n".join(_told(public, listed, done)))
+        print("\n".join(_lines(public, listed, done)))
     return _CODES[done.verdict]
 
 
@@ -137,8 +137,8 @@ def _asked() -> tuple[set[bytes], int]:
             answer = client.request(RequestIdentities(), IdentitiesAnswer)
             keeper = _keeper(client)
     except AgentUnavailable as error:
-        told = f"{os.environ.get('SSH_AUTH_SOCK')}: {error}"
-        _give_up(told if str(error) else f"SSH_AUTH_SOCK is not set: {_ROOT_WITH_AGENT}")
+        reason = f"{os.environ.get('SSH_AUTH_SOCK')}: {error}"
+        _give_up(reason if str(error) else f"SSH_AUTH_SOCK is not set: {_ROOT_WITH_AGENT}")
     except AgentError as error:
         _give_up(f"the agent doesn't tell which keys it has: {error}")
     return {blob for one in answer.identities if (blob := _plain(one.blob))}, keeper
@@ -146,8 +146,8 @@ def _asked() -> tuple[set[bytes], int]:
 
 def _keeper(client: Client) -> int:
     try:
-        told = client.request(Extension(STATUS, b""), ExtensionResponse)
-        return Status.parse(told.contents).keeper
+        answer = client.request(Extension(STATUS, b""), ExtensionResponse)
+        return Status.parse(answer.contents).keeper
     except (AgentError, ProtocolError):
         return 0
 
@@ -159,7 +159,7 @@ def _plain(blob: bytes) -> bytes | None:
         return None
 
 
-def _told(
+def _lines(
     keys: Mapping[str, PublicKey], listed: set[bytes] | None, done: Examination
 ) -> Iterator[str]:
     for name, key in keys.items():
@@ -185,31 +185,31 @@ def _these(keys: Mapping[str, PublicKey]) -> str:
     return "the key" if len(keys) == 1 else f"the {len(keys)} keys"
 
 
-def _line(what: str, looked: Looked, told: str) -> str:
+def _line(what: str, looked: Looked, text: str) -> str:
     process, size = looked.process, looked.seen.size / (1 << 20)
-    return f"{what}  {process.pid:7} {printable(process.name):15} {size:6.1f} MiB  {told}"
+    return f"{what}  {process.pid:7} {printable(process.name):15} {size:6.1f} MiB  {text}"
 
 
 def _result(looked: Looked) -> str:
     if looked.fault:
         return f"can't be read: {looked.fault}"
-    told = _named(looked.seen.found) if looked.seen.found else "nothing"
+    text = _named(looked.seen.found) if looked.seen.found else "nothing"
     if looked.ended:
-        told += "; it has ended since, a worker at its work"
+        text += "; it has ended since, a worker at its work"
     if looked.seen.unread:
-        told += f"; {looked.seen.unread >> 10} KiB can't be read"
-    return told
+        text += f"; {looked.seen.unread >> 10} KiB can't be read"
+    return text
 
 
 def _named(found: Iterable[Trace]) -> str:
     """Numbers by key, and in which forms they are there; no values."""
-    told = []
+    parts = []
     for key in sorted({trace.key for trace in found}):
         numbers = {trace.number for trace in found if trace.key == key}
         forms = {trace.form for trace in found if trace.key == key}
         in_order = ", ".join(sorted(numbers, key=lambda number: (len(number), number)))
-        told.append(f"{in_order} of {key} ({', '.join(sorted(forms))})")
-    return "; ".join(told)
+        parts.append(f"{in_order} of {key} ({', '.join(sorted(forms))})")
+    return "; ".join(parts)
 
 
 def _as_json(

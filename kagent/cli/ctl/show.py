@@ -114,13 +114,13 @@ def _look() -> Picture:
     drawn = {"Session Keyring": tree.node(rings.session.serial)}
     if rings.user.serial not in tree.drawn:
         drawn["User Keyring"] = tree.node(rings.user.serial)
-    shown, told = _ask_agent()
+    shown, why_not = _ask_agent()
     known = {(one.fingerprint, one.type) for key, one in facts.items() if key in tree.drawn}
     agent = [about for one in shown if (about := _shown_facts(one))]
     return Picture(
         {title: node for title, node in drawn.items() if node},
         [one for one in agent if (one.fingerprint, one.type) not in known],
-        told,
+        why_not,
     )
 
 
@@ -247,7 +247,7 @@ def _facts(shown: Shown, left: str, owner: str, receivers: list[str]) -> Facts:
         printable(shown.custody),
         printable(shown.why),
         printable(shown.comment),
-        [told for one in shown.constraints for told in _constraint(one)],
+        [text for one in shown.constraints for text in _constraint(one)],
         left,
         certificate,
         owner,
@@ -255,8 +255,8 @@ def _facts(shown: Shown, left: str, owner: str, receivers: list[str]) -> Facts:
     )
 
 
-def _time_left(told: str) -> str:
-    return {"perm": "", "expd": "expired"}.get(told, told)
+def _time_left(left: str) -> str:
+    return {"perm": "", "expd": "expired"}.get(left, left)
 
 
 def _constraint(one: Constraint) -> Iterator[str]:
@@ -305,17 +305,17 @@ def _drawn_node(node: Node, indent: str, mark: str, inner: str) -> Iterator[str]
 def _drawn_facts(facts: Facts) -> Iterator[str]:
     comment = "" if facts.comment.startswith(PREFIX) else f" {facts.comment}"
     yield _in_colour(f"{facts.bits} {facts.fingerprint}{comment} ({facts.type})", 32)
-    told = [f"custody {facts.custody}" + (f": {facts.why}" if facts.why else "")]
+    parts = [f"custody {facts.custody}" + (f": {facts.why}" if facts.why else "")]
     if facts.left:
-        told.append(f"{facts.left} left")
-    told += facts.constraints
+        parts.append(f"{facts.left} left")
+    parts += facts.constraints
     if facts.owner != keyrings.user_name(os.getuid()):
-        told.append(f"owner {facts.owner}")
+        parts.append(f"owner {facts.owner}")
     if facts.shared_with:
-        told.append(f"shared with {', '.join(facts.shared_with)}")
+        parts.append(f"shared with {', '.join(facts.shared_with)}")
     if facts.certificate:
-        told.append(_validity(facts.certificate))
-    yield "; ".join(told)
+        parts.append(_validity(facts.certificate))
+    yield "; ".join(parts)
 
 
 def _validity(certificate: dict[str, object]) -> str:

@@ -31,18 +31,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(*, as_json: bool) -> int:
     """Print it; the exit code, 0 if kagent answers or would."""
     if _asleep():
-        told: dict[str, object] = {"agent": _ASLEEP, "socket": socket_path()}
+        facts: dict[str, object] = {"agent": _ASLEEP, "socket": socket_path()}
     else:
         try:
-            told = dict(_answers())
+            facts = dict(_answers())
         except AgentUnavailable as error:
             fail(f"kagentctl: no agent: {error}" if str(error) else "SSH_AUTH_SOCK is not set")
         except (AgentError, ProtocolError):
             fail("kagentctl: another agent answers at SSH_AUTH_SOCK, not kagent")
     if as_json:
-        print(json.dumps(told, indent=2))
+        print(json.dumps(facts, indent=2))
     else:
-        for name, value in told.items():
+        for name, value in facts.items():
             print(f"{name + ':':12}{printable(str(value))}")
     return 0
 

@@ -31,8 +31,8 @@ def properties(unit: str, *names: str) -> dict[str, str]:
 
     Raises NoSystemd.
     """
-    told = systemctl("show", unit, f"--property={','.join(names)}")
-    return dict(line.split("=", 1) for line in told.splitlines() if "=" in line)
+    output = systemctl("show", unit, f"--property={','.join(names)}")
+    return dict(line.split("=", 1) for line in output.splitlines() if "=" in line)
 
 
 def socket_path() -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import pwd
+import re
 import shutil
 import signal
 import socket
@@ -19,6 +20,9 @@ from pathlib import Path
 BIN = Path(sys.executable).parent
 PATH = f"{BIN}:/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"
 _numbers = itertools.count()
+# Runs two programs with the same arguments, which must say and end the same.
+Same = Callable[..., subprocess.CompletedProcess[str]]
+RSA = ("-t", "rsa", "-b", "2048")  # ssh-keygen's options
 SECONDS = 60  # for what should take a moment; an emulated machine is slow
 
 
@@ -87,6 +91,13 @@ class Person:
         path.write_bytes(data.encode() if isinstance(data, str) else data)
         path.chmod(mode)
         os.chown(path, self.uid, self.gid)
+        return path
+
+    def key(self, name: str, *options: str, passphrase: str = "", comment: str = "") -> Path:
+        """A key pair of the person's own, Ed25519 without `options`, which are ssh-keygen's."""
+        path = self.home / name
+        words = ["-N", passphrase, "-C", comment or f"{name} käse", "-f", path]
+        self.run("ssh-keygen", "-q", *words, *(options or ("-t", "ed25519")))
         return path
 
 
@@ -200,6 +211,31 @@ def agent(
             except subprocess.TimeoutExpired:
                 process.kill()
                 raise
+
+
+def variables(out: str) -> dict[str, str]:
+    """What the shell would have after evaluating `out`."""
+    return dict(re.findall(r"(SSH_\w+)[ =]([^;]*);", out))
+
+
+@contextmanager
+def background(person: Person, program: str, *words: str | Path, **env: str) -> Iterator[str]:
+    """Start an agent that goes into the background; ends with the block, if not before."""
+    out = person.run(program, *words, **env).stdout
+    pid = int(variables(out)["SSH_AGENT_PID"])
+    try:
+        yield out
+    finally:
+        if is_running(pid):
+            os.kill(pid, signal.SIGTERM)
+        wait_until(lambda: not is_running(pid))
+
+
+def is_running(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
 
 
 @dataclass(frozen=True)

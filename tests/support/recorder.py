@@ -10,11 +10,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from kagent.protocol.messages import EXPLAIN, Failure, Success, encode
-from tests.programs import SECONDS, Person
-
-SUCCESS = encode(Success())
-FAILURE = encode(Failure())
+from kagent.protocol.messages import EXPLAIN
+from tests.support.frames import FAILURE, SUCCESS
+from tests.support.programs import SECONDS, Person
 
 
 class Recorder:

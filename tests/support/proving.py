@@ -7,7 +7,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from tests.programs import BIN, PATH, SECONDS, Agent
+from tests.support.programs import BIN, PATH, SECONDS, Agent
 
 
 def prove(*words: str | Path, **env: str) -> subprocess.CompletedProcess[str]:

@@ -1,0 +1,1 @@
+"""What tests of several lanes use: each module is named after what it gives them."""
