@@ -249,6 +249,7 @@ class Keeper:
         if self._rings.sealed.empty:
             self._dismiss(self._signers)
             self._signers = 0
+            self._turn_jobs_away()
         elif self._front and not self._signers:
             from ..workers import sign
 
@@ -260,6 +261,17 @@ class Keeper:
                 )
             except OSError as error:  # no more processes, say; the next event tries again
                 log.error(f"no sign workers can be started: {error}")
+
+    def _turn_jobs_away(self) -> None:
+        """Signatures that are asked for of a key that has just gone: nobody is to wait for them."""
+        with suppress(BlockingIOError):
+            # A byte of each, which the kernel throws the rest of away; closing its pipe answers it.
+            while packet := socket.recv_fds(self._sockets.signing, 1, 1, socket.MSG_DONTWAIT):
+                data, descriptors, _, _ = packet
+                for descriptor in descriptors:
+                    os.close(descriptor)
+                if not data:
+                    return
 
     def _signers_ended(self, code: int) -> None:
         self._signers = 0

@@ -13,13 +13,7 @@ import pytest
 
 from kagent.custody.identity import Custody, Identity
 from kagent.keyctl import SESSION_KEYRING, Keyring
-from kagent.protocol.messages import (
-    Extension,
-    Lock,
-    SignRequest,
-    Success,
-    encode,
-)
+from kagent.protocol.messages import Extension, Lock, SignRequest, Success, encode
 from kagent.protocol.publickey import PublicKey
 from tests.support.frames import A_KEY, FAILURE, LISTING, NOTHING, answer, ask, explained
 from tests.support.programs import SECONDS, Agent, agent, wait_until

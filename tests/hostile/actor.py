@@ -9,7 +9,6 @@ import multiprocessing
 import os
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import replace
 from multiprocessing.connection import Connection
 from typing import Any, NamedTuple
 
@@ -17,7 +16,7 @@ from kagent.custody.identity import Custody, Identity, description_of
 from kagent.keyctl import KernelKeyError, KeyNotFound, syscalls
 from tests.hostile.joining import join
 from tests.hostile.programs.tools import Line, listed
-from tests.programs import Person
+from tests.support.programs import Person
 
 _ANCHOR = "kagent:session"
 _SIGNING = "enc=pkcs1 hash=sha256"
@@ -25,9 +24,9 @@ _MASKS = (0, 0x3F3F3F3F, 0x3F000000, 0x003F0000, 0x01010000, 0x08080000, 0x20200
 
 # What is planted, by name; each fits into a record's place.
 RECORDS: dict[str, Callable[[Identity], bytes]] = {
-    "free, sealed": lambda one: replace(one, custody=Custody.SEALED).write(),
+    "free, sealed": lambda one: one.replace(custody=Custody.SEALED).write(),
     "free, kernel": lambda one: one.write(),
-    "first": lambda one: replace(one, order=1, comment="first").write(),
+    "first": lambda one: one.replace(order=1, comment="first").write(),
     "damaged": lambda one: one.write()[:-9],
     "of another version": lambda one: one.write()[:-1] + b"\x63",
     "empty": lambda one: b"\0",

@@ -30,7 +30,7 @@ from kagent.protocol.messages import (
     decode,
     encode,
 )
-from kagent.protocol.privatekey import NamedPrivateKey
+from kagent.protocol.privatekey import Ed25519PrivateKey, NamedPrivateKey, RsaPrivateKey
 from tests.support.programs import SECONDS
 
 _RSA_SHA2_256 = 2  # RFC 9987 section 3.6.1
@@ -47,6 +47,15 @@ class Pair:
     @property
     def blob(self) -> bytes:
         return self.private.public_blob
+
+    @property
+    def secret(self) -> bytes:
+        """What no other may learn, as PKCS#8 and ssh have it: p, a scalar, or a seed."""
+        key = self.private.key
+        if isinstance(key, Ed25519PrivateKey):
+            return key.seed_and_point[:32]
+        number = key.p if isinstance(key, RsaPrivateKey) else key.d  # type: ignore[union-attr]
+        return number.to_bytes((number.bit_length() + 7) // 8, "big")
 
     @classmethod
     def of(cls, key: ed25519.Ed25519PrivateKey | rsa.RSAPrivateKey) -> Pair:

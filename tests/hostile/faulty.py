@@ -4,7 +4,6 @@ finds none anywhere."""
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 
 from kagent.cli import agent
 from kagent.custody.identity import Identity, description_of
@@ -69,7 +68,7 @@ def _keep_the_old_constraints() -> None:
     def expect_as_before(store: Store, loaded: Identity) -> Identity:
         held = store.find_readable(loaded.blob)
         if held and held.identity.custody == loaded.custody:
-            loaded = replace(loaded, constraints=held.identity.constraints)
+            loaded = loaded.replace(constraints=held.identity.constraints)
         return expect(store, loaded)
 
     Store.expect = expect_as_before  # type: ignore[method-assign]

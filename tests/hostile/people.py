@@ -14,12 +14,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import NamedTuple
 
-from kagent.keyctl import (
-    USER_KEYRING,
-    USER_SESSION_KEYRING,
-    KernelKeyError,
-    syscalls,
-)
+from kagent.keyctl import USER_KEYRING, USER_SESSION_KEYRING, KernelKeyError, syscalls
 from tests.hostile.joining import join
 from tests.support.programs import SECONDS, Person
 

@@ -14,7 +14,6 @@ import pytest
 
 from kagent.keyctl import session_keyring
 from kagent.protocol.constraints import Confirm, Lifetime
-from kagent.protocol.privatekey import Ed25519PrivateKey, RsaPrivateKey
 from tests.hostile.asking import PAIRS, Client, Pair
 from tests.hostile.people import CHECKOUT, Login, attack, turn
 from tests.hostile.stepping import Stop, stepping
@@ -23,15 +22,8 @@ from tests.support.programs import Agent, Person, children_of, wait_until
 
 def holds(got: list[str], pair: Pair) -> bool:
     """Whether that private key is in what was read."""
-    key = pair.private.key
-    if isinstance(key, RsaPrivateKey):
-        secret = key.p.to_bytes((key.p.bit_length() + 7) // 8, "big")
-    else:
-        assert isinstance(key, Ed25519PrivateKey)
-        secret = key.seed_and_point[:32]
-    return any(
-        secret in base64.b64decode(one.split()[-1]) for one in got if one.startswith("read ")
-    )
+    read = [base64.b64decode(one.split()[-1]) for one in got if one.startswith("read ")]
+    return any(pair.secret in payload for payload in read)
 
 
 class Turns:
