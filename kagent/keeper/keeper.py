@@ -264,14 +264,14 @@ class Keeper:
 
     def _turn_jobs_away(self) -> None:
         """Signatures that are asked for of a key that has just gone: nobody is to wait for them."""
-        with suppress(BlockingIOError):
-            # A byte of each, which the kernel throws the rest of away; closing its pipe answers it.
-            while packet := socket.recv_fds(self._sockets.signing, 1, 1, socket.MSG_DONTWAIT):
-                data, descriptors, _, _ = packet
-                for descriptor in descriptors:
-                    os.close(descriptor)
-                if not data:
-                    return
+        signing = self._sockets.signing
+        while _readable([signing.fileno()], 0):
+            # A byte of each, the kernel throws the rest away; to close its pipe is the answer.
+            data, descriptors, _, _ = socket.recv_fds(signing, 1, 1)
+            for descriptor in descriptors:
+                os.close(descriptor)
+            if not data:
+                return
 
     def _signers_ended(self, code: int) -> None:
         self._signers = 0
