@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from kagent.custody.identity import Custody, Identity, description_of
 from kagent.keyctl import KernelKeyError, KeyNotFound, syscalls
-from tests.hostile.joining import join
+from tests.hostile.joining import join, set_timeout
 from tests.hostile.programs.tools import Line, listed
 from tests.support.programs import Person
 
@@ -151,7 +151,7 @@ class _Hostile:
             "setperm": lambda: syscalls.setperm(link.serial, _MASKS[other % len(_MASKS)]),
             "revoke": lambda: syscalls.revoke(link.serial),
             "invalidate": lambda: syscalls.invalidate(link.serial),
-            "timeout": lambda: syscalls.set_timeout(link.serial, 1),
+            "timeout": lambda: set_timeout(link.serial, 1),
             "update": lambda: self._update(link, links[other % len(links)]),
         }
         try:

@@ -10,6 +10,7 @@ from kagent.custody.identity import Identity, description_of
 from kagent.custody.rings import KeeperRings
 from kagent.custody.store import Store
 from kagent.front.lock import Lock
+from kagent.front.peer import Refusal
 from kagent.front.requests import Requests
 from kagent.front.signatures import Signing
 from kagent.jobs.policy import Policy
@@ -39,7 +40,9 @@ def _decide_before_waiting() -> None:
         if not getattr(case, "checked", False):
             object.__setattr__(case, "checked", True)
             return check(signing, case)
-        return signing._store.find(case.request.blob) or case.held
+        if held := signing._store.find(case.request.blob):
+            return held
+        raise Refusal("it is gone")
 
     Signing._check = check_once  # type: ignore[method-assign]
 
@@ -125,16 +128,18 @@ FAULTS: dict[str, Callable[[], None]] = {
     "decides before it waits": _decide_before_waiting,
     "unlocked by a killed front": _keep_the_lock_in_memory,
     "keys don't end": _forget_when_keys_end,
+}
+# Of keys that the kernel signs with.
+KERNEL_FAULTS = {"lets go of what is removed": _let_go_of_what_is_removed}
+MORE_FAULTS = {
     "keeps old constraints": _keep_the_old_constraints,
     "removes nothing": _remove_the_record_alone,
     "loses a constraint": _lose_a_constraint,
     "signs while locked": _sign_while_locked,
 }
-# Of keys that the kernel signs with.
-KERNEL_FAULTS = {"lets go of what is removed": _let_go_of_what_is_removed}
 
 
 def main(name: str) -> int:
     """kagent with that fault."""
-    (FAULTS | KERNEL_FAULTS)[name]()
+    (FAULTS | KERNEL_FAULTS | MORE_FAULTS)[name]()
     return agent.main()

@@ -40,7 +40,6 @@ from hypothesis.stateful import (
 )
 
 from kagent.custody.identity import Custody
-from kagent.keyctl import AsymmetricKey, KernelKeyError, session_keyring
 from kagent.private.verify import BadSignature, verify
 from kagent.protocol import messages
 from kagent.protocol.algorithms import SignFlags
@@ -71,11 +70,12 @@ from kagent.protocol.messages import (
 )
 from kagent.protocol.publickey import PublicKey
 from kagent.protocol.wire import STRING, TEXT, ProtocolError
+from kagent.prove.needles import Needles
 from tests.destinations import keys as hosts
 from tests.destinations.requests import bind, login
 from tests.hostile.actor import PLACES, RECORDS, VERBS, Actor
-from tests.hostile.asking import Client, Pair
-from tests.hostile.faulty import FAULTS, KERNEL_FAULTS
+from tests.hostile.asking import Client, Pair, kernel_signs
+from tests.hostile.faulty import FAULTS, KERNEL_FAULTS, MORE_FAULTS
 from tests.hostile.model import (
     Load,
     Lock,
@@ -157,7 +157,7 @@ SUBJECTS = {
 }
 KERNELS_OWN = ("rsa1024", "another rsa1024")
 HOSTS = {Way.LOGIN_TO_A: hosts.A, Way.LOGIN_TO_C: hosts.C}
-SECRETS = [subject.pair.secret for subject in SUBJECTS.values()]
+NEEDLES = Needles({name: one.pair.private.key for name, one in SUBJECTS.items()})
 
 
 def _certificate(subject: Subject) -> bytes:
@@ -182,16 +182,6 @@ PLANTED: dict[str, Callable[[Subject], bytes]] = {
     "another key": lambda subject: OTHERS_KEY,
     "a certificate": lambda subject: CERTIFICATES.get(subject.blob, b""),
 }
-
-
-def kernel_signs() -> bool:
-    """Whether this kernel takes private keys."""
-    try:
-        keyring = session_keyring()
-        keyring.unlink(AsymmetricKey.add("kagent-tests:throwaway", OTHERS_KEY, keyring))
-    except KernelKeyError:
-        return False
-    return True
 
 
 def now() -> int:
@@ -411,12 +401,15 @@ class Machine(RuleBasedStateMachine):
         for name in list(self._model.held):
             self._carry_out(Sign(name, way, yes))
 
-    @step(which=small, meanwhile=requests)
+    @step(2, which=small, meanwhile=st.one_of(st.just(Lock()), requests))
     def change_while_the_user_is_asked(self, which: int, meanwhile: Request) -> None:
         """The user says yes, but late: what was changed before that counts."""
+        if self._model.locked:
+            return
         confirmed = self._confirmed()
         if not confirmed:
-            return
+            confirmed = ["ed25519"]
+            self._carry_out(Load("ed25519", (Confirm(),)))
         name = confirmed[which % len(confirmed)]
         request = Sign(name, yes=True)
         before, since = self._model.held[name], now()
@@ -439,8 +432,6 @@ class Machine(RuleBasedStateMachine):
             self._judge(request, signed, Span(since, now()))
 
     def _confirmed(self) -> list[str]:
-        if self._model.locked:
-            return []
         held = self._model.held.items()
         return [name for name, one in held if one.confirmed and one.permits(Sign(name, yes=True))]
 
@@ -573,8 +564,9 @@ class Machine(RuleBasedStateMachine):
                 self._wrong(f"{name} {'signs' if signed else 'does not sign'} around the agent")
 
     def _check_loot(self, payloads: list[bytes]) -> None:
-        read = b"\n".join(payloads)
-        assert not any(secret in read for secret in SECRETS), "a private key was read"
+        for payload in payloads:
+            words = memoryview(payload + bytes(-len(payload) % 8)).cast("Q")
+            assert not NEEDLES.among(words), "a private key was read"
 
     # How it is done
 
@@ -795,9 +787,11 @@ def test_the_agent_does_what_the_model_says() -> None:
         run_state_machine_as_test(Machine, settings=THOROUGHLY)
 
 
-@pytest.mark.parametrize("fault", [*FAULTS, *KERNEL_FAULTS])
+@pytest.mark.parametrize("fault", [*FAULTS, *KERNEL_FAULTS, *MORE_FAULTS])
 def test_a_fault_is_found(fault: str) -> None:
     """The controls: an agent with that fault is seen to have one."""
+    if fault in MORE_FAULTS and not SECONDS_OF_SEARCH:
+        pytest.skip("would take long: KAGENT_MACHINE_SECONDS")
     if fault in KERNEL_FAULTS and not kernel_signs():
         pytest.skip("needs a kernel that signs")
     with pytest.raises(AssertionError):
