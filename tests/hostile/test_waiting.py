@@ -58,12 +58,15 @@ def nothing(client: Client, pair: Pair) -> None:
     pass
 
 
+# Seconds, in which a busy machine gets as far as to ask.
+SPAN = 5
+
 MEANWHILE: dict[str, Callable[[Client, Pair], object]] = {
     "locked": lambda other, pair: other.lock(),
     "removed": lambda other, pair: other.remove(pair),
     "all removed": lambda other, pair: other.remove_all(),
     "loaded again": lambda other, pair: other.add(pair, Confirm(), Lifetime(1000)),
-    "expired": lambda other, pair: time.sleep(3),
+    "expired": lambda other, pair: time.sleep(SPAN + 1),
 }
 
 
@@ -75,7 +78,7 @@ def test_before_the_answer(
     pair = PAIRS[kind]()
     constraints: list[Constraint] = [Confirm()]
     if what == "expired":
-        constraints.append(Lifetime(1))
+        constraints.append(Lifetime(SPAN))
     assert client.add(pair, *constraints)
     client.send(sign(pair))
     user.wait()
