@@ -33,7 +33,7 @@ RECORDS: dict[str, Callable[[Identity], bytes]] = {
 }
 PLACES = ("session", "user", "anchor", "below the anchor", "a new anchor")
 VERBS = (
-    "link out",
+    "take away",
     "link in",
     "move",
     "unlink",
@@ -143,7 +143,7 @@ class _Hostile:
             return False
         link, target = links[which % len(links)], keyrings[other % len(keyrings)]
         actions: dict[str, Callable[[], object]] = {
-            "link out": lambda: syscalls.link(link.serial, self._own),
+            "take away": lambda: self._take_away(links),
             "link in": lambda: syscalls.link(link.serial, target),
             "move": lambda: syscalls.move(link.serial, link.keyring, target),
             "unlink": lambda: syscalls.unlink(link.serial, link.keyring),
@@ -211,6 +211,12 @@ class _Hostile:
         if place == "below the anchor":
             return syscalls.add_key("keyring", _ANCHOR, None, anchor)
         return anchor
+
+    def _take_away(self, links: list[Link]) -> None:
+        """Have a hold of one's own on all of them."""
+        for link in links:
+            with suppress(KernelKeyError):
+                syscalls.link(link.serial, self._own)
 
     def _update(self, link: Link, other: Link) -> None:
         """Damage it, or make it what another is."""

@@ -31,6 +31,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
+from hypothesis.errors import Flaky
 from hypothesis.stateful import (
     RuleBasedStateMachine,
     initialize,
@@ -224,12 +225,15 @@ def called(pid: int) -> str:
 
 
 names = st.sampled_from(list(SUBJECTS))
-constraints = st.builds(
-    lambda *chosen: tuple(one for one in chosen if one),
-    st.sampled_from([None, None, Lifetime(1), Lifetime(2)]),
-    st.sampled_from([None, Confirm()]),
-    st.sampled_from([None, None, RestrictDestination((hosts.hop(hosts.A),))]),
-    st.sampled_from([None, None, None, RequireCustody("sealed")]),
+constraints = st.one_of(
+    st.just(()),
+    st.builds(
+        lambda *chosen: tuple(one for one in chosen if one),
+        st.sampled_from([None, None, Lifetime(1), Lifetime(2)]),
+        st.sampled_from([None, Confirm()]),
+        st.sampled_from([None, None, RestrictDestination((hosts.hop(hosts.A),))]),
+        st.sampled_from([None, None, None, RequireCustody("sealed")]),
+    ),
 )
 loads = st.builds(Load, names, constraints)
 signatures = st.builds(Sign, names, st.sampled_from(Way), st.booleans())
@@ -291,7 +295,7 @@ plants = st.builds(
     st.sampled_from(["free, sealed", "free, kernel", *RECORDS]),
     st.sampled_from(list(PLANTED)),
 )
-meddling = st.builds(Meddle, st.sampled_from(VERBS), small, small)
+meddling = st.builds(Meddle, st.sampled_from(["take away", "take away", *VERBS]), small, small)
 hostile = st.one_of(plants, meddling, plants, meddling, st.builds(Join, small), st.just(ReadAll()))
 deeds = st.one_of(st.just(Kill()), plants, meddling, st.just(Outwait()), st.just(Kill()))
 
@@ -770,6 +774,7 @@ BRIEFLY = settings(
     phases=[Phase.generate],
     suppress_health_check=list(HealthCheck),
     print_blob=False,
+    report_multiple_bugs=False,
 )
 THOROUGHLY = settings(
     BRIEFLY,
@@ -794,5 +799,6 @@ def test_a_fault_is_found(fault: str) -> None:
         pytest.skip("would take long: KAGENT_MACHINE_SECONDS")
     if fault in KERNEL_FAULTS and not kernel_signs():
         pytest.skip("needs a kernel that signs")
-    with pytest.raises(AssertionError):
+    # Flaky: found, and not in the same steps again, which then took more time or less.
+    with pytest.raises((AssertionError, Flaky)):
         run_state_machine_as_test(machine_with(fault), settings=settings(BRIEFLY, max_examples=20))
