@@ -247,6 +247,9 @@ requests = st.one_of(
 )
 small = st.integers(0, 30)
 
+# Of an open key.
+ENDS = [Remove(KERNELS_OWN[0]), RemoveAll(), Load(KERNELS_OWN[0], (Confirm(),))]
+
 
 @dataclass(frozen=True)
 class Plant:
@@ -507,6 +510,13 @@ class Machine(RuleBasedStateMachine):
         if not self._model.locked:
             self._carry_out(Lock())
         self._carry_out(Unlock())
+
+    @step(end=st.sampled_from(ENDS))
+    def end_what_was_taken_away(self, end: Request) -> None:
+        """Of an open key nothing is left, wherever it is linked."""
+        self._carry_out(Load(KERNELS_OWN[0]))
+        self._do(Meddle("take away", 0, 0))
+        self._carry_out(end)
 
     def _do(self, deed: Hostile) -> None:
         match deed:
