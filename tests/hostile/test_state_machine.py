@@ -450,6 +450,7 @@ class Machine(RuleBasedStateMachine):
         pids = self._processes(f"kagent-{which}")
         if pids:
             if which == "front":
+                self._let_fronts_live()
                 self._a_front_ends()
             below = [pid for one in pids[:1] for pid in processes(one)]
             os.kill(pids[0], signal.SIGKILL)
