@@ -8,13 +8,13 @@ in the keyring is what there is, at every request anew.
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from ..keyctl import AsymmetricKey, Description, KernelKeyError, Key, Keyring
 from ..protocol.wire import ProtocolError
+from . import clock
 from .identity import PREFIX, Custody, Identity, description_of
 from .rings import POSSESSOR_ONLY
 
@@ -83,7 +83,7 @@ class Anchor:
     def _counts(self, identity: Identity) -> bool:
         if self.exposed:
             return identity.custody == Custody.KERNEL and not identity.constraints
-        return not identity.ended(time.clock_gettime_ns(time.CLOCK_BOOTTIME))
+        return not identity.ended(clock.now())
 
     def content(self) -> Iterator[tuple[Key, Description]]:
         """The keys and records of identities, of our own."""

@@ -1,4 +1,4 @@
-"""The keyrings of an agent.  Which process possesses which stands in `keeper.roles`.
+"""The keyrings of an agent.  Which process possesses which stands in `jobs.roles`.
 
 login
     The session that the agent was started in.  Whoever is in that session possesses it.
@@ -82,7 +82,7 @@ class Place(StrEnum):
         return f"{PREFIX}{self}"
 
 
-def own_keyring(name: str, within: Keyring) -> Keyring | None:
+def own_keyring(name: str, within: Keyring, permissions: int = ANCHOR) -> Keyring | None:
     """The keyring of that name that is linked directly in `within`, if it is this user's own.
 
     Never one further below, nor one with other permissions than we give: somebody else may have put
@@ -95,7 +95,7 @@ def own_keyring(name: str, within: Keyring) -> Keyring | None:
         about = found.describe()
     except KernelKeyError:
         return None
-    ours = about.uid == os.getuid() and about.permissions == ANCHOR
+    ours = about.uid == os.getuid() and about.permissions == permissions
     return Keyring(found.serial) if ours else None
 
 

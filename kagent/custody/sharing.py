@@ -11,7 +11,7 @@ import os
 import re
 from dataclasses import dataclass
 
-from ..keyctl import Keyring, Permission, mask
+from ..keyctl import Permission, mask
 from .identity import PREFIX
 
 # Signing needs search, which also allows KEYCTL_INVALIDATE: the receiver can destroy the key.  The
@@ -36,18 +36,6 @@ INBOX = mask(
     user=Permission.VIEW,
     other=Permission.VIEW | Permission.READ | Permission.WRITE,
 )
-
-
-def find_inbox(keyring: Keyring, name: str) -> Keyring | None:
-    """The inbox of that name that is linked directly in `keyring`, if it is this user's own and
-    as `INBOX` has it."""
-    found = keyring.find("keyring", name)
-    if found is None:
-        return None
-    about = found.describe()
-    ours = about.uid == os.getuid() and about.permissions == INBOX
-    return Keyring(found.serial) if ours else None
-
 
 _NAME = re.compile(rf"{PREFIX}from:(\d+):(.+)")
 

@@ -11,7 +11,6 @@ own on each, in the ring `lent`: what is there it removes, or puts back when it 
 from __future__ import annotations
 
 import errno
-import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
@@ -20,6 +19,7 @@ from functools import cached_property
 
 from ..keyctl import Description, KernelKeyError, Key, KeyNotFound, Keyring, PermissionDenied
 from ..protocol.wire import ProtocolError
+from . import clock
 from .adopted import Adopted
 from .anchor import Anchor, Held
 from .identity import Custody, Identity, description_of
@@ -100,10 +100,9 @@ class Store:
     def has_some_of(self, blob: bytes) -> bool:
         """Whether there is anything of that identity, if only a record that can't be read."""
         description = description_of(blob)
-        everywhere = filter(None, (self.rings.private, self.rings.lent, self.rings.anchor))
         return any(
             about.description == description
-            for keyring in everywhere
+            for keyring in self._everywhere
             for _, about in keyring.described()
         )
 
@@ -119,7 +118,7 @@ class Store:
         nothing changed.
         """
         held = self.find_readable(loaded.blob)
-        order = held.identity.order if held else time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+        order = held.identity.order if held else clock.now()
         expected = loaded.replace(order=order)
         if self._is_private(expected):
             self._private.record(expected)
@@ -211,10 +210,9 @@ class Store:
 
     def remove(self, blob: bytes) -> list[str]:
         """Destroy that identity's record and kernel key, also where it is adopted; the faults."""
-        rings, description = self.rings, description_of(blob)
         self.take_up()
-        everywhere = filter(None, (rings.private, rings.lent, rings.anchor))
-        return destroy_in_all(everywhere, description) + self.adopted.remove(blob)
+        faults = destroy_in_all(self._everywhere, description_of(blob))
+        return faults + self.adopted.remove(blob)
 
     def remove_all(self) -> list[str]:
         """Destroy every identity's record and kernel key, also the adopted and fetched ones'.
@@ -300,6 +298,12 @@ class Store:
             return Identity.parse(key.read()).custody is Custody.KERNEL
         except (KernelKeyError, ProtocolError):
             return True
+
+    @property
+    def _everywhere(self) -> list[Keyring]:
+        """The keyrings that have something of what an agent has loaded."""
+        rings = self.rings
+        return [one for one in (rings.private, rings.lent, rings.anchor) if one]
 
     def _anchors(self) -> Iterator[Anchor]:
         yield self._private

@@ -10,12 +10,12 @@ import hashlib
 import hmac
 import os
 import struct
-import time
 from typing import NamedTuple
 
 import trio
 
 from .. import log
+from ..custody import clock
 from ..custody.rings import LOCK_NAME, POSSESSOR_ONLY
 from ..custody.store import Store
 from ..keyctl import Key
@@ -25,7 +25,7 @@ from .turns import Turns
 _COST = {"n": 2**14, "r": 8, "p": 1}
 
 # ssh-agent's: each wrong guess costs a tenth of a second more than the last, up to ten seconds.
-_DELAY = 10**8  # nanoseconds
+_DELAY = clock.SECOND // 10
 _MOST_DELAYS = 100
 
 _STATE = struct.Struct("=16s64sIQ")
@@ -84,7 +84,7 @@ class Lock:
             await _until(state.not_before)
             # Before the guess is looked at: else it would cost nothing to end this process then.
             guesses = min(state.guesses + 1, _MOST_DELAYS)
-            state = state._replace(guesses=guesses, not_before=_now() + _DELAY * guesses)
+            state = state._replace(guesses=guesses, not_before=clock.now() + _DELAY * guesses)
             key.update(state.write())
             if not hmac.compare_digest(await _derive(passphrase, state.salt), state.verifier):
                 await _until(state.not_before)
@@ -104,9 +104,5 @@ async def _derive(passphrase: bytes, salt: bytes) -> bytes:
 
 
 async def _until(moment: int) -> None:
-    while (left := moment - _now()) > 0:
-        await trio.sleep(left / 10**9)
-
-
-def _now() -> int:
-    return time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+    while (left := moment - clock.now()) > 0:
+        await trio.sleep(left / clock.SECOND)

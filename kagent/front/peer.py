@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import socket
 import struct
-import time
 from dataclasses import dataclass, field
 
+from ..custody import clock
 from ..jobs.questions import Client, Origin
 from .sessions import Sessions
 
@@ -33,4 +33,4 @@ class Peer:
         """Who has just connected."""
         credentials = client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
         pid, uid, _ = _CREDENTIALS.unpack(credentials)
-        return cls(client, Client(pid, time.clock_gettime_ns(time.CLOCK_BOOTTIME)), uid)
+        return cls(client, Client(pid, clock.now()), uid)

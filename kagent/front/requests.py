@@ -11,6 +11,7 @@ import time
 import trio
 
 from .. import log
+from ..custody import clock
 from ..custody.identity import Custody, description_of
 from ..custody.identity import Identity as HeldIdentity
 from ..custody.store import StillThere
@@ -155,7 +156,7 @@ class Requests:
     def _check_load(self, peer: Peer, identity: HeldIdentity) -> None:
         if self._lock.locked:  # meanwhile
             raise Refusal("the agent is locked")
-        if identity.ended(time.clock_gettime_ns(time.CLOCK_BOOTTIME)):
+        if identity.ended(clock.now()):
             raise Refusal("its time was over before it was there")
         # ssh-agent lets a host that can't see a key not change it either.
         held = self._store.find(identity.blob) if peer.sessions.attempted else None
@@ -194,7 +195,8 @@ class Requests:
             case RemoveIdentity(blob):
                 return await self._remove(peer, blob)
             case RemoveAllIdentities() | RemoveAllRsaIdentities():
-                return await self._remove_all()
+                await self.remove_all()
+                return Success()
             case messages.Lock(passphrase):
                 if not await self._lock.lock(passphrase):
                     raise Refusal("not locked: there must be a passphrase")
@@ -262,10 +264,6 @@ class Requests:
             faults += await trio.to_thread.run_sync(self._store.remove, blob)
         await self._removed(faults)
         log.info("a key was removed")
-        return Success()
-
-    async def _remove_all(self) -> Message:
-        await self.remove_all()
         return Success()
 
     async def remove_all(self) -> None:
@@ -352,8 +350,8 @@ def _expiry(deadline: int) -> int:
     """A deadline in seconds since 1970, as the clock is now."""
     if not deadline:
         return 0
-    left = deadline - time.clock_gettime_ns(time.CLOCK_BOOTTIME)
-    return round(time.time() + left / 10**9)
+    left = deadline - clock.now()
+    return round(time.time() + left / clock.SECOND)
 
 
 def _is_visible(identity: HeldIdentity, peer: Peer) -> bool:

@@ -20,6 +20,7 @@ from typing import NamedTuple, NoReturn, TypeAlias
 from .. import log
 from ..confine import forking, process
 from ..confine.seccomp import CannotConfine
+from ..custody import clock
 from ..custody.rings import KeeperRings, Rings
 from ..jobs import roles
 from ..jobs.jobs import HEADER_LENGTH, IDLE, UNUSED, Answer, Done, Job, Kind, Refused, pack_answer
@@ -45,8 +46,6 @@ _RENEWAL_SECONDS = 3600.0
 _LOGOUT_SECONDS = 5.0
 
 _SIGNALS = (*ENDING, signal.SIGCHLD, signal.SIGUSR1)
-
-_NANOSECONDS = 10**9
 
 
 # The rings that the front shares, the listening socket, and its side of the sockets.
@@ -158,14 +157,14 @@ class Keeper:
         """Until something is due, at the latest."""
         due = _RENEWAL_SECONDS
         if self._deadlines:
-            left = (min(self._deadlines.values()) - _now()) / _NANOSECONDS
+            left = (min(self._deadlines.values()) - clock.now()) / clock.SECOND
             due = min(due, max(left, 0.0))
         if self._rings.shared.lent.keys():
             due = min(due, _LOGOUT_SECONDS)
         return due
 
     def _do_what_is_due(self) -> None:
-        now = _now()
+        now = clock.now()
         for description, deadline in list(self._deadlines.items()):
             if now >= deadline:
                 self._end(description)
@@ -478,10 +477,6 @@ class Keeper:
                 os.waitpid(pid, 0)
         # The others may be where only others can let them go: in request_key(2), or at a file that
         # is far away.
-
-
-def _now() -> int:
-    return time.clock_gettime_ns(time.CLOCK_BOOTTIME)
 
 
 def _readable(descriptors: Sequence[int], seconds: float) -> set[int]:

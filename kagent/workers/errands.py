@@ -1,7 +1,7 @@
 """What the front may not do itself, each by a process of its own: the table of errands.
 
 They read a Record from a socket, do what it says, and answer through a pipe.  What each possesses
-and may do stands in keeper.roles; it has lost the rest before it is here.
+and may do stands in jobs.roles; it has lost the rest before it is here.
 """
 
 from __future__ import annotations

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import os
 import signal
-import time
 from typing import NoReturn
 
 from .. import log
+from ..custody import clock
 from ..custody.device import NotTaken
 from ..custody.identity import Custody, Identity, description_of
 from ..custody.rings import POSSESSOR_ONLY, KeeperRings
@@ -31,8 +31,6 @@ from .errands import receive
 # A client sends a key in one go; the rest of the time goes to the kernel's proof.  When it is up
 # the kernel ends the worker, whatever it hangs in.
 _SECONDS = 20
-
-_NANOSECONDS = 10**9
 
 
 def run(
@@ -117,8 +115,8 @@ class _Load:
         description = description_of(blob)
         identity = Identity(blob, message.comment, Custody.SEALED, "asked for", constraints)
         if identity.lifetime:
-            now = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
-            identity = identity.replace(deadline=now + identity.lifetime * _NANOSECONDS)
+            deadline = clock.now() + identity.lifetime * clock.SECOND
+            identity = identity.replace(deadline=deadline)
         device = self._policy.providers.take(message.key, asked, from_remote=self._bound)
         if device is not None:
             if custody is not None:

@@ -11,13 +11,14 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 
+from ..custody import clock
 from ..jobs.questions import Asker, Client
 from ..text import shown
 
 _MOST_SHOWN = 8
 _LONGEST_NAME = 40  # characters
 _LONGEST_COMMAND = 16384  # bytes
-_TICK = 10**9 // os.sysconf("SC_CLK_TCK")  # nanoseconds
+_TICK = clock.SECOND // os.sysconf("SC_CLK_TCK")  # nanoseconds
 
 # Fields behind the command's name, which is in parentheses and may contain them.
 _PARENT, _STARTED = 1, 19

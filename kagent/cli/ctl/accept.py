@@ -13,7 +13,8 @@ from __future__ import annotations
 import argparse
 import os
 
-from ...custody.sharing import INBOX, Giver, find_inbox
+from ...custody.rings import own_keyring
+from ...custody.sharing import INBOX, Giver
 from ...keyctl import PROCESS_KEYRING, Keyring
 from . import keyrings
 
@@ -28,7 +29,7 @@ def run(*, giver: str) -> int:
     user = keyrings.user_named(giver)
     name = Giver(user.pw_uid, user.pw_name).inbox
     user_keyring = keyrings.login().user
-    if find_inbox(user_keyring, name) is None:
+    if own_keyring(name, user_keyring, INBOX) is None:
         inbox = Keyring.create(name, Keyring.special(PROCESS_KEYRING, create=True))
         inbox.set_permissions(INBOX)
         user_keyring.link(inbox)
