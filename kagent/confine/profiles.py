@@ -79,7 +79,7 @@ def front(*channels: int) -> Filter:
     rules: Rules = {
         **_PYTHON,
         **_OPEN,
-        **_calls("accept4", "shutdown", "pipe2"),
+        **_calls("accept4", "pread64", "shutdown", "pipe2"),
         **_calls("epoll_create1", "epoll_ctl", "epoll_pwait", "epoll_wait", "eventfd2", "getuid"),
         **_calls("rseq", "set_robust_list", "add_key"),
         **_keyctl(
@@ -135,6 +135,21 @@ def load_worker() -> Filter:
     return Filter(rules, refusal(errno.EPERM))
 
 
+def sealing_worker() -> Filter:
+    """For a seal worker: reads the key that seals, or makes it, and seals another.
+
+    As for a sign worker, whatever else it tries ends it.  Raises CannotConfine.
+    """
+    rules: Rules = {
+        **_PYTHON,
+        **_OPEN,
+        **_TIMER,
+        **_calls("add_key"),
+        **_keyctl(*_LOOKING, Operation.SETPERM),
+    }
+    return Filter(rules, KILL_PROCESS)
+
+
 def reader() -> Filter:
     """For a worker that reads what a client sent, computes, and answers: nothing else at all.
 
@@ -179,6 +194,7 @@ def sign_worker() -> Filter:
         **_PYTHON,
         **_OPEN,
         **_TIMER,
+        **_calls("pread64"),
         **_keyctl(*_LOOKING),
     }
     return Filter(rules, KILL_PROCESS)

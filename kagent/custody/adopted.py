@@ -25,6 +25,7 @@ from ..keyctl import (
 from ..protocol.publickey import PublicKey
 from ..protocol.wire import MPINT, TEXT, ProtocolError
 from ..text import printable
+from .anchor import RECORD_TYPES
 from .identity import PREFIX, Custody, Identity
 from .sharing import Giver
 
@@ -114,7 +115,7 @@ class Adopted:
         owners = {giver.uid} if giver else {os.getuid(), _ROOT}
         ours = keyring == self._anchor()
         content = [(key, about) for key, about in _content(keyring) if about.uid in owners]
-        records = {about.description: key for key, about in content if about.type == "user"}
+        records = {about.description: key for key, about in content if about.type in RECORD_TYPES}
         for key, about in content:
             if about.type != "asymmetric":
                 continue

@@ -22,6 +22,7 @@ from ..protocol.wire import (
 )
 
 PREFIX = "kagent:"
+DESCRIPTION_LENGTH = 57  # kagent:SHA256: and 43 characters
 _VERSION = 4
 
 
@@ -70,7 +71,7 @@ class Identity(Record):
     version: int = field(BYTE, default=_VERSION)
 
     @classmethod
-    @lru_cache
+    @lru_cache(1000)
     def parse(cls, data: bytes) -> Identity:
         """Read a record.  Raises ProtocolError for a damaged one, or one of another version."""
         if data[-1:] != bytes((_VERSION,)):

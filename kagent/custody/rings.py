@@ -7,7 +7,7 @@ user
 home
     Where the anchor keyring is: one of the two above, or the user's persistent keyring, or private.
 private
-    Records and kernel keys that nobody may use around the agent, and the lock.
+    Kernel keys that nobody may use around the agent, and the lock.
 lent
     The agent's own hold on what is in the anchor keyring, where others can take keys away: what is
     removed here ends wherever they have linked it.
@@ -16,11 +16,13 @@ withdrawn
 fetched
     The keys of configured identities, which are fetched again when they are gone.
 sealed
-    The keys that sign workers sign with.
-devices
-    The handles of keys that are in FIDO tokens, with the libraries that talk to them.
+    The key that opens sealed keys.
 inbox
-    A new key on its way, for the length of one load.
+    A new kernel key on its way, for the length of one load.
+
+What needs no kernel key is on shelves: the records of all identities that end with the agent, which
+keeper and front have; sealed keys as ciphertext, which keeper and sign workers have; and the
+handles of keys that are in FIDO tokens, with the libraries that talk to them.
 
 What a process doesn't possess gives it EACCES for everything, whatever it knows of serials: the
 keys' permissions name the possessor alone.  All but the first three are the keeper's, and end with
@@ -29,7 +31,6 @@ it.  What is in the first three, or has ever been, others can write to: it is ne
 
 from __future__ import annotations
 
-import errno
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -49,7 +50,8 @@ from ..keyctl import (
     session_keyring,
     syscalls,
 )
-from .identity import PREFIX
+from .identity import PREFIX, Custody
+from .shelf import OwnShelf, Shelf
 
 POSSESSOR_ONLY = mask(possessor=Permission.ALL)
 
@@ -58,6 +60,8 @@ ANCHOR = mask(possessor=Permission.ALL, user=Permission.VIEW)
 
 # Not under the prefix of identities: removing all of those must not unlock.
 LOCK_NAME = "kagent-lock"
+
+_SEALING_NAME = "kagent-sealing"
 
 
 class Place(StrEnum):
@@ -111,6 +115,7 @@ class Rings:
     lent: Keyring
     withdrawn: Keyring
     fetched: Keyring
+    records: Shelf
 
     @property
     def anchor(self) -> Keyring | None:
@@ -206,17 +211,19 @@ class KeeperRings:
 
     shared: Rings
     session: Keyring
-    sealed: SigningRing
-    devices: SigningRing
+    sealing: Keyring
+    records: OwnShelf
+    sealed: OwnShelf
+    handles: OwnShelf
 
     @classmethod
     def enter(cls, place: Place) -> KeeperRings:
-        """Make an agent's keyrings and possess them.  Raises KernelKeyError."""
+        """Make an agent's keyrings and possess them.  Raises KernelKeyError and OSError."""
         login, user = session_keyring(), Keyring.special(USER_KEYRING)
         process = Keyring.special(PROCESS_KEYRING, create=True)
-        names = ("private", "lent", "withdrawn", "fetched", "sealed", "devices")
+        names = ("private", "lent", "withdrawn", "fetched", "sealed")
         own = [_new(name, process) for name in names]
-        private, lent, withdrawn, fetched, sealed, devices = own
+        private, lent, withdrawn, fetched, sealing = own
         match place:
             case Place.SESSION:
                 home = login
@@ -226,9 +233,10 @@ class KeeperRings:
                 home = persistent_keyring(process)
             case Place.PRIVATE:
                 home = private
-        shared = Rings(place, login, user, home, private, lent, withdrawn, fetched)
+        records, sealed, handles = (OwnShelf() for _ in range(3))
+        shared = Rings(place, login, user, home, private, lent, withdrawn, fetched, records.reader)
         session = enter_private_session(*own, besides=shared.around)
-        return cls(shared, session, SigningRing.sealed(sealed), SigningRing.devices(devices))
+        return cls(shared, session, sealing, records, sealed, handles)
 
     def renew(self) -> None:
         """Put off the end of a persistent keyring, which comes three days after its last use.
@@ -238,105 +246,66 @@ class KeeperRings:
         if self.shared.place is Place.PERSISTENT:
             persistent_keyring(self.session)
 
+    def give_back(self) -> None:
+        """Let go of all that counts against the user's quota, as the agent ends."""
+        shared = self.shared
+        for keyring in (shared.private, shared.lent, shared.withdrawn, shared.fetched):
+            keyring.clear()
+        self.session.clear()
+
     def new_inbox(self, number: int) -> Keyring:
-        """A keyring for what load number `number` brings."""
+        """A keyring for what a load brings."""
         return _new(f"inbox:{number}", self.session)
 
-    def drop_inbox(self, inbox: Keyring) -> None:
-        """Throw it away, with what is in it."""
-        destroy_in(inbox)
-        self.session.unlink(inbox)
-
     def empty_inbox(self, inbox: Keyring, description: str) -> None:
-        """Take over the key that a load has left for the identity of that description.
+        """Take over the kernel key that a load has left for the identity of that description.
 
-        By its name and type alone: nothing is read of it.  Raises KernelKeyError or ValueError,
-        with nothing kept.
+        By its name and type alone: nothing is read of it.  Raises KernelKeyError or ValueError.
         """
-        try:
-            [(key, about)] = inbox.described()
-            homes = {
-                (self.sealed.type, self.sealed.name(description)): self.sealed.keyring,
-                (self.devices.type, self.devices.name(description)): self.devices.keyring,
-                ("asymmetric", description): self.shared.private,
-            }
-            target = homes.get((about.type, about.description))
-            if target is None:
-                raise ValueError(f"a load has left {about.type} {about.description}")
-            inbox.move(key, target)
-        finally:
-            self.drop_inbox(inbox)
+        [(key, about)] = inbox.described()
+        if (about.type, about.description) != ("asymmetric", description):
+            raise ValueError(f"a load has left {about.type} {about.description}")
+        inbox.move(key, self.shared.private)
 
-    def forget(self, description: str) -> list[str]:
-        """Destroy what signs for that identity, if it is the keeper's; the faults, in words."""
-        return self.sealed.forget(description) + self.devices.forget(description)
+    def take(self, custody: Custody, description: str, content: bytes) -> None:
+        """Take over the sealed key, or a token's handle, of that identity.  Raises OSError."""
+        (self.sealed if custody is Custody.SEALED else self.handles).put(description, content)
 
-    def forget_all(self) -> list[str]:
-        """Destroy all that is the keeper's to sign with; the faults, in words."""
-        return self.sealed.forget() + self.devices.forget()
+    def forget(self, description: str, but: Custody | None = None) -> list[str]:
+        """Destroy what signs for that identity, as whatever it is held; the faults, in words.
 
-    def end(self, description: str) -> list[str]:
-        """Destroy all there is of an identity with constraints; the faults, in words."""
-        return self.forget(description) + destroy_in(self.shared.private, description)
+        With its record, unless it goes on in custody `but`.
+        """
+        if but is None:
+            self.records.remove(description)
+        if but is not Custody.SEALED:
+            self.sealed.remove(description)
+        if but is not Custody.DEVICE:
+            self.handles.remove(description)
+        if but is not Custody.KERNEL:
+            return destroy_in(self.shared.private, description)
+        return []
+
+    def forget_all(self) -> None:
+        """As `forget`, of all identities, but for the keys in the private ring.  Raises OSError."""
+        for shelf in (self.records, self.sealed, self.handles):
+            shelf.clear()
 
     def remove_all(self) -> list[str]:
-        """Destroy all keys; the faults, in words."""
-        return self.forget_all() + self.shared.remove_all()
+        """Destroy all keys; the faults, in words.  Raises OSError."""
+        self.forget_all()
+        return self.shared.remove_all()
 
 
-@dataclass(frozen=True)
-class SigningRing:
-    """A keyring of what signs for identities: sealed keys, or tokens' handles.
+def make_sealing_key(keyring: Keyring) -> None:
+    """Have in `keyring` the key that opens sealed keys: of random bytes that nobody knows."""
+    key = keyring.add("user", _SEALING_NAME, os.urandom(32))
+    key.set_permissions(POSSESSOR_ONLY)
 
-    These are apart, so that a worker that talks to a token never possesses a sealed key.
-    """
 
-    keyring: Keyring
-    type: str
-    prefix: str = f"{PREFIX}sealed:"
-
-    @classmethod
-    def sealed(cls, keyring: Keyring) -> SigningRing:
-        """For sealed keys, with the best type that this kernel has.  Raises KernelKeyError.
-
-        A big_key counts 16 bytes of its user's quota whatever its size.
-        """
-        try:
-            keyring.destroy(keyring.add("big_key", f"{PREFIX}probe", b"probe"))
-        except KernelKeyError as error:
-            if error.errno != errno.ENODEV:
-                raise
-            return cls(keyring, "user")
-        return cls(keyring, "big_key")
-
-    @classmethod
-    def devices(cls, keyring: Keyring) -> SigningRing:
-        """For handles, which are no secrets."""
-        return cls(keyring, "user", f"{PREFIX}device:")
-
-    def name(self, description: str) -> str:
-        """What signs for the identity of that description is called here."""
-        return self.prefix + description.removeprefix(PREFIX)
-
-    def add(self, description: str, payload: bytes, inbox: Keyring) -> Key:
-        """Leave what signs for the identity of that description in `inbox`, to be moved here."""
-        key = inbox.add(self.type, self.name(description), payload)
-        key.set_permissions(POSSESSOR_ONLY)
-        return key
-
-    def read(self, description: str) -> bytes:
-        """What signs for the identity of that description.  Raises KernelKeyError."""
-        name = self.name(description)
-        return syscalls.read(syscalls.search(self.keyring.serial, self.type, name))
-
-    def forget(self, description: str | None = None) -> list[str]:
-        """Destroy what signs for that identity, or all; the faults, in words."""
-        return destroy_in(self.keyring, description and self.name(description))
-
-    @property
-    def empty(self) -> bool:
-        """Whether there is nothing to sign with."""
-        return not self.keyring.keys()
+def sealing_key(keyring: Keyring) -> bytes:
+    """Those bytes; for who seals a key or opens one.  Raises KernelKeyError."""
+    return syscalls.read(syscalls.search(keyring.serial, "user", _SEALING_NAME))
 
 
 def _new(name: str, within: Keyring) -> Keyring:

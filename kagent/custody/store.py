@@ -1,8 +1,8 @@
-"""All identities of an agent, wherever the kernel holds them.
+"""All identities of an agent, wherever they are held.
 
 Unconstrained keys that the kernel signs with are in an anchor keyring, from where a later agent
-takes them up again; so it does with keys that no agent has loaded.  All else has its record in the
-private ring: a constraint could be stepped around with keyctl where others possess the key.
+takes them up again; so it does with keys that no agent has loaded.  All else is in the ledger: a
+constraint could be stepped around with keyctl where others possess the key.
 
 Whoever is in the session can take a key out of the anchor keyring.  So this agent has a hold of its
 own on each, in the ring `lent`: what is there it removes, or puts back when it is unlocked.
@@ -11,19 +11,20 @@ own on each, in the ring `lent`: what is there it removes, or puts back when it 
 from __future__ import annotations
 
 import errno
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 
-from ..keyctl import Description, KernelKeyError, Key, KeyNotFound, Keyring, PermissionDenied
+from .. import log
+from ..keyctl import KernelKeyError, Key, KeyNotFound, Keyring, PermissionDenied
 from ..protocol.wire import ProtocolError
 from . import clock
 from .adopted import Adopted
-from .anchor import Anchor, Held
+from .anchor import RECORD_TYPES, Anchor, Held
 from .identity import Custody, Identity, description_of
-from .rings import Place, Rings, destroy_in, destroy_in_all, keys_in
+from .ledger import Ledger
+from .rings import Place, Rings, destroy_in_all, keys_in
 
 
 class StillThere(Exception):
@@ -46,17 +47,17 @@ class Store:
         return Adopted(lambda: self.rings.around, lambda: self.rings.anchor)
 
     @cached_property
-    def _private(self) -> Anchor:
-        return Anchor(self.rings.private)
+    def _ledger(self) -> Ledger:
+        return Ledger(self.rings.records, self.rings.private)
 
     @cached_property
     def _lent(self) -> Anchor:
-        return Anchor(self.rings.lent, exposed=True)
+        return Anchor(self.rings.lent)
 
     @property
     def _anchor(self) -> Anchor | None:
         anchor = self.rings.anchor
-        return Anchor(anchor, exposed=True) if anchor else None
+        return Anchor(anchor) if anchor else None
 
     def all(self) -> list[Identity]:
         """What can be offered now: the loaded ones in their order, then the adopted ones."""
@@ -72,35 +73,33 @@ class Store:
 
     def identities(self) -> list[Identity]:
         """What an agent has loaded, in the order in which it was added."""
-        found: dict[bytes, Identity] = {}
-        for anchor in self._anchors():
-            for identity in anchor.identities():
-                # Where an identity is in both, that of the private ring counts: it is never the
-                # one with fewer constraints.
-                found.setdefault(identity.blob, identity)
-        return sorted(found.values(), key=lambda identity: identity.order)
+        # Where an identity is in both, that of the ledger counts: it is never the one with fewer
+        # constraints.
+        anchor = self._anchor
+        found = [*(anchor.identities() if anchor else ()), *self._ledger.identities()]
+        identities = {identity.blob: identity for identity in found}
+        return sorted(identities.values(), key=lambda identity: identity.order)
 
     @property
     def ends_with_agent(self) -> bool:
         """Whether something is held that no later agent will find: a key, or the lock."""
         fetched = any(key.alive for key, _ in self.rings.fetched.described())
-        return fetched or bool(self.rings.private.keys())
+        return fetched or bool(self.rings.records or self.rings.private.keys())
 
     def find(self, blob: bytes) -> Held | None:
         """The loaded identity of that public key, and the key that signs for it.
 
         Raises ProtocolError if its record is damaged, and KernelKeyError.
         """
-        for anchor in self._anchors():
-            held = anchor.find(blob)
-            if held:
-                return held
-        return None
+        if held := self._ledger.find(blob):
+            return held
+        anchor = self._anchor
+        return anchor.find(blob) if anchor else None
 
     def has_some_of(self, blob: bytes) -> bool:
         """Whether there is anything of that identity, if only a record that can't be read."""
         description = description_of(blob)
-        return any(
+        return description in self.rings.records.entries() or any(
             about.description == description
             for keyring in self._everywhere
             for _, about in keyring.described()
@@ -111,46 +110,27 @@ class Store:
         found = self.adopted.find(blob)
         return Held(found.identity, found.key) if found else None
 
-    def expect(self, loaded: Identity) -> Identity:
-        """Write the record of what a load brings, before its key comes; the identity as recorded.
-
-        What signs must never be there without its constraints.  Raises KernelKeyError, with
-        nothing changed.
-        """
+    def in_its_place(self, loaded: Identity) -> Identity:
+        """What a load brings, in the place in the list of what it replaces."""
         held = self.find_readable(loaded.blob)
-        order = held.identity.order if held else clock.now()
-        expected = loaded.replace(order=order)
-        if self._is_private(expected):
-            self._private.record(expected)
-        return expected
+        return loaded.replace(order=held.identity.order if held else clock.now())
 
-    def settle(self, expected: Identity, *, locked: bool) -> None:
-        """Hold the key as recorded, which is in the private ring by now if the kernel signs.
+    def settle(self, identity: Identity, *, locked: bool) -> None:
+        """Hold the key where it belongs; it is in the private ring by now if the kernel signs.
 
         What was held of it otherwise ends, wherever it is linked: else it could be used around the
         constraints.  While the agent is locked the key isn't shown to others.  Raises
-        KernelKeyError.
+        KernelKeyError and StillThere.
         """
-        if self._is_private(expected):
-            self._settle_in_private(expected)
-        else:
-            self._settle_in_lent(expected, shown=not locked)
-
-    def _settle_in_private(self, expected: Identity) -> None:
-        rings, description = self.rings, expected.description
-        self._destroy_in(description, rings.lent, rings.anchor)
-        if expected.custody is not Custody.KERNEL and (
-            key := rings.private.find("asymmetric", description)
-        ):
-            rings.private.destroy(key)
-        if self._private.find(expected.blob) is None:
-            # The time of the one before was over meanwhile, and the keeper has ended all of it.
-            self._private.record(expected)
-        if self._private.find(expected.blob) is None:
+        if not self.is_private(identity):
+            self._settle_in_lent(identity, shown=not locked)
+            return
+        self._destroy_in(identity.description, self.rings.lent, self.rings.anchor)
+        if self._ledger.find(identity.blob) is None:
             raise KeyNotFound(errno.ENOKEY, "the key is gone already")
 
-    def _settle_in_lent(self, expected: Identity, *, shown: bool) -> None:
-        rings, description = self.rings, expected.description
+    def _settle_in_lent(self, identity: Identity, *, shown: bool) -> None:
+        rings, description = self.rings, identity.description
         key = rings.private.find("asymmetric", description)
         if key is None:
             raise KeyNotFound(errno.ENOKEY, "the key is gone already")
@@ -159,7 +139,7 @@ class Store:
             for one, about in keys_in(rings.lent, description)
             if about is None or about.type == "asymmetric"
         ]
-        self._record_in_lent(expected)
+        self._record_in_lent(identity)
         rings.lent.link(key)
         if shown:
             self._show(description)
@@ -167,15 +147,14 @@ class Store:
         for one in before:
             rings.lent.destroy(one)
         rings.private.unlink(key)
-        self._destroy_in(description, rings.private)
 
-    def _record_in_lent(self, expected: Identity) -> None:
+    def _record_in_lent(self, identity: Identity) -> None:
         try:
-            self._lent.record(expected)
+            self._lent.record(identity)
         except PermissionDenied:
             # Somebody has put one of that name into the anchor keyring that we may not change.
-            self._destroy_in(expected.description, self.rings.lent)
-            self._lent.record(expected)
+            self._destroy_in(identity.description, self.rings.lent)
+            self._lent.record(identity)
 
     def find_readable(self, blob: bytes) -> Held | None:
         """As `find`; None for an identity whose record is damaged."""
@@ -184,14 +163,15 @@ class Store:
         except (KernelKeyError, ProtocolError):
             return None
 
-    def _is_private(self, identity: Identity) -> bool:
+    def is_private(self, identity: Identity) -> bool:
+        """Whether its record is the keeper's to hold, and the key nobody's but the agent's."""
         plain = identity.custody == Custody.KERNEL and not identity.constraints
         return not plain or self.rings.place is Place.PRIVATE
 
     def _show(self, description: str) -> None:
         """Let others have what we hold of that identity."""
         anchor = self.rings.make_anchor()
-        for kind in ("user", "asymmetric"):
+        for kind in (*RECORD_TYPES, "asymmetric"):
             if key := self.rings.lent.find(kind, description):
                 anchor.link(key)
 
@@ -199,23 +179,14 @@ class Store:
         if faults := destroy_in_all(filter(None, keyrings), description):
             raise StillThere("; ".join(faults))
 
-    def undo(self, expected: Identity, before: Held | None) -> None:
-        """After a load that failed between `expect` and its end: what was held before stays."""
-        if before is None:
-            self.remove(expected.blob)
-        elif not self._is_private(before.identity):
-            destroy_in(self.rings.private, expected.description)
-        elif self._is_private(expected):
-            self._private.record(before.identity)
-
     def remove(self, blob: bytes) -> list[str]:
-        """Destroy that identity's record and kernel key, also where it is adopted; the faults."""
+        """Destroy that identity's kernel key, also where it is adopted; the faults, in words."""
         self.take_up()
         faults = destroy_in_all(self._everywhere, description_of(blob))
         return faults + self.adopted.remove(blob)
 
     def remove_all(self) -> list[str]:
-        """Destroy every identity's record and kernel key, also the adopted and fetched ones'.
+        """Destroy every identity's kernel key, also the adopted and fetched ones'.
 
         What could not be removed, in words.
         """
@@ -282,30 +253,22 @@ class Store:
         return faults
 
     def tidy(self) -> None:
-        """Destroy the halves of identities that a front has left which was killed at work."""
+        """End what a front has left by halves that was killed at work."""
         self.take_up()
-        content = list(self._private.content())
-        names = Counter(about.description for _, about in content)
-        for key, about in content:
-            if names[about.description] == 1 and self._needs_both(key, about):
+        records = self.rings.records.entries()
+        for key, about in keys_in(self.rings.private):
+            # No record says what it may be used for.
+            if about and about.type == "asymmetric" and about.description not in records:
                 with suppress(KernelKeyError):
                     self.rings.private.destroy(key)
-
-    def _needs_both(self, key: Key, about: Description) -> bool:
-        if about.type == "asymmetric":
-            return True
-        try:
-            return Identity.parse(key.read()).custody is Custody.KERNEL
-        except (KernelKeyError, ProtocolError):
-            return True
+        for description in records:
+            for fault in destroy_in_all(
+                filter(None, (self.rings.lent, self.rings.anchor)), description
+            ):
+                log.error(fault)
 
     @property
     def _everywhere(self) -> list[Keyring]:
         """The keyrings that have something of what an agent has loaded."""
         rings = self.rings
         return [one for one in (rings.private, rings.lent, rings.anchor) if one]
-
-    def _anchors(self) -> Iterator[Anchor]:
-        yield self._private
-        if anchor := self._anchor:
-            yield anchor

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import trio
 
+from ..custody.identity import Custody
 from ..jobs.jobs import Answer, Job, Kind, SignJob, unpack_answer
 from ..jobs.questions import Fetch, Question, Who, pack_inquiry
 from ..jobs.sockets import Sockets
@@ -41,21 +42,30 @@ class Workers:
         job = Job(Kind.LOAD, message_type, bound, locked, body_length=body_length)
         return await self._keeper.ask(job.pack(), [client.fileno()])
 
-    async def keep(self, number: int, description: str, deadline: int) -> Answer | None:
-        """Have the keeper hold the key of load `number` for the identity of that description."""
+    async def keep(
+        self, number: int, description: str, deadline: int = 0, record: bytes = b""
+    ) -> Answer | None:
+        """Have the keeper hold the key of load `number` for the identity of that description.
+
+        With its `record`, if that is the keeper's to hold; number 0 changes the record alone.
+        """
         job = Job(Kind.KEEP, number=number, description=description, deadline=deadline)
-        return await self._keeper.ask(job.pack())
+        return await self._keeper.ask(job.pack() + record)
 
     async def drop(self, number: int) -> Answer | None:
         """Have the keeper throw the key of load `number` away."""
         return await self._keeper.ask(Job(Kind.DROP, number=number).pack())
 
-    async def forget(self, description: str) -> Answer | None:
-        """Have the keeper destroy what it holds to sign for the identity of that description."""
-        return await self._keeper.ask(Job(Kind.FORGET, description=description).pack())
+    async def forget(self, description: str, but: Custody | None = None) -> Answer | None:
+        """Have the keeper destroy what it holds of the identity of that description.
+
+        All of it, or what it holds in another custody than `but`.
+        """
+        job = Job(Kind.FORGET, description=description, custody=but)
+        return await self._keeper.ask(job.pack())
 
     async def forget_all(self) -> Answer | None:
-        """Have the keeper destroy all that it holds to sign with."""
+        """Have the keeper destroy all that it holds of identities."""
         return await self._keeper.ask(Job(Kind.FORGET_ALL).pack())
 
     async def send_out(self, kind: Kind, request: Record) -> Answer | None:

@@ -12,8 +12,9 @@ import trio
 
 from .. import log
 from ..custody import clock
-from ..custody.identity import Custody, description_of
+from ..custody.anchor import Held
 from ..custody.identity import Identity as HeldIdentity
+from ..custody.identity import description_of
 from ..custody.store import StillThere
 from ..jobs.jobs import Answer, Done, Kind, Loaded, Refused
 from ..keyctl import KernelKeyError
@@ -119,39 +120,49 @@ class Requests:
     async def _hold(self, peer: Peer, loaded: Loaded) -> HeldIdentity:
         """Have the key of a load held, whole or not at all.
 
-        The record comes first and the key last, so that whatever ends in between, nothing signs
-        without its constraints.  Raises Refusal, StillThere, KernelKeyError, ProtocolError.
+        What was held of it before stays until all is done, so that it can be gone back to.  Raises
+        Refusal, StillThere, KernelKeyError, ProtocolError.
         """
+        store, workers = self._store, self._workers
         try:
             self._check_load(peer, loaded.identity)
-            before = self._store.find_readable(loaded.identity.blob)
-            identity = self._store.expect(loaded.identity)
+            before = store.find_readable(loaded.identity.blob)
+            identity = store.in_its_place(loaded.identity)
         except BaseException:
             with trio.CancelScope(shield=True):
-                await self._workers.drop(loaded.number)
+                await workers.drop(loaded.number)
             raise
+        private, description = store.is_private(identity), identity.description
+        record = identity.write() if private else b""
         with trio.CancelScope(shield=True):
             try:
-                kept = await self._workers.keep(
-                    loaded.number, identity.description, identity.deadline
+                _expect_done(
+                    await workers.keep(loaded.number, description, identity.deadline, record)
                 )
-                _expect_done(kept)
-                self._store.settle(identity, locked=self._lock.locked)
-                if identity.custody is Custody.KERNEL:
-                    _expect_done(await self._workers.forget(identity.description))
+                store.settle(identity, locked=self._lock.locked)
                 if identity.constraints:
                     # Else it could be used around them.
-                    faults = await trio.to_thread.run_sync(
-                        self._store.adopted.remove, identity.blob
-                    )
+                    faults = await trio.to_thread.run_sync(store.adopted.remove, identity.blob)
                     if faults:
                         raise StillThere("; ".join(faults))
+                _expect_done(
+                    await workers.forget(description, identity.custody if private else None)
+                )
             except BaseException:
-                if before is None or before.key:
-                    await self._workers.forget(identity.description)
-                self._store.undo(identity, before)
+                await self._go_back(identity, before)
                 raise
         return identity
+
+    async def _go_back(self, identity: HeldIdentity, before: Held | None) -> None:
+        """After a load that failed halfway: what was held before stays."""
+        description = identity.description
+        if before and self._store.is_private(before.identity):
+            record, deadline = before.identity.write(), before.identity.deadline
+            await self._workers.keep(0, description, deadline, record)
+        else:
+            await self._workers.forget(description)
+            if before is None:
+                self._store.remove(identity.blob)
 
     def _check_load(self, peer: Peer, identity: HeldIdentity) -> None:
         if self._lock.locked:  # meanwhile

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import TypeAlias
 
-from ..custody.identity import Identity
+from ..custody.identity import DESCRIPTION_LENGTH, Custody, Identity
 from ..protocol.algorithms import ALGORITHMS, KEY_TYPES
 from ..protocol.messages import Shown
 from ..protocol.wire import (
@@ -46,8 +46,8 @@ class Kind(IntEnum):
     FETCH = 10  # request, answer
 
 
-_DESCRIPTION = "57s"  # kagent:SHA256: and 43 characters, as every identity's
-_HEADER = struct.Struct(f"=BB??IIQ{_DESCRIPTION}")
+_DESCRIPTION = f"{DESCRIPTION_LENGTH}s"
+_HEADER = struct.Struct(f"=BB??IIQ{_DESCRIPTION}8s")
 HEADER_LENGTH = _HEADER.size
 
 
@@ -57,10 +57,11 @@ class Job:
 
     LOAD has the type byte that the front has read, the length of what follows it, whether the
     connection was bound to a host, and whether the agent is locked.  KEEP has the number of the
-    load whose key is to be held, the identity's description, and when the keeper is to end it, in
-    nanoseconds of CLOCK_BOOTTIME, 0 for never; DROP has the number of one whose key is not wanted.
-    FORGET has the description of the identity whose key is to go; the others have the length of the
-    Record that the worker can read.
+    load whose key is to be held, 0 if it is held already, the identity's description, and when the
+    keeper is to end it, in nanoseconds of CLOCK_BOOTTIME, 0 for never; behind it comes the record
+    that the keeper is to hold, if it is to.  DROP has the number of a load whose key is not wanted.
+    FORGET has the description of the identity that is to go, but for what it is in `custody`; the
+    others have the length of the Record that the worker can read.
     """
 
     kind: Kind
@@ -71,6 +72,7 @@ class Job:
     body_length: int = 0
     deadline: int = 0
     description: str = ""
+    custody: Custody | None = None
 
     def pack(self) -> bytes:
         """The header."""
@@ -83,6 +85,7 @@ class Job:
             self.body_length,
             self.deadline,
             self.description.encode(),
+            (self.custody or "").encode(),
         )
 
     @classmethod
@@ -90,10 +93,15 @@ class Job:
         """Raises ValueError for anything but a header."""
         if len(header) != _HEADER.size:
             raise ValueError("not a job header")
-        kind, message_type, bound, locked, number, length, deadline, name = _HEADER.unpack(header)
-        description = name.rstrip(b"\0").decode()
-        return cls(Kind(kind), message_type, bound, locked, number, length, deadline, description)
+        kind, message_type, bound, locked, number, length, deadline, *texts = _HEADER.unpack(header)
+        name, form = (text.rstrip(b"\0").decode() for text in texts)
+        custody = Custody(form) if form else None
+        return cls(Kind(kind), message_type, bound, locked, number, length, deadline, name, custody)
 
+
+# A load worker's, by what it has left for the keeper.
+LONGEST_KEY = 65536  # bytes that it leaves; far more than any key or handle has
+LEFT = {Custody.KERNEL: 70, Custody.SEALED: 71, Custody.DEVICE: 72}
 
 # The front's exit code when it had nothing to do for long, and nothing is held that would be lost.
 IDLE = 75
@@ -133,7 +141,7 @@ class SignJob:
 
 
 class Loaded(Record):
-    """The key waits in the inbox of load `number`, to be kept or dropped."""
+    """The keeper has what load `number` has brought, which is to be kept or dropped."""
 
     number: int = field(UINT32)
     identity: Identity = field(record(Identity))

@@ -15,7 +15,7 @@ from .. import log
 from ..confine import memory, process, profiles
 from ..confine.seccomp import Filter
 from ..custody.rings import KeeperRings
-from ..keyctl import KernelKeyError, Keyring, enter_private_session
+from ..keyctl import KernelKeyError, Keyring, enter_private_session, with_patience
 
 # What the user's own programs possess too.
 _AROUND = "login, user, home"
@@ -56,9 +56,10 @@ class Role:
             memory.lock_memory()
             tell_if_limit_was_lowered(self.title)
         try:
-            held = [_get(rings, inbox, name) for name in self.possesses if name != _AROUND]
+            names = [name for name in self.possesses if name != _AROUND]
+            held = [one for one in (_get(rings, inbox, name) for name in names) if one]
             besides = rings.shared.around if _AROUND in self.possesses else []
-            enter_private_session(*held, besides=besides)
+            with_patience(lambda: enter_private_session(*held, besides=besides))
         except KernelKeyError:
             # The user's quota is used up, say.  What has no key calls left reaches no keyring.
             if self.possesses or not self.filter:
@@ -76,18 +77,15 @@ def tell_if_limit_was_lowered(title: str) -> None:
         )
 
 
-def _get(rings: KeeperRings, inbox: Keyring | None, name: str) -> Keyring:
+def _get(rings: KeeperRings, inbox: Keyring | None, name: str) -> Keyring | None:
     shared = rings.shared
-    if name == "inbox":
-        assert inbox
-        return inbox
     return {
+        "inbox": inbox,
         "private": shared.private,
         "lent": shared.lent,
         "withdrawn": shared.withdrawn,
         "fetched": shared.fetched,
-        "sealed": rings.sealed.keyring,
-        "devices": rings.devices.keyring,
+        "sealed": rings.sealing,
     }[name]
 
 
@@ -97,13 +95,13 @@ KEEPER = Role(
     "as long as the agent",
     "job headers of a fixed size, from the front; exit codes of its children",
     "no",
-    (_AROUND, "private", "lent", "withdrawn", "fetched", "sealed", "devices", "inbox"),
+    (_AROUND, "private", "lent", "withdrawn", "fetched", "sealed", "inbox"),
 )
 FRONT = Role(
     "kagent-front",
     "front",
     "as long as the agent; another is started if it dies",
-    "all that clients send but private keys; records in keyrings",
+    "all that clients send but private keys; records of keys",
     "no",
     (_AROUND, "private", "lent", "withdrawn", "fetched"),
     calls="those of a server of open sockets: no file, no program, no connection",
@@ -114,10 +112,21 @@ LOAD = Role(
     "load worker",
     "for one key",
     "the one key",
-    "for milliseconds, while it hands it to the kernel",
+    "for milliseconds, until it has handed it over",
     ("inbox",),
     profiles.load_worker,
     "to compute, and to add keys",
+    locks_memory=True,
+)
+SEAL = Role(
+    "kagent-seal",
+    "seal worker",
+    "for one key that is to be sealed",
+    "the key, which is opaque to it",
+    "for milliseconds, while it makes it ciphertext",
+    ("sealed",),
+    profiles.sealing_worker,
+    "to compute, to add keys and to read them",
     locks_memory=True,
 )
 REFUSE = Role(
@@ -182,7 +191,7 @@ DEVICE = Role(
     "for one signature by a token",
     "what is to be signed; the token's handle",
     "no",
-    ("devices",),
+    (),
     calls="all: it starts OpenSSH's helper, with no keyring left",
 )
 OFFER = Role(
@@ -214,4 +223,4 @@ def row(role: Role) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-CHILDREN = (FRONT, LOAD, REFUSE, SIGNERS, SIGN, LOOKOUT, BIND, ASK, DEVICE, OFFER, FETCH)
+CHILDREN = (FRONT, LOAD, SEAL, REFUSE, SIGNERS, SIGN, LOOKOUT, BIND, ASK, DEVICE, OFFER, FETCH)

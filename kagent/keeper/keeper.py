@@ -21,13 +21,27 @@ from .. import log
 from ..confine import forking, process
 from ..confine.seccomp import CannotConfine
 from ..custody import clock
-from ..custody.rings import KeeperRings, Rings
+from ..custody.identity import Custody
+from ..custody.rings import KeeperRings, Rings, destroy_in
 from ..jobs import roles
-from ..jobs.jobs import HEADER_LENGTH, IDLE, UNUSED, Answer, Done, Job, Kind, Refused, pack_answer
+from ..jobs.jobs import (
+    HEADER_LENGTH,
+    IDLE,
+    LEFT,
+    LONGEST_KEY,
+    UNUSED,
+    Answer,
+    Done,
+    Job,
+    Kind,
+    Refused,
+    pack_answer,
+)
 from ..jobs.policy import Policy
 from ..jobs.roles import Role
 from ..jobs.sockets import Sockets, given_up
-from ..keyctl import KernelKeyError, Keyring
+from ..keyctl import KernelKeyError, Keyring, Quota
+from ..protocol.messages import MAX_PAYLOAD
 from .listener import ENDING
 from .notify import notify
 
@@ -39,6 +53,10 @@ _MOST_SHORT_LIVES = 5
 # many keeps nobody out; this is for a front that is somebody else's.
 _MOST_LOADS = 16
 _MOST_ERRANDS = 64
+_MOST_NUMBERS = (1 << 32) - 1
+
+# The rest is left to the user's other programs, and to kagent's own processes.
+_MOST_OF_QUOTA = 0.75
 
 # A persistent keyring ends three days after it was last asked for.
 _RENEWAL_SECONDS = 3600.0
@@ -57,6 +75,28 @@ class _Child(NamedTuple):
 
     name: str
     ended: Callable[[int], None]
+
+
+class _Load(NamedTuple):
+    """A key on its way.
+
+    `answer` is the pipe for whose end the front waits, and so for what the keeper has to do after
+    the worker's end; what is to be sealed, or a token's handle, comes through `handover`.
+    """
+
+    front: int
+    number: int
+    answer: int
+    inbox: Keyring | None
+    handover: socket.socket
+
+
+class _Brought(NamedTuple):
+    """What a load has brought, until the front decides about it."""
+
+    custody: Custody
+    content: bytes = b""
+    inbox: Keyring | None = None
 
 
 class Keeper:
@@ -84,8 +124,9 @@ class Keeper:
         self._short_lives = 0
         self._loads = 0  # workers
         self._errands = 0
-        self._inboxes: dict[int, Keyring] = {}  # of loads that the front has not decided about
+        self._brought: dict[int, _Brought] = {}  # by the number of the load
         self._load_number = 0
+        self._inboxes: list[Keyring] = []  # empty ones, to be used again
         # Description -> when that identity ends.  The kernel's own timeouts follow a clock that
         # can be set.
         self._deadlines: dict[str, int] = {}
@@ -111,9 +152,10 @@ class Keeper:
             # Imported once, and while the front starts on another core, so that a fork is ready
             # to work; and kept out of the collector's way, so that a fork shares the memory.
             # Nothing is imported any more once there are keys: by then others may have changed it.
-            from ..workers import errands, load, lookout, sign  # noqa: F401
+            from ..workers import errands, load, lookout, seal, sign  # noqa: F401
 
             sign.prepare()
+            self._fork(roles.SEAL, partial(seal.make_key, self._rings.sealing), [], self._key_made)
             for role in roles.CHILDREN:
                 _ = role.filter
             gc.freeze()
@@ -125,6 +167,13 @@ class Keeper:
         finally:
             notify("STOPPING=1")
             self._end_children()
+            with suppress(KernelKeyError):
+                self._rings.give_back()
+
+    def _key_made(self, code: int) -> None:
+        if code:
+            log.error("there is no key to seal other keys with")
+            self._exit_code = 1
 
     def _serve(self, command: int | None) -> int:
         while self._exit_code is None:
@@ -178,7 +227,7 @@ class Keeper:
 
     def _end(self, description: str) -> None:
         del self._deadlines[description]
-        if faults := self._rings.end(description):
+        if faults := self._rings.forget(description):
             log.error(f"a key whose time is over: {'; '.join(faults)}")
         self._keep_signers()
 
@@ -189,7 +238,8 @@ class Keeper:
         self._front = self._fork(
             roles.FRONT,
             partial(self._run_front, self._rings.shared, self._listener, theirs),
-            [self._listener.fileno(), *(one.fileno() for one in theirs)],
+            [self._listener.fileno(), self._rings.records.reader.fileno()]
+            + [one.fileno() for one in theirs],
             self._front_ended,
         )
         theirs.close()
@@ -201,7 +251,7 @@ class Keeper:
         self._dismiss(self._signers)  # they wait at the old front's sockets
         self._dismiss(self._lookout)
         self._signers = self._lookout = 0
-        for number in list(self._inboxes):
+        for number in list(self._brought):
             self._drop(number)
         if code == IDLE:
             log.info("nothing to do: ending until the next request")
@@ -245,19 +295,18 @@ class Keeper:
 
     def _keep_signers(self) -> None:
         """Have sign workers if there is something to sign with, and only then."""
-        if self._rings.sealed.empty:
+        if not self._rings.sealed:
             self._dismiss(self._signers)
             self._signers = 0
             self._turn_jobs_away()
         elif self._front and not self._signers:
             from ..workers import sign
 
-            signing = self._sockets.signing
-            work = partial(sign.run, signing, self._rings.sealed)
+            signing, sealed = self._sockets.signing, self._rings.sealed.reader
+            work = partial(sign.run, signing, self._rings.sealing, sealed)
+            kept = [signing.fileno(), sealed.fileno()]
             try:
-                self._signers = self._fork(
-                    roles.SIGNERS, work, [signing.fileno()], self._signers_ended
-                )
+                self._signers = self._fork(roles.SIGNERS, work, kept, self._signers_ended)
             except OSError as error:  # no more processes, say; the next event tries again
                 log.error(f"no sign workers can be started: {error}")
 
@@ -280,12 +329,14 @@ class Keeper:
             self._keep_signers()
 
     def _take_job(self) -> None:
-        header, descriptors, _, _ = socket.recv_fds(self._sockets.control, HEADER_LENGTH, 4)
+        length = HEADER_LENGTH + MAX_PAYLOAD
+        packet, descriptors, _, _ = socket.recv_fds(self._sockets.control, length, 4)
         try:
-            if not header:
+            if not packet:
                 self._end_front()
                 return
-            self._carry_out(Job.unpack(header), *descriptors)
+            job = Job.unpack(packet[:HEADER_LENGTH])
+            self._carry_out(job, packet[HEADER_LENGTH:], *descriptors)
         except (ValueError, TypeError) as error:
             log.error(f"the front sent no job: {error}")
         except (OSError, KeyError) as error:
@@ -294,15 +345,15 @@ class Keeper:
             for descriptor in descriptors:
                 os.close(descriptor)
 
-    def _carry_out(self, job: Job, *descriptors: int) -> None:
+    def _carry_out(self, job: Job, record: bytes, *descriptors: int) -> None:
         match job.kind:
             case Kind.LOAD:
-                if self._loads + len(self._inboxes) < _MOST_LOADS:
+                if self._loads + len(self._brought) < _MOST_LOADS:
                     self._load(job, *descriptors)
                 else:
                     log.warning("too many keys are being loaded at once; refused")
             case Kind.KEEP | Kind.DROP | Kind.FORGET | Kind.FORGET_ALL:
-                self._change(job, *descriptors)
+                self._change(job, record, *descriptors)
             case _:
                 if self._errands < _MOST_ERRANDS:
                     self._send_out(job, *descriptors)
@@ -314,7 +365,8 @@ class Keeper:
 
         errand = ERRANDS[job.kind]
         work = partial(run, errand, job, descriptors, self._rings, self._policy)
-        self._fork(errand.role, work, descriptors, self._errand_ended)
+        handles = [self._rings.handles.reader.fileno()] if job.kind is Kind.DEVICE else []
+        self._fork(errand.role, work, [*descriptors, *handles], self._errand_ended)
         self._errands += 1
 
     def _errand_ended(self, code: int) -> None:
@@ -326,27 +378,36 @@ class Keeper:
         if job.locked:
             self._turn_down(job, client, answer, "the agent is locked")
             return
-        self._load_number += 1
-        number = self._load_number % (1 << 32)
-        # The front waits for the end of this pipe, and so for what the keeper has to do after the
-        # worker's end.
-        waiting = os.dup(answer)
+        self._load_number = self._load_number % _MOST_NUMBERS + 1
+        number, inbox = self._load_number, self._inbox()
+        handover, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        one = _Load(self._front, number, os.dup(answer), inbox, handover)
+        way = load.Way(inbox, theirs, self._has_room())
+        work = partial(load.run, job, client, answer, number, way, self._policy)
+        kept = [client, answer, theirs.fileno()]
         try:
-            inbox = self._rings.new_inbox(number)
-        except KernelKeyError as error:
-            os.close(waiting)
-            # By a worker all the same: what nobody reads of the key, the front would read next.
-            self._turn_down(job, client, answer, f"no keyring for it: {error}")
-            return
-        work = partial(load.run, job, client, answer, number, self._rings, inbox, self._policy)
-        ended = partial(self._load_ended, self._front, number, inbox, waiting)
-        try:
-            self._fork(roles.LOAD, work, [client, answer], ended, inbox)
+            self._fork(roles.LOAD, work, kept, partial(self._load_ended, one), inbox)
         except OSError:
-            os.close(waiting)
-            self._rings.drop_inbox(inbox)
+            self._load_done(one)
             raise
+        finally:
+            theirs.close()
         self._loads += 1
+
+    def _inbox(self) -> Keyring | None:
+        """An empty keyring for a load; None if the user may have no more keys."""
+        if self._inboxes:
+            return self._inboxes.pop()
+        try:
+            return self._rings.new_inbox(self._load_number)
+        except KernelKeyError as error:
+            log.warning(f"no keyring for a key: {error}")
+            return None
+
+    def _has_room(self) -> bool:
+        """Whether a key for the kernel to sign with leaves enough of the quota to others."""
+        quota = Quota.of(os.getuid())
+        return quota is None or quota.used < _MOST_OF_QUOTA
 
     def _turn_down(self, job: Job, client: int, answer: int, reason: str) -> None:
         from ..workers import load
@@ -358,27 +419,75 @@ class Keeper:
     def _turned_down(self, code: int) -> None:
         self._loads -= 1
 
-    def _load_ended(self, front: int, number: int, inbox: Keyring, waiting: int, code: int) -> None:
+    def _load_ended(self, one: _Load, code: int) -> None:
         self._loads -= 1
-        self._inboxes[number] = inbox
-        if code or front != self._front or given_up(waiting):
-            # It has left no key, or did not get to its end; or nobody waits for it any more.
-            self._drop(number)
-        os.close(waiting)
+        kinds = {LEFT[custody]: custody for custody in Custody}
+        match kinds.get(code):
+            case Custody.KERNEL:
+                self._has_brought(one, _Brought(Custody.KERNEL, inbox=one.inbox))
+            case Custody.DEVICE:
+                self._has_brought(one, _Brought(Custody.DEVICE, _received(one.handover)))
+            case Custody.SEALED:
+                self._seal(one)
+            case None:  # it has left no key, or did not get to its end
+                self._load_done(one)
+
+    def _seal(self, one: _Load) -> None:
+        from ..workers import seal
+
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        work = partial(seal.run, one.handover, theirs, self._rings.sealing)
+        kept = [one.handover.fileno(), theirs.fileno()]
+        try:
+            self._fork(roles.SEAL, work, kept, partial(self._sealed, one, ours))
+        except OSError as error:
+            log.error(f"no seal worker can be started: {error}")
+            ours.close()
+            self._load_done(one)
+            return
+        finally:
+            theirs.close()
+        self._loads += 1
+
+    def _sealed(self, one: _Load, ours: socket.socket, code: int) -> None:
+        self._loads -= 1
+        with ours:
+            if code == 0:
+                self._has_brought(one, _Brought(Custody.SEALED, _received(ours)))
+            else:
+                self._load_done(one)
+
+    def _has_brought(self, one: _Load, brought: _Brought) -> None:
+        if one.front == self._front and not given_up(one.answer):
+            self._brought[one.number] = brought
+        self._load_done(one)
+
+    def _load_done(self, one: _Load) -> None:
+        """What is not to be waited for any more goes."""
+        os.close(one.answer)
+        one.handover.close()
+        brought = self._brought.get(one.number)
+        if one.inbox and not (brought and brought.inbox):
+            self._empty(one.inbox)
 
     def _drop(self, number: int) -> None:
-        if inbox := self._inboxes.pop(number, None):
-            try:
-                self._rings.drop_inbox(inbox)
-            except KernelKeyError as error:
-                log.error(f"a key that isn't wanted can't be dropped: {error}")
+        brought = self._brought.pop(number, None)
+        if brought and brought.inbox:
+            self._empty(brought.inbox)
 
-    def _change(self, job: Job, answer: int) -> None:
-        """What the front wants done with what only the keeper possesses."""
+    def _empty(self, inbox: Keyring) -> None:
+        """Throw away what is in it, and have it for another load."""
+        if faults := destroy_in(inbox):
+            log.error(f"a key that isn't wanted can't be dropped: {'; '.join(faults)}")
+        else:
+            self._inboxes.append(inbox)
+
+    def _change(self, job: Job, record: bytes, answer: int) -> None:
+        """What the front wants done with what only the keeper has."""
         try:
-            faults = self._changed(job)
+            faults = self._changed(job, record)
             done: Answer = Refused("; ".join(faults)) if faults else Done()
-        except (KernelKeyError, KeyError, ValueError) as error:
+        except (OSError, KeyError, ValueError) as error:
             done = Refused(f"the kernel refused: {error}")
         self._keep_signers()
         try:
@@ -386,23 +495,37 @@ class Keeper:
         except BrokenPipeError:
             pass  # the front has ended
 
-    def _changed(self, job: Job) -> list[str]:
+    def _changed(self, job: Job, record: bytes) -> list[str]:
         """What could not be done, in words."""
         match job.kind:
             case Kind.KEEP:
-                self._rings.empty_inbox(self._inboxes.pop(job.number), job.description)
+                # The record last: what it says is there by then.
+                if job.number:
+                    self._take(self._brought.pop(job.number), job.description)
+                if record:
+                    self._rings.records.put(job.description, record)
                 self._deadlines.pop(job.description, None)
                 if job.deadline:
                     self._deadlines[job.description] = job.deadline
             case Kind.DROP:
                 self._drop(job.number)
             case Kind.FORGET:
-                self._deadlines.pop(job.description, None)
-                return self._rings.forget(job.description)
+                if job.custody is None:
+                    self._deadlines.pop(job.description, None)
+                return self._rings.forget(job.description, job.custody)
             case Kind.FORGET_ALL:
                 self._deadlines.clear()
-                return self._rings.forget_all()
+                self._rings.forget_all()
         return []
+
+    def _take(self, brought: _Brought, description: str) -> None:
+        if brought.inbox:
+            try:
+                self._rings.empty_inbox(brought.inbox, description)
+            finally:
+                self._empty(brought.inbox)
+        else:
+            self._rings.take(brought.custody, description, brought.content)
 
     def _remove_all(self) -> None:
         self._deadlines.clear()
@@ -477,6 +600,11 @@ class Keeper:
                 os.waitpid(pid, 0)
         # The others may be where only others can let them go: in request_key(2), or at a file that
         # is far away.
+
+
+def _received(ours: socket.socket) -> bytes:
+    """What has come through `ours`, from a process that has ended."""
+    return ours.recv(2 * LONGEST_KEY, socket.MSG_DONTWAIT)
 
 
 def _readable(descriptors: Sequence[int], seconds: float) -> set[int]:

@@ -30,6 +30,7 @@ from .keys import (
     session_keyring,
 )
 from .proc import Listed, listed
+from .quota import Quota, with_patience
 from .rsa import NotRecovered, RsaPublicKey, recover
 from .syscalls import (
     PROCESS_KEYRING,
@@ -65,6 +66,7 @@ __all__ = [
     "PermissionDenied",
     "PkeyLimits",
     "PkeyOp",
+    "Quota",
     "QuotaExceeded",
     "RsaPublicKey",
     "enter_private_session",
@@ -74,4 +76,5 @@ __all__ = [
     "persistent_keyring",
     "recover",
     "session_keyring",
+    "with_patience",
 ]

@@ -6,10 +6,9 @@ from contextlib import nullcontext
 
 from ..custody.device import DeviceKey, TokenKey
 from ..custody.identity import description_of
-from ..custody.rings import SigningRing
+from ..custody.shelf import Shelf
 from ..jobs.jobs import Refused, Signed
 from ..jobs.questions import DeviceSignature
-from ..keyctl import KernelKeyError, join_anonymous_session
 from ..openssh import askpass, skhelper
 from ..protocol.publickey import PublicKey
 from ..protocol.wire import ProtocolError
@@ -19,15 +18,16 @@ from ..text import printable
 _USER_PRESENCE_REQUIRED = 0x01
 
 
-def sign(request: DeviceSignature, ring: SigningRing) -> Signed | Refused:
-    """The job of a signature by the token whose handle is in `ring`."""
+def sign(request: DeviceSignature, handles: Shelf) -> Signed | Refused:
+    """The job of a signature by a token whose handle is in `handles`.
+
+    What it starts, ssh-askpass and a provider's code, has no descriptor but its own three.
+    """
+    payload = handles.entries().get(description_of(request.blob))
+    if payload is None:
+        return Refused("the key was removed meanwhile")
     try:
-        payload = ring.read(description_of(request.blob))
-        # What is started next, ssh-askpass and a provider's code, must find none of our keyrings.
-        join_anonymous_session()
         return Signed(sign_by_token(request, payload))
-    except KernelKeyError as error:
-        return Refused(f"the key's handle can't be read: {error}")
     except (skhelper.HelperError, ProtocolError) as error:
         return Refused(str(error))
 
@@ -35,10 +35,9 @@ def sign(request: DeviceSignature, ring: SigningRing) -> Signed | Refused:
 def sign_by_token(request: DeviceSignature, payload: bytes) -> bytes:
     """A signature as ssh sends it, by the DeviceKey that is stored as `payload`.
 
-    What it starts, ssh-askpass and a provider's code, possesses what its caller does: leave the
-    keyrings first.  A token that wants a PIN says so when it is asked without one; then the user is
-    asked, once.  Blocks as long as user and token take.  Raises skhelper.HelperError, and
-    ProtocolError for a damaged payload.
+    What it starts, ssh-askpass and a provider's code, possesses what its caller does.  A token that
+    wants a PIN says so when it is asked without one; then the user is asked, once.  Blocks as long
+    as user and token take.  Raises skhelper.HelperError, and ProtocolError for a damaged payload.
     """
     held = DeviceKey.parse(payload)
     key = held.key.key

@@ -65,7 +65,7 @@ ERRANDS = {
         roles.DEVICE,
         DeviceSignature,
         _SECONDS_OF_OTHERS,
-        lambda request, context: device.sign(request, context.rings.devices),
+        lambda request, context: device.sign(request, context.rings.handles.reader),
     ),
     Kind.OFFER: Errand(
         roles.OFFER,

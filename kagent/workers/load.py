@@ -1,27 +1,30 @@
 """Load workers: forked for one key, gone after it.
 
-They read what a client sent, so all that they possess is an inbox, where they leave the key.  What
-it may be used for goes to the front as a record, and the front has it held; or not, if this process
-did not get to its end.
+They read what a client sent, so all that they possess is an inbox, where they leave the key if the
+kernel signs with it.  One to be sealed, or a token's handle, goes through a socket of which the
+keeper has the other end.  What it may be used for goes to the front as a record, and the front has
+it held; or not, if this process did not get to its end.
 """
 
 from __future__ import annotations
 
 import os
 import signal
-from typing import NoReturn
+import socket
+from typing import NamedTuple, NoReturn
 
 from .. import log
 from ..custody import clock
 from ..custody.device import NotTaken
 from ..custody.identity import Custody, Identity, description_of
-from ..custody.rings import POSSESSOR_ONLY, KeeperRings
-from ..jobs.jobs import Answer, Job, Loaded, Refused, pack_answer
+from ..custody.kernel import why_not
+from ..custody.rings import POSSESSOR_ONLY
+from ..jobs.jobs import LEFT, LONGEST_KEY, Answer, Job, Loaded, Refused, pack_answer
 from ..jobs.policy import NotKept, Policy
-from ..keyctl import PROCESS_KEYRING, KernelKeyError, Keyring
+from ..keyctl import PROCESS_KEYRING, KernelKeyError, Keyring, QuotaExceeded, with_patience
 from ..private import pkcs8
+from ..private.library import LibraryKey, der, library_key, refuse
 from ..private.library import Refused as KeyRefused
-from ..private.library import der, library_key, refuse
 from ..private.verify import BadSignature, check_certificate
 from ..protocol.messages import AddIdConstrained, AddIdentity, decode
 from ..protocol.publickey import PublicKey
@@ -32,19 +35,31 @@ from .errands import receive
 # the kernel ends the worker, whatever it hangs in.
 _SECONDS = 20
 
+_CROWDED = "your quota of kernel keys is used but for a quarter, which is left to other programs"
+
+
+class Way(NamedTuple):
+    """Where a load worker leaves a key: in `inbox` if the kernel signs, or else in `handover`.
+
+    Without `room`, which is a quarter of the user's quota, a key that may be sealed is.
+    """
+
+    inbox: Keyring | None
+    handover: socket.socket
+    room: bool
+
 
 def run(
     job: Job,
     client: int,
     answer: int,
     number: int,
-    rings: KeeperRings,
-    inbox: Keyring,
+    way: Way,
     policy: Policy,
 ) -> NoReturn:
     """The life of a load worker, from after the fork to its end.
 
-    Its exit code is 0 if the key is in the inbox: what a worker leaves that was stopped on its way
+    Its exit code is one of LEFT if it got there: what a worker leaves that was stopped on its way
     is thrown away.
     """
     code = 1
@@ -52,11 +67,11 @@ def run(
         signal.alarm(_SECONDS)
         body = receive(client, job.body_length)
         if body is not None:
-            told = _Load(number, rings, inbox, policy, bound=job.bound).carry_out(
+            told = _Load(number, way, policy, bound=job.bound).carry_out(
                 bytes((job.message_type,)) + body
             )
             os.write(answer, pack_answer(told))
-            code = 0 if isinstance(told, Loaded) else 1
+            code = LEFT[told.identity.custody] if isinstance(told, Loaded) else 1
     except Exception as error:
         # Not the traceback: its lines could show values of the key.
         log.error(f"loader failed: {type(error).__name__}")
@@ -77,18 +92,11 @@ def turn_down(job: Job, client: int, answer: int, reason: str) -> NoReturn:
 class _Load:
     """One key, from the message to the inbox."""
 
-    def __init__(
-        self, number: int, rings: KeeperRings, inbox: Keyring, policy: Policy, *, bound: bool
-    ) -> None:
+    def __init__(self, number: int, way: Way, policy: Policy, *, bound: bool) -> None:
         self._number = number
-        self._sealed = rings.sealed
-        self._devices = rings.devices
-        self._inbox = inbox
+        self._way = way
         self._policy = policy
         self._bound = bound
-        # It dies with this process: whatever ends that before the key is proved, and may be no more
-        # than it should, nothing is left behind.
-        self._own = Keyring.special(PROCESS_KEYRING, create=True)
 
     def carry_out(self, payload: bytes) -> Answer:
         """Hold the key that a request to add one carries."""
@@ -121,19 +129,36 @@ class _Load:
         if device is not None:
             if custody is not None:
                 refuse(f"a FIDO key can't be held in custody {custody}")
-            self._inbox.link(self._devices.add(description, device.write(), self._own))
+            self._hand_over(device.write())
             return identity.replace(custody=Custody.DEVICE, why="")
         key = library_key(message.key)
         if custody is not Custody.SEALED:
             try:
-                held = pkcs8.load(key, message.key.type, description, self._own)
-                if constraints:
-                    held.set_permissions(POSSESSOR_ONLY)
-                self._inbox.link(held)
+                self._have_the_kernel_sign(key, message.key.type, identity, forced=bool(custody))
                 return identity.replace(custody=Custody.KERNEL, why="")
-            except pkcs8.CannotSign as error:
+            except (pkcs8.CannotSign, QuotaExceeded) as error:
                 if custody is Custody.KERNEL:
                     refuse(str(error), error)
-                identity = identity.replace(why=str(error))
-        self._inbox.link(self._sealed.add(description, der(key), self._own))
+                why = _CROWDED if isinstance(error, QuotaExceeded) else str(error)
+                identity = identity.replace(why=why)
+        self._hand_over(description.encode() + der(key))
         return identity
+
+    def _have_the_kernel_sign(
+        self, key: LibraryKey, kind: str, identity: Identity, *, forced: bool
+    ) -> None:
+        way = self._way
+        if way.inbox is None or not (way.room or forced):
+            raise pkcs8.CannotSign(why_not(PublicKey.parse(identity.blob)) or _CROWDED)
+        # It dies with this process: whatever ends that before the key is proved, and may be no
+        # more than it should, nothing is left behind.
+        own = Keyring.special(PROCESS_KEYRING, create=True)
+        held = with_patience(lambda: pkcs8.load(key, kind, identity.description, own))
+        if identity.constraints:
+            held.set_permissions(POSSESSOR_ONLY)
+        way.inbox.link(held)
+
+    def _hand_over(self, content: bytes) -> None:
+        if len(content) > LONGEST_KEY:
+            refuse("it is longer than any key")
+        self._way.handover.send(content)

@@ -22,10 +22,11 @@ from typing import NoReturn
 from .. import log
 from ..confine import forking, memory, process
 from ..confine.memory import Area
-from ..custody.rings import SigningRing
+from ..custody.rings import sealing_key
+from ..custody.shelf import Shelf
 from ..jobs import roles
 from ..jobs.jobs import SIGN_HEADER_LENGTH, UNUSED, Refused, SignJob, pack_answer, pack_signature
-from ..keyctl import KernelKeyError
+from ..keyctl import KernelKeyError, Keyring
 from ..private import sealed as custody
 from ..protocol.messages import MAX_PAYLOAD
 
@@ -45,13 +46,13 @@ def prepare() -> Sequence[Area]:
     return memory.memory_areas(python_objects=False)
 
 
-def run(channel: socket.socket, sealed: SigningRing) -> NoReturn:
+def run(channel: socket.socket, sealing: Keyring, sealed: Shelf) -> NoReturn:
     """The life of the workers' parent: have as many wait at `channel` as there should be."""
     waiting: set[int] = set()
     while True:
         try:
             while len(waiting) < _POOL_SIZE:
-                waiting.add(_fork(channel, sealed))
+                waiting.add(_fork(channel, sealing, sealed))
         except OSError as error:  # no more processes, say
             log.error(f"no sign worker can be started: {error}")
             time.sleep(_MOMENT)
@@ -68,7 +69,7 @@ def run(channel: socket.socket, sealed: SigningRing) -> NoReturn:
             time.sleep(_MOMENT)
 
 
-def _fork(channel: socket.socket, sealed: SigningRing) -> int:
+def _fork(channel: socket.socket, sealing: Keyring, sealed: Shelf) -> int:
     """Start a worker that waits at `channel`; its pid.  Only the parent comes back."""
     areas = prepare()
     parent = os.getpid()
@@ -78,12 +79,14 @@ def _fork(channel: socket.socket, sealed: SigningRing) -> int:
     try:
         process.die_with_parent()
         if os.getppid() == parent:
-            _work(channel, sealed, areas)
+            _work(channel, sealing, sealed, areas)
     finally:
         os._exit(1)
 
 
-def _work(channel: socket.socket, sealed: SigningRing, areas: Sequence[Area]) -> NoReturn:
+def _work(
+    channel: socket.socket, sealing: Keyring, sealed: Shelf, areas: Sequence[Area]
+) -> NoReturn:
     process.set_name(roles.SIGN.name)
     memory.lock_memory(areas)
     roles.tell_if_limit_was_lowered(roles.SIGN.title)
@@ -97,20 +100,25 @@ def _work(channel: socket.socket, sealed: SigningRing, areas: Sequence[Area]) ->
     signal.alarm(_SECONDS)
     [(_, _, descriptor)] = ancillary
     [answer] = _DESCRIPTOR.unpack(descriptor)
-    os.write(answer, _sign(packet, sealed))
+    os.write(answer, _sign(packet, sealing, sealed))
     # By itself this would come late, after the memory's end: the front waits for it.
     os.close(answer)
     os._exit(0)
 
 
-def _sign(packet: bytes, sealed: SigningRing) -> bytes:
+def _sign(packet: bytes, sealing: Keyring, sealed: Shelf) -> bytes:
     """The packed answer."""
     try:
         job = SignJob.unpack(packet)
-        payload = sealed.read(job.description)
+        payload = _unsealed(job.description, sealing, sealed)
         return pack_signature(custody.sign(payload, job.algorithm, job.data))
     except KernelKeyError as error:
         return pack_answer(Refused(f"the sealed key can't be read: {error}"))
     except Exception as error:
         # Not its text: it could show values of the key.
         return pack_answer(Refused(f"the sealed key can't sign: {type(error).__name__}"))
+
+
+def _unsealed(description: str, sealing: Keyring, sealed: Shelf) -> bytes:
+    """The key as PKCS#8.  Raises KeyError if it is gone, KernelKeyError and ValueError."""
+    return custody.unseal(sealing_key(sealing), description, sealed.entries()[description])

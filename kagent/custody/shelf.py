@@ -1,0 +1,135 @@
+"""Byte strings by identity, in memory that the keeper writes and some of its children read.
+
+What ends with the agent needs no kernel key, of which a user may have few.  It lies in a memfd(2),
+which only those have that are given its descriptor: nothing of it is in the memory of any other.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import struct
+from collections.abc import Mapping
+
+from .identity import DESCRIPTION_LENGTH
+
+# Where the content is now.  It begins with the same number, so that a reader sees whether the two
+# belong together.
+_HEADER = struct.Struct("=QQQ")  # number, offset, length
+_NUMBER = struct.Struct("=Q")
+_ENTRY = struct.Struct(
+    f"={DESCRIPTION_LENGTH}sI"
+)  # an identity's description, and how long its bytes are
+_TRIES = 1000
+
+
+class Shelf:
+    """A mapping from an identity's description to bytes, to be read.
+
+    Readers see a change whole or not at all, and wait for nobody: new content is written beside the
+    old, and then the header is.
+    """
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._number = 0
+        self._entries: dict[str, bytes] = {}
+
+    def fileno(self) -> int:
+        """Its descriptor."""
+        return self._descriptor
+
+    def entries(self) -> Mapping[str, bytes]:
+        """All that is there now.  Raises OSError."""
+        for _ in range(_TRIES):
+            number, offset, length = self._header()
+            if number == self._number:
+                break
+            content = self._content(offset, length)
+            if content[: _NUMBER.size] == _NUMBER.pack(number):
+                self._entries, self._number = _parse(content), number
+                break
+        else:
+            raise OSError("what is held changes all the time")
+        return self._entries
+
+    def __bool__(self) -> bool:
+        """Whether anything is there."""
+        _, _, length = self._header()
+        return length > _NUMBER.size
+
+    def _header(self) -> tuple[int, int, int]:
+        header = os.pread(self._descriptor, _HEADER.size, 0)
+        number, offset, length = _HEADER.unpack(header) if header else (0, 0, 0)
+        return number, offset, length
+
+    def _content(self, offset: int, length: int) -> bytes:
+        return os.pread(self._descriptor, length, offset)
+
+
+class OwnShelf(Shelf):
+    """One to write to; `reader` is the same by a descriptor that can't be written to.
+
+    The content isn't kept in the writer's memory: so its children, which inherit that, don't have
+    what they aren't given a descriptor of.
+    """
+
+    def __init__(self) -> None:
+        """Raises OSError."""
+        super().__init__(os.memfd_create("kagent", os.MFD_CLOEXEC))
+        path = f"/proc/self/fd/{self._descriptor}"
+        self.reader = Shelf(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
+
+    def put(self, description: str, content: bytes) -> None:
+        """Have `content` there, in the place of what is there of that identity.
+
+        Raises OSError, with nothing changed.
+        """
+        self._publish({**self._read(), description: content})
+
+    def remove(self, description: str) -> None:
+        """Have nothing there of that identity.  Raises OSError."""
+        entries = self._read()
+        if entries.pop(description, None) is not None:
+            self._publish(entries)
+
+    def clear(self) -> None:
+        """Have nothing there.  Raises OSError."""
+        if self:
+            self._publish({})
+
+    def _read(self) -> dict[str, bytes]:
+        _, offset, length = self._header()
+        return _parse(self._content(offset, length))
+
+    def _publish(self, entries: dict[str, bytes]) -> None:
+        number, start, length = self._header()
+        start = max(start, _HEADER.size)
+        content = _NUMBER.pack(number + 1) + _packed(entries)
+        fits = _HEADER.size + len(content) <= start
+        offset = _HEADER.size if fits else start + length
+        self._write(content, offset)
+        self._write(_HEADER.pack(number + 1, offset, len(content)), 0)
+        self._write(bytes(length), start)
+        if fits:
+            os.ftruncate(self._descriptor, offset + len(content))
+
+    def _write(self, content: bytes, offset: int) -> None:
+        if os.pwrite(self._descriptor, content, offset) < len(content):
+            raise OSError(errno.ENOSPC, "there is no memory for what is held")
+
+
+def _packed(entries: dict[str, bytes]) -> bytes:
+    parts: list[bytes] = []
+    for description, content in entries.items():
+        parts += (_ENTRY.pack(description.encode(), len(content)), content)
+    return b"".join(parts)
+
+
+def _parse(content: bytes) -> dict[str, bytes]:
+    entries, at = {}, _NUMBER.size
+    while at < len(content):
+        description, length = _ENTRY.unpack_from(content, at)
+        at += _ENTRY.size + length
+        entries[description.decode()] = content[at - length : at]
+    return entries
