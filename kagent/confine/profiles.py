@@ -135,21 +135,6 @@ def load_worker() -> Filter:
     return Filter(rules, refusal(errno.EPERM))
 
 
-def sealing_worker() -> Filter:
-    """For a seal worker: reads the key that seals, or makes it, and seals another.
-
-    As for a sign worker, whatever else it tries ends it.  Raises CannotConfine.
-    """
-    rules: Rules = {
-        **_PYTHON,
-        **_OPEN,
-        **_TIMER,
-        **_calls("add_key"),
-        **_keyctl(*_LOOKING, Operation.SETPERM),
-    }
-    return Filter(rules, KILL_PROCESS)
-
-
 def reader() -> Filter:
     """For a worker that reads what a client sent, computes, and answers: nothing else at all.
 

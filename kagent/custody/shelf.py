@@ -13,8 +13,7 @@ from collections.abc import Mapping
 
 from .identity import DESCRIPTION_LENGTH
 
-# Where the content is now.  It begins with the same number, so that a reader sees whether the two
-# belong together.
+# Where the content is now, which begins with the same number.
 _HEADER = struct.Struct("=QQQ")  # number, offset, length
 _NUMBER = struct.Struct("=Q")
 _ENTRY = struct.Struct(
@@ -42,11 +41,14 @@ class Shelf:
     def entries(self) -> Mapping[str, bytes]:
         """All that is there now.  Raises OSError."""
         for _ in range(_TRIES):
-            number, offset, length = self._header()
+            header = self._header()
+            number, offset, length = header
             if number == self._number:
                 break
             content = self._content(offset, length)
-            if content[: _NUMBER.size] == _NUMBER.pack(number):
+            # The old content is wiped once the header has changed.
+            whole = content[: _NUMBER.size] == _NUMBER.pack(number) and header == self._header()
+            if whole:
                 self._entries, self._number = _parse(content), number
                 break
         else:

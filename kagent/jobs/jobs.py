@@ -15,7 +15,7 @@ from typing import TypeAlias
 
 from ..custody.identity import DESCRIPTION_LENGTH, Custody, Identity
 from ..protocol.algorithms import ALGORITHMS, KEY_TYPES
-from ..protocol.messages import Shown
+from ..protocol.messages import MAX_PAYLOAD, Shown
 from ..protocol.wire import (
     BYTE,
     STRING,
@@ -49,6 +49,7 @@ class Kind(IntEnum):
 _DESCRIPTION = f"{DESCRIPTION_LENGTH}s"
 _HEADER = struct.Struct(f"=BB??IIQ{_DESCRIPTION}8s")
 HEADER_LENGTH = _HEADER.size
+LONGEST_JOB = HEADER_LENGTH + MAX_PAYLOAD  # with a record behind it
 
 
 @dataclass(frozen=True)

@@ -125,8 +125,8 @@ SEAL = Role(
     "the key, which is opaque to it",
     "for milliseconds, while it makes it ciphertext",
     ("sealed",),
-    profiles.sealing_worker,
-    "to compute, to add keys and to read them",
+    profiles.sign_worker,
+    "to compute, and to read keys",
     locks_memory=True,
 )
 REFUSE = Role(

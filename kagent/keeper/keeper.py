@@ -5,6 +5,7 @@ It reads nothing that a client sent and no key.  It lives as long as the agent d
 
 from __future__ import annotations
 
+import errno
 import gc
 import math
 import os
@@ -22,12 +23,13 @@ from ..confine import forking, process
 from ..confine.seccomp import CannotConfine
 from ..custody import clock
 from ..custody.identity import Custody
-from ..custody.rings import KeeperRings, Rings, destroy_in
+from ..custody.rings import KeeperRings, Rings, destroy_in, make_sealing_key
 from ..jobs import roles
 from ..jobs.jobs import (
     HEADER_LENGTH,
     IDLE,
     LEFT,
+    LONGEST_JOB,
     LONGEST_KEY,
     UNUSED,
     Answer,
@@ -41,7 +43,6 @@ from ..jobs.policy import Policy
 from ..jobs.roles import Role
 from ..jobs.sockets import Sockets, given_up
 from ..keyctl import KernelKeyError, Keyring, Quota
-from ..protocol.messages import MAX_PAYLOAD
 from .listener import ENDING
 from .notify import notify
 
@@ -148,6 +149,7 @@ class Keeper:
         # Behind a filter no user can be looked up.
         os.environ.setdefault("HOME", os.path.expanduser("~"))
         try:
+            _make_sealing_key(self._rings.sealing)
             self._start_front()
             # Imported once, and while the front starts on another core, so that a fork is ready
             # to work; and kept out of the collector's way, so that a fork shares the memory.
@@ -155,7 +157,6 @@ class Keeper:
             from ..workers import errands, load, lookout, seal, sign  # noqa: F401
 
             sign.prepare()
-            self._fork(roles.SEAL, partial(seal.make_key, self._rings.sealing), [], self._key_made)
             for role in roles.CHILDREN:
                 _ = role.filter
             gc.freeze()
@@ -169,11 +170,6 @@ class Keeper:
             self._end_children()
             with suppress(KernelKeyError):
                 self._rings.give_back()
-
-    def _key_made(self, code: int) -> None:
-        if code:
-            log.error("there is no key to seal other keys with")
-            self._exit_code = 1
 
     def _serve(self, command: int | None) -> int:
         while self._exit_code is None:
@@ -329,8 +325,7 @@ class Keeper:
             self._keep_signers()
 
     def _take_job(self) -> None:
-        length = HEADER_LENGTH + MAX_PAYLOAD
-        packet, descriptors, _, _ = socket.recv_fds(self._sockets.control, length, 4)
+        packet, descriptors, _, _ = socket.recv_fds(self._sockets.control, LONGEST_JOB, 4)
         try:
             if not packet:
                 self._end_front()
@@ -487,7 +482,9 @@ class Keeper:
         try:
             faults = self._changed(job, record)
             done: Answer = Refused("; ".join(faults)) if faults else Done()
-        except (OSError, KeyError, ValueError) as error:
+        except KeyError:
+            done = Refused("it could not be sealed, or was given up")
+        except (OSError, ValueError) as error:
             done = Refused(f"the kernel refused: {error}")
         self._keep_signers()
         try:
@@ -600,6 +597,19 @@ class Keeper:
                 os.waitpid(pid, 0)
         # The others may be where only others can let them go: in request_key(2), or at a file that
         # is far away.
+
+
+def _make_sealing_key(keyring: Keyring) -> None:
+    """By a process that ends: no other is ever to have its bytes.  Raises KernelKeyError."""
+    child = forking.fork()
+    if child == 0:
+        try:
+            make_sealing_key(keyring)
+            os._exit(0)
+        finally:
+            os._exit(1)
+    if os.waitpid(child, 0)[1]:
+        raise KernelKeyError(errno.ENOKEY, "the key that opens sealed keys can't be made")
 
 
 def _received(ours: socket.socket) -> bytes:

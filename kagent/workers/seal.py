@@ -13,7 +13,7 @@ from typing import NoReturn
 
 from .. import log
 from ..custody.identity import DESCRIPTION_LENGTH
-from ..custody.rings import make_sealing_key, sealing_key
+from ..custody.rings import sealing_key
 from ..jobs.jobs import LONGEST_KEY
 from ..keyctl import Keyring
 from ..private import sealed
@@ -32,15 +32,5 @@ def run(source: socket.socket, target: socket.socket, ring: Keyring) -> NoReturn
         code = 0
     except Exception as error:
         log.error(f"a key can't be sealed: {type(error).__name__}")
-    finally:
-        os._exit(code)
-
-
-def make_key(ring: Keyring) -> NoReturn:
-    """The life of the process that makes the key which opens all others of this agent."""
-    code = 1
-    try:
-        make_sealing_key(ring)
-        code = 0
     finally:
         os._exit(code)

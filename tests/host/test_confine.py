@@ -16,7 +16,9 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from kagent.confine import profiles
-from kagent.custody.rings import SigningRing
+from kagent.custody.identity import description_of
+from kagent.custody.rings import make_sealing_key, sealing_key
+from kagent.custody.shelf import OwnShelf
 from kagent.keyctl import Keyring, session_keyring, syscalls
 from kagent.private import sealed
 from kagent.private.library import LibraryKey, der
@@ -115,8 +117,10 @@ KEYS = {
 @pytest.mark.parametrize("algorithm", KEYS)
 def test_a_sign_worker_can_sign(algorithm: str) -> None:
     key: LibraryKey = KEYS[algorithm]()
-    ring = SigningRing(Keyring.create("test", session_keyring()), "user")
-    ring.add("kagent:key", der(key), ring.keyring)
+    ring = Keyring.create("test", session_keyring())
+    make_sealing_key(ring)
+    shelf, name = OwnShelf(), description_of(b"a blob")
+    shelf.put(name, sealed.seal(sealing_key(ring), name, der(key)))
     confinement = profiles.sign_worker()
     sealed.warm_up()
     answer, pipe = os.pipe()
@@ -124,7 +128,8 @@ def test_a_sign_worker_can_sign(algorithm: str) -> None:
     if child == 0:
         try:
             confinement.install()
-            os.write(pipe, sealed.sign(ring.read("kagent:key"), algorithm, b"data"))
+            unsealed = sealed.unseal(sealing_key(ring), name, shelf.reader.entries()[name])
+            os.write(pipe, sealed.sign(unsealed, algorithm, b"data"))
         finally:
             os._exit(0)
     os.close(pipe)

@@ -12,6 +12,7 @@ import re
 import select
 import signal
 import socket
+import stat
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -327,16 +328,17 @@ def test_ten_thousand_signatures_leave_nothing_behind(kagent: Agent) -> None:
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root may attach")
 def test_the_front_can_do_nothing_with_a_sealed_key(kagent: Agent) -> None:
-    """Asked in its own process, by serial; the control is the keeper, which can."""
+    """Asked in its own process, by serial; the control is the keeper, which can.
+
+    Nor has it the sealed keys themselves, of which the keeper has three descriptors, and it one.
+    """
     path = kagent.person.key("ed25519", *TYPES["ed25519"])
     kagent.run("ssh-add", path)
-    fingerprint = kagent.person.run("ssh-keygen", "-l", "-f", path).stdout.split()[1]
     [session] = calls_in(kagent.process.pid, _keyctl(Operation.GET_KEYRING_ID, -3, 0))
     search = _keyctl(Operation.SEARCH, session, b"keyring", b"kagent:sealed", 0)
     [ring] = calls_in(kagent.process.pid, search)
-    name = f"kagent:sealed:{fingerprint}".encode()
-    kinds = [_keyctl(Operation.SEARCH, ring, kind, name, 0) for kind in (b"user", b"big_key")]
-    [serial] = [found for found in calls_in(kagent.process.pid, *kinds) if found > 0]
+    name = b"kagent-sealing"
+    [serial] = calls_in(kagent.process.pid, _keyctl(Operation.SEARCH, ring, b"user", name, 0))
     attempts = [
         _keyctl(Operation.READ, serial, 0, 0),
         _keyctl(Operation.DESCRIBE, serial, 0, 0),
@@ -354,7 +356,19 @@ def test_the_front_can_do_nothing_with_a_sealed_key(kagent: Agent) -> None:
     [lookout] = kagent.lookouts
     assert calls_in(lookout, *attempts) == [-errno.EPERM] * len(attempts)
     assert calls_in(kagent.process.pid, *attempts[:2])[0] > 0
+    assert [len(_shelves(pid)) for pid in (kagent.process.pid, kagent.front, lookout)] == [6, 1, 0]
+    assert _shelves(kagent.front) < _shelves(kagent.process.pid)
     kagent.run("ssh-add", "-T", f"{path}.pub")
+
+
+def _shelves(pid: int) -> set[tuple[int, bool]]:
+    """The memory files that a process has open: which, and whether it can write to them."""
+    found = set()
+    for descriptor in Path(f"/proc/{pid}/fd").iterdir():
+        if os.readlink(descriptor).startswith("/memfd:"):
+            writes = bool(descriptor.lstat().st_mode & stat.S_IWUSR)
+            found.add((descriptor.stat().st_ino, writes))
+    return found
 
 
 def _keyctl(operation: Operation, *arguments: int | bytes) -> Call:

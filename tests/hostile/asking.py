@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from kagent.keyctl import PROCESS_KEYRING, AsymmetricKey, KernelKeyError, Keyring
@@ -58,7 +58,9 @@ class Pair:
         return number.to_bytes((number.bit_length() + 7) // 8, "big")
 
     @classmethod
-    def of(cls, key: ed25519.Ed25519PrivateKey | rsa.RSAPrivateKey) -> Pair:
+    def of(
+        cls, key: ed25519.Ed25519PrivateKey | rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey
+    ) -> Pair:
         file = key.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption())
         der = key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
         return cls(parse(file)[0], file, der)

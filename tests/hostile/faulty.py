@@ -4,8 +4,10 @@ finds none anywhere."""
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 
 from kagent.cli import agent
+from kagent.custody.anchor import RECORD_TYPES, Held
 from kagent.custody.identity import Identity, description_of
 from kagent.custody.rings import KeeperRings
 from kagent.custody.store import Store
@@ -15,21 +17,24 @@ from kagent.front.requests import Requests
 from kagent.front.signatures import Signing
 from kagent.jobs.policy import Policy
 from kagent.keeper.keeper import Keeper
+from kagent.keyctl import KernelKeyError
 from kagent.protocol.constraints import Confirm
+from kagent.protocol.wire import ProtocolError
 
 
 def _believe_what_was_there() -> None:
-    """The lock moves all that is in the keyring that others write to where it is believed."""
+    """A record counts wherever it is found."""
+    find = Store.find
 
-    def withdraw(store: Store) -> list[str]:
+    def find_anywhere(store: Store, blob: bytes) -> Held | None:
         if anchor := store.rings.anchor:
-            for key, about in list(anchor.described()):
-                if about.description.startswith("kagent:"):
-                    store.rings.private.link(key)
-                    anchor.unlink(key)
-        return []
+            for key, about in anchor.described():
+                if about.description == description_of(blob) and about.type in RECORD_TYPES:
+                    with suppress(KernelKeyError, ProtocolError):
+                        return Held(Identity.parse(key.read()), None)
+        return find(store, blob)
 
-    Store.withdraw = withdraw  # type: ignore[method-assign]
+    Store.find = find_anywhere  # type: ignore[method-assign]
 
 
 def _decide_before_waiting() -> None:
@@ -66,21 +71,21 @@ def _forget_when_keys_end() -> None:
 
 def _keep_the_old_constraints() -> None:
     """A key that is loaded again is held as it was the first time."""
-    expect = Store.expect
+    in_its_place = Store.in_its_place
 
-    def expect_as_before(store: Store, loaded: Identity) -> Identity:
+    def as_before(store: Store, loaded: Identity) -> Identity:
         held = store.find_readable(loaded.blob)
         if held and held.identity.custody == loaded.custody:
             loaded = loaded.replace(constraints=held.identity.constraints)
-        return expect(store, loaded)
+        return in_its_place(store, loaded)
 
-    Store.expect = expect_as_before  # type: ignore[method-assign]
+    Store.in_its_place = as_before  # type: ignore[method-assign]
 
 
 def _remove_the_record_alone() -> None:
     """What is removed is listed no more, and stays; a front that dies has it listed again."""
     Store.remove = lambda store, blob: []  # type: ignore[method-assign]
-    KeeperRings.forget = lambda rings, description: []  # type: ignore[method-assign]
+    KeeperRings.forget = lambda rings, description, but=None: []  # type: ignore[method-assign]
 
 
 def _let_go_of_what_is_removed() -> None:

@@ -453,7 +453,8 @@ class Machine(RuleBasedStateMachine):
                 self._let_fronts_live()
                 self._a_front_ends()
             below = [pid for one in pids[:1] for pid in processes(one)]
-            os.kill(pids[0], signal.SIGKILL)
+            with suppress(ProcessLookupError):  # it has just ended
+                os.kill(pids[0], signal.SIGKILL)
             wait_until(lambda: not any(map(alive, below)))
 
     @step(which=st.sampled_from(["keeper", "front", "signers", "lookout"]), request=requests)

@@ -15,10 +15,10 @@ def test_the_table_of_processes() -> None:
 
 
 def test_who_reads_much_has_little() -> None:
-    """Only the front reads what clients send and possesses keys; nobody can read a sealed one, but
+    """Only the front reads what clients send and possesses keys; nobody can open a sealed one, but
     who reads nothing else."""
     possess = {role.title for role in roles.CHILDREN if "sealed" in role.possesses}
-    assert possess == {"parent of the sign workers", "sign worker"}
+    assert possess == {"parent of the sign workers", "sign worker", "seal worker"}
     unconfined = {role for role in roles.CHILDREN if not role.profile} - {roles.FRONT}
     assert unconfined == {roles.SIGNERS, roles.ASK, roles.DEVICE}
     assert not any(role.possesses for role in (roles.REFUSE, roles.LOOKOUT, roles.BIND, roles.ASK))
