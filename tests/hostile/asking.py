@@ -100,7 +100,7 @@ class Client:
         while True:
             try:
                 return self.stream.connect(str(path))
-            except BlockingIOError:  # more are waiting than may wait
+            except (BlockingIOError, ConnectionRefusedError):  # it doesn't listen yet, or is full
                 assert time.monotonic() < deadline, "nobody lets this one in"
                 time.sleep(0.01)
 
