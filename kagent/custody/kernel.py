@@ -7,13 +7,19 @@ from __future__ import annotations
 
 import hashlib
 
-from ..keyctl import AsymmetricKey
+from ..keyctl import AsymmetricKey, Quota
 from ..protocol.algorithms import ALGORITHMS, KEY_TYPES
 from ..protocol.publickey import PublicKey
 from ..protocol.wire import STRING, TEXT
 
 *_SIZES, _LARGEST = map(str, KEY_TYPES["ssh-rsa"].kernel_bits)
 SIGNS_WITH = f"the Linux kernel signs with RSA keys of {', '.join(_SIZES)} and {_LARGEST} bits"
+
+# Of a user's quota; the rest is left to the user's other programs, and to kagent's own processes.
+_MOST_OF_QUOTA = 0.75
+# What an identity counts for which the kernel signs: the key and its record, with their
+# descriptions and links, where there is big_key.
+_KEYS, _BYTES = 2, 250
 
 # Of the algorithms that the kernel can sign with.
 _HASHES = {
@@ -31,6 +37,15 @@ def why_not(public: PublicKey) -> str:
     if public.bits not in public.about.kernel_bits:
         return f"the kernel can't sign with this {public.bits}-bit RSA key; {SIGNS_WITH}"
     return ""
+
+
+def room(uid: int) -> int | None:
+    """For about how many more keys of that user the kernel may sign; None if that isn't known.
+
+    What is more is sealed, which counts nothing.
+    """
+    quota = Quota.of(uid)
+    return quota.room(_KEYS, _BYTES, up_to=_MOST_OF_QUOTA) if quota else None
 
 
 def sign(key: AsymmetricKey, algorithm: str, data: bytes) -> bytes:

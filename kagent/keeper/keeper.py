@@ -21,7 +21,7 @@ from typing import NamedTuple, NoReturn, TypeAlias
 from .. import log
 from ..confine import forking, process
 from ..confine.seccomp import CannotConfine
-from ..custody import clock
+from ..custody import clock, kernel
 from ..custody.identity import Custody
 from ..custody.rings import KeeperRings, Rings, destroy_in, make_sealing_key
 from ..jobs import roles
@@ -42,7 +42,7 @@ from ..jobs.jobs import (
 from ..jobs.policy import Policy
 from ..jobs.roles import Role
 from ..jobs.sockets import Sockets, given_up
-from ..keyctl import KernelKeyError, Keyring, Quota
+from ..keyctl import KernelKeyError, Keyring
 from .listener import ENDING
 from .notify import notify
 
@@ -55,9 +55,6 @@ _MOST_SHORT_LIVES = 5
 _MOST_LOADS = 16
 _MOST_ERRANDS = 64
 _MOST_NUMBERS = (1 << 32) - 1
-
-# The rest is left to the user's other programs, and to kagent's own processes.
-_MOST_OF_QUOTA = 0.75
 
 # A persistent keyring ends three days after it was last asked for.
 _RENEWAL_SECONDS = 3600.0
@@ -377,7 +374,7 @@ class Keeper:
         number, inbox = self._load_number, self._inbox()
         handover, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         one = _Load(self._front, number, os.dup(answer), inbox, handover)
-        way = load.Way(inbox, theirs, self._has_room())
+        way = load.Way(inbox, theirs, kernel.room(os.getuid()) != 0)
         work = partial(load.run, job, client, answer, number, way, self._policy)
         kept = [client, answer, theirs.fileno()]
         try:
@@ -398,11 +395,6 @@ class Keeper:
         except KernelKeyError as error:
             log.warning(f"no keyring for a key: {error}")
             return None
-
-    def _has_room(self) -> bool:
-        """Whether a key for the kernel to sign with leaves enough of the quota to others."""
-        quota = Quota.of(os.getuid())
-        return quota is None or quota.used < _MOST_OF_QUOTA
 
     def _turn_down(self, job: Job, client: int, answer: int, reason: str) -> None:
         from ..workers import load

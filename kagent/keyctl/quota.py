@@ -40,10 +40,11 @@ class Quota(NamedTuple):
         """Which part of it, from 0 to 1 and a little more."""
         return max(self.keys / self.most_keys, self.size / self.most_size)
 
-    def room(self, size: int, *, up_to: float = 1.0) -> int:
-        """How many more keys of `size` bytes fit, if that part of the quota may be used."""
-        keys = int(self.most_keys * up_to) - self.keys
-        return max(0, min(keys, (int(self.most_size * up_to) - self.size) // size))
+    def room(self, keys: int, size: int, *, up_to: float) -> int:
+        """How many things of `keys` keys and `size` bytes fit into that part of it."""
+        keys_left = int(self.most_keys * up_to) - self.keys
+        size_left = int(self.most_size * up_to) - self.size
+        return max(0, min(keys_left // keys, size_left // size))
 
 
 def with_patience(attempt: Callable[[], _Result]) -> _Result:

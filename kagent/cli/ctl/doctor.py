@@ -17,12 +17,14 @@ from pathlib import Path
 
 from ...confine import profiles
 from ...confine.seccomp import CannotConfine
+from ...custody import kernel
 from ...custody.configured import Configuration, files
 from ...keyctl import (
     PROCESS_KEYRING,
     KernelKeyError,
     Keyring,
     KeyServiceBlocked,
+    Quota,
     QuotaExceeded,
     session_keyring,
 )
@@ -46,11 +48,13 @@ _OTHER_KERNEL = "boot your distribution's kernel; Debian: sudo apt-get install l
 _LOAD_PARSER = (
     f"sudo sh -c 'modprobe {_PARSER} && echo {_PARSER} > /etc/modules-load.d/kagent.conf'"
 )
-_RAISE_QUOTA = "sudo sysctl -w kernel.keys.maxkeys=2000 kernel.keys.maxbytes=200000"
+_RAISE_QUOTA = (
+    "printf 'kernel.keys.maxkeys = 2000\\nkernel.keys.maxbytes = 200000\\n' | "
+    "sudo tee /etc/sysctl.d/kagent.conf && sudo sysctl -p /etc/sysctl.d/kagent.conf"
+)
 _SEALED = "so RSA keys are sealed like all others"
 _UNBLOCK = "allow add_key, keyctl and request_key in the container's seccomp profile"
 _REQUEST_KEY = Path("/sbin/request-key")
-_QUOTA_WARNING = 0.8  # of the quota used
 
 
 class Verdict(StrEnum):
@@ -182,19 +186,17 @@ def _text(path: Path) -> str:
 
 def _quota() -> Finding:
     uid = os.getuid()
-    line = re.search(
-        rf"^\s*{uid}:\s+\d+ \d+/\d+ (\d+)/(\d+) (\d+)/(\d+)$",
-        _text(Path("/proc/key-users")),
-        re.MULTILINE,
-    )
-    if line is None:
+    quota, room = Quota.of(uid), kernel.room(uid)
+    if quota is None:
         return _ok(f"uid {uid} has no keys yet")
-    keys, most_keys, size, most_size = map(int, line.groups())
-    text = f"{keys} of {most_keys} keys and {size} of {most_size} bytes are used by uid {uid}"
-    used = max(keys / most_keys, size / most_size)
-    if used >= 1:
+    text = (
+        f"{quota.keys} of {quota.most_keys} keys and {quota.size} of {quota.most_size} bytes are "
+        f"used by uid {uid}: room for about {room} more keys that the kernel signs with; what is "
+        "sealed needs none"
+    )
+    if quota.used >= 1:
         return _failure(text, _RAISE_QUOTA)
-    return _ok(text) if used < _QUOTA_WARNING else _warning(text, _RAISE_QUOTA)
+    return _ok(text) if room else _warning(text, _RAISE_QUOTA)
 
 
 def _session() -> Finding:

@@ -104,6 +104,9 @@ def run(*, autoload: list[str]) -> int:
     if os.environ.get("SSH_AUTH_SOCK") != socket_path():
         print("log out and in again; for this shell alone:")
         print(f"    export SSH_AUTH_SOCK={socket_path()}")
+    quota = _shipped("kagent.conf", "sysctl.d")
+    print("for more than some sixty keys that the kernel signs with, as an administrator:")
+    print(f"    sudo cp {quota} /etc/sysctl.d && sudo sysctl -p /etc/sysctl.d/kagent.conf")
     print("to undo all that: kagentctl uninstall")
     return 0
 
@@ -127,11 +130,11 @@ def _command(name: str) -> Path:
     return Path(found)
 
 
-def _shipped(name: str) -> Path:
+def _shipped(name: str, folder: str = "") -> Path:
     """A file that came with this installation, however that was made."""
     try:
         for file in distribution("kagent").files or ():
-            if file.name == name:
+            if file.name == name and folder in ("", file.parent.name):
                 return Path(str(file.locate())).resolve()
     except PackageNotFoundError:
         pass

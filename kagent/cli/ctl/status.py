@@ -1,5 +1,5 @@
-"""How the agent at SSH_AUTH_SOCK is: since when it runs, its keys by custody, what it has signed
-since then, the last refusal, questions that wait for you, whether it ends when idle, and its
+"""How the agent at SSH_AUTH_SOCK is: since when it runs, its keys by custody, for how many more the
+kernel may sign before they are sealed, what it has signed since then, the last refusal, questions that wait for you, whether it ends when idle, and its
 memory.  An agent that is not running is not woken."""
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
+from ...custody import kernel
 from ...openssh.times import date
 from ...protocol.messages import STATUS, Extension, ExtensionResponse, Shown, Status
 from ...protocol.wire import ProtocolError
@@ -69,6 +70,8 @@ def _answers() -> Iterator[tuple[str, object]]:
     yield "socket", os.environ["SSH_AUTH_SOCK"]
     yield "since", _time(status.since)
     yield "keys", "locked" if status.locked else _counted(shown)
+    if (room := kernel.room(os.getuid())) is not None:
+        yield "room", f"for about {room} more keys that the kernel signs with; others need none"
     yield "signatures", status.signatures
     if status.refusal:
         yield "refused", f"{status.refusal} ({_time(status.refused_at)})"
