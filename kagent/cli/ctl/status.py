@@ -1,5 +1,6 @@
 """How the agent at SSH_AUTH_SOCK is: since when it runs, its keys by custody, for how many more the
-kernel may sign before they are sealed, what it has signed since then, the last refusal, questions that wait for you, whether it ends when idle, and its
+kernel may sign before more are sealed, what it has signed since then, the last refusal, questions
+that wait for you, whether it ends when idle, and its
 memory.  An agent that is not running is not woken."""
 
 from __future__ import annotations
