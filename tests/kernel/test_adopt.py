@@ -145,7 +145,7 @@ def test_a_record_that_is_not_whole(person: Person, damage: str) -> None:
         first.run("ssh-add", person.file("other", keys.rsa(2048, 1)))
     fingerprint = line(path, "").split()[1]
     name = f"kagent:{fingerprint}"
-    record = person.run("keyctl", "search", "@s", "user", name).stdout.strip()
+    record = person.run("keyctl", "search", "@s", "big_key", name).stdout.strip()
     with agent(person) as second:
         assert len(listed(second)) == 2
         if damage == "missing":
@@ -154,11 +154,11 @@ def test_a_record_that_is_not_whole(person: Person, damage: str) -> None:
             person.run("keyctl", "update", record, "damaged")
         else:
             other = re.search(
-                r"user: (kagent:SHA256:(?!" + re.escape(fingerprint[7:]) + r")\S+)",
+                r"big_key: (kagent:SHA256:(?!" + re.escape(fingerprint[7:]) + r")\S+)",
                 person.run("keyctl", "show", "@s").stdout,
             )
             assert other
-            script = f"keyctl pipe %user:{other[1]} | keyctl pupdate {record}"
+            script = f"keyctl pipe %big_key:{other[1]} | keyctl pupdate {record}"
             person.run("sh", "-c", script)
         assert listed(second) == [line(keys.rsa(2048, 1), "key-2048-1")]
         public = person.file("key.pub", path.with_suffix(".pub"))

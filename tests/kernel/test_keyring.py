@@ -23,9 +23,9 @@ def test_a_keys_life(kagent: Agent) -> None:
     fingerprint = person.run("ssh-keygen", "-l", "-f", key).stdout.split()[1]
     kagent.run("ssh-add", key)
     name = f"kagent:{fingerprint}"
-    assert in_kernel(person) == [f"asymmetri {name}", "keyring kagent:session", f"user {name}"]
+    assert in_kernel(person) == [f"asymmetri {name}", f"big_key {name}", "keyring kagent:session"]
     shown = person.run("keyctl", "show", "@s").stdout
-    assert re.search(rf"keyring: kagent:session\n.*(asymmetric|user): {re.escape(name)}", shown)
+    assert re.search(rf"keyring: kagent:session\n.*(asymmetric|big_key): {re.escape(name)}", shown)
     kagent.run("ssh-add", key)  # again: it is replaced, not doubled
     wait_until(lambda: len(in_kernel(person)) == 3)
     kagent.run("ssh-add", "-D")
