@@ -377,8 +377,10 @@ class Keeper:
         way = load.Way(inbox, theirs, kernel.room(os.getuid()) != 0)
         work = partial(load.run, job, client, answer, number, way, self._policy)
         kept = [client, answer, theirs.fileno()]
+        ended = partial(self._load_ended, one)
+        otherwise = partial(load.turn_down, job, client, answer)
         try:
-            self._fork(roles.LOAD, work, kept, partial(self._load_ended, one), inbox)
+            self._fork(roles.LOAD, work, kept, ended, inbox=inbox, otherwise=otherwise)
         except OSError:
             self._load_done(one)
             raise
@@ -533,10 +535,13 @@ class Keeper:
         work: Callable[[], NoReturn],
         kept: Sequence[int],
         ended: Callable[[int], None],
+        *,
         inbox: Keyring | None = None,
+        otherwise: Callable[[str], NoReturn] | None = None,
     ) -> int:
         """Start a child of that kind, that has no descriptors but those; its pid.
 
+        If it can't be what it must be, it does `otherwise`, as a refusing worker, with the reason.
         Only the keeper comes back.
         """
         keeper = os.getpid()
@@ -555,10 +560,17 @@ class Keeper:
                     signal.signal(number, signal.SIG_IGN)
                 _close_all_but(kept)
                 log.reconnect()
-                role.assume(self._rings, inbox)
-                work()
-        except (KernelKeyError, CannotConfine) as error:
-            log.error(f"the {role.title} can't be what it must be: {error}")
+                try:
+                    role.assume(self._rings, inbox)
+                except KernelKeyError as error:
+                    log.error(f"the {role.title} can't have its keyrings: {error}")
+                    if otherwise:
+                        roles.REFUSE.assume(self._rings)
+                        otherwise(str(error))
+                else:
+                    work()
+        except CannotConfine as error:
+            log.error(f"the {role.title} can't be confined: {error}")
         finally:
             os._exit(1)
 
