@@ -222,7 +222,7 @@ def test_gone_with_the_keeper(person: Person, number: int) -> None:
     with agent(person) as kagent:
         kagent.run("ssh-add", *(person.key(name, *TYPES[name]) for name in TYPES))
         assert keys_of(person) >= before + 2 * len(TYPES)
-        os.kill(kagent.process.pid, number)
+        os.kill(kagent.keeper, number)
         kagent.process.wait(SECONDS)
         wait_until(lambda: keys_of(person) <= before)
 
@@ -305,7 +305,7 @@ def test_ten_thousand_signatures_leave_nothing_behind(kagent: Agent) -> None:
                 done.result()
 
     def used() -> tuple[int, list[int]]:
-        pids = (kagent.process.pid, kagent.front)
+        pids = (kagent.keeper, kagent.front)
         return (
             len(kagent.children),
             [len(list(Path(f"/proc/{pid}/fd").iterdir())) for pid in pids],
@@ -318,10 +318,10 @@ def test_ten_thousand_signatures_leave_nothing_behind(kagent: Agent) -> None:
     in_parallel(50)
     time.sleep(1)  # until as many workers wait as there should be
     before = used()
-    size = [memory_of(pid) for pid in (kagent.process.pid, kagent.front)]
+    size = [memory_of(pid) for pid in (kagent.keeper, kagent.front)]
     in_parallel(10_000 // CLIENTS)
     wait_until(lambda: used() == before)
-    grown = [memory_of(pid) for pid in (kagent.process.pid, kagent.front)]
+    grown = [memory_of(pid) for pid in (kagent.keeper, kagent.front)]
     assert all(now < then + 1024 for then, now in zip(size, grown, strict=True)), (size, grown)
 
 
@@ -331,12 +331,12 @@ def test_the_front_can_do_nothing_with_a_sealed_key(kagent: Agent) -> None:
     path = kagent.person.key("ed25519", *TYPES["ed25519"])
     kagent.run("ssh-add", path)
     fingerprint = kagent.person.run("ssh-keygen", "-l", "-f", path).stdout.split()[1]
-    [session] = calls_in(kagent.process.pid, _keyctl(Operation.GET_KEYRING_ID, -3, 0))
+    [session] = calls_in(kagent.keeper, _keyctl(Operation.GET_KEYRING_ID, -3, 0))
     search = _keyctl(Operation.SEARCH, session, b"keyring", b"kagent:sealed", 0)
-    [ring] = calls_in(kagent.process.pid, search)
+    [ring] = calls_in(kagent.keeper, search)
     name = f"kagent:sealed:{fingerprint}".encode()
     kinds = [_keyctl(Operation.SEARCH, ring, kind, name, 0) for kind in (b"user", b"big_key")]
-    [serial] = [found for found in calls_in(kagent.process.pid, *kinds) if found > 0]
+    [serial] = [found for found in calls_in(kagent.keeper, *kinds) if found > 0]
     attempts = [
         _keyctl(Operation.READ, serial, 0, 0),
         _keyctl(Operation.DESCRIBE, serial, 0, 0),
@@ -353,7 +353,7 @@ def test_the_front_can_do_nothing_with_a_sealed_key(kagent: Agent) -> None:
     assert calls_in(kagent.front, unforeseen) == [-errno.EPERM]
     [lookout] = kagent.lookouts
     assert calls_in(lookout, *attempts) == [-errno.EPERM] * len(attempts)
-    assert calls_in(kagent.process.pid, *attempts[:2])[0] > 0
+    assert calls_in(kagent.keeper, *attempts[:2])[0] > 0
     kagent.run("ssh-add", "-T", f"{path}.pub")
 
 
@@ -368,7 +368,7 @@ def test_who_is_the_same_user_may_not_look_into_its_processes(kagent: Agent) -> 
         pytest.skip("root may look into everything")
     kagent.run("ssh-add", person.key("ed25519", *TYPES["ed25519"]))
     wait_until(lambda: len(kagent.signers) > 1)
-    pids = [kagent.process.pid, kagent.front, *kagent.signers]
+    pids = [kagent.keeper, kagent.front, *kagent.signers]
     told = person.run(sys.executable, "-c", ATTACH, *map(str, pids)).stdout
     assert set(told.splitlines()) == {"refused refused"}
     control = 'sleep 60 & "$0" -c "$1" $!; kill $!'

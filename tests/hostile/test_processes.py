@@ -23,7 +23,7 @@ Command = tuple[Path, tuple[str | Path, ...]]
 
 def test_no_process_can_be_looked_into(attacked: Agent, client: Client, falls: bool) -> None:
     """Not the keeper, not the front, not a worker that lives for milliseconds."""
-    with attack(attacked.person, Login.SAME, "inspect", attacked.process.pid) as attacker:
+    with attack(attacked.person, Login.SAME, "inspect", attacked.keeper) as attacker:
         for _ in range(20):
             pair = Pair.new()
             client.add(pair)
@@ -39,7 +39,8 @@ def test_no_process_can_be_looked_into(attacked: Agent, client: Client, falls: b
 def test_what_was_opened_at_the_start(person: Person, command: Command, falls: bool) -> None:
     """The interpreter's own start can't be helped: until then any program of the user's may.
 
-    From its first line on kagent can't be looked into.
+    From its first line on kagent can't be looked into; and through what was opened by then only the
+    process that was started, never the keeper.
     """
     path, words = command
     bare = person.home / "bare"
@@ -54,13 +55,16 @@ def test_what_was_opened_at_the_start(person: Person, command: Command, falls: b
                 wait_until(path.exists)
                 with Client(path) as client:
                     assert client.add(Pair.new())
+                keeper = Agent(person, process, path, path).keeper
                 told = finish(attacker)
             finally:
                 process.kill()
-    last, read = map(int, told.got)
-    print(f"{told.tries} tries; open until {last / 1e6} ms of run time, {read} bytes read")
+    last, *read = map(int, told.got)
+    print(f"{told.tries} tries; open until {last / 1e6} ms of run time; {read} can be read")
     print(f"a bare Python has {needed / 1e6} ms")
     assert (last > 2 * needed) == falls
+    assert process.pid in read, "it was opened in time"
+    assert (keeper in read) == falls
 
 
 WITHOUT = {
@@ -77,7 +81,7 @@ def test_without_means(attacked: Agent, falls: bool, what: str) -> None:
     names = WITHOUT[what]
     pair, held, signed = Pair.new(), False, False
     with (
-        attack(attacked.person, Login.SAME, "limit", attacked.process.pid, *names) as attacker,
+        attack(attacked.person, Login.SAME, "limit", attacked.keeper, *names) as attacker,
         suppress(OSError),  # that the agent ends is no weakness
         Client(attacked.socket, seconds=5) as client,
     ):
