@@ -161,8 +161,7 @@ class Store:
         ]
         self._record_in_lent(expected)
         rings.lent.link(key)
-        if shown:
-            self._show(description)
+        self._show(description, rings.make_anchor() if shown else rings.withdrawn)
         # Not sooner: a signature that is asked for meanwhile must find one of the two.
         for one in before:
             rings.lent.destroy(one)
@@ -188,12 +187,11 @@ class Store:
         plain = identity.custody == Custody.KERNEL and not identity.constraints
         return not plain or self.rings.place is Place.PRIVATE
 
-    def _show(self, description: str) -> None:
-        """Let others have what we hold of that identity."""
-        anchor = self.rings.make_anchor()
+    def _show(self, description: str, where: Keyring) -> None:
+        """Let others have what we hold of that identity, at once or when we are unlocked."""
         for kind in ("user", "asymmetric"):
             if key := self.rings.lent.find(kind, description):
-                anchor.link(key)
+                where.link(key)
 
     def _destroy_in(self, description: str, *keyrings: Keyring | None) -> None:
         if faults := destroy_in_all(filter(None, keyrings), description):
@@ -281,15 +279,25 @@ class Store:
         rings.withdrawn.clear()
         return faults
 
-    def tidy(self) -> None:
-        """Destroy the halves of identities that a front has left which was killed at work."""
+    def tidy(self) -> list[str]:
+        """Finish the loads at which a front was killed, or undo them; what could not be, in words.
+
+        Of what is held in private all else ends, as `settle` would have seen to.  Halves go.
+        """
         self.take_up()
+        faults = []
+        for identity in self._private.identities():
+            elsewhere = [one for one in self._everywhere if one != self.rings.private]
+            faults += destroy_in_all(elsewhere, identity.description)
+            if identity.constraints:
+                faults += self.adopted.remove(identity.blob)
         content = list(self._private.content())
         names = Counter(about.description for _, about in content)
         for key, about in content:
             if names[about.description] == 1 and self._needs_both(key, about):
                 with suppress(KernelKeyError):
                     self.rings.private.destroy(key)
+        return faults
 
     def _needs_both(self, key: Key, about: Description) -> bool:
         if about.type == "asymmetric":

@@ -228,8 +228,8 @@ class Front:
                 self._wrong += 1
                 time.sleep(_DELAY * self._wrong)
                 return Failure()
-            private.destroy(lock)
             self._move_all(private, self._rings.anchor)
+            private.destroy(lock)
             return Success()
 
     def _move_all(self, source: Keyring, target: Keyring) -> None:
