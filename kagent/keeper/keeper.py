@@ -220,9 +220,11 @@ class Keeper:
         self._keep_signers()
 
     def _end_front(self) -> None:
-        # It is ending, or has closed what it must keep open; SIGCHLD follows.
+        # It is ending, or has closed what it must keep open.  Looked for without waiting for
+        # SIGCHLD: until then its sockets would wake us over and over.
         if self._front:
             os.kill(self._front, signal.SIGKILL)
+            self._pending.add(signal.SIGCHLD)
 
     def _start_lookout(self) -> None:
         from ..workers import lookout

@@ -23,7 +23,7 @@ from tests.hostile.people import Login, attack, turn
 from tests.hostile.stepping import Stop, stepping
 from tests.support.programs import SECONDS, Agent, Person, children_of
 
-BOUND_BY_LIFE = 3  # a keeper gives up after some more fronts in a row that lived less than a second
+MOST_YOUNG_FRONTS = 3  # a keeper gives up after some more
 
 
 def moments(agent: Agent) -> Iterator[int]:
@@ -31,7 +31,7 @@ def moments(agent: Agent) -> Iterator[int]:
     number = 0
     while True:
         number += 1
-        if number % BOUND_BY_LIFE == 0:
+        if number % MOST_YOUNG_FRONTS == 0:
             time.sleep(1.1)
         yield number
 

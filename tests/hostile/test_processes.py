@@ -16,7 +16,7 @@ from tests.hostile.people import CHECKOUT, Login, attack, finish
 from tests.support.programs import Agent, Person, wait_until
 
 # An interpreter that starts and does nothing.
-BARE = "import resource, ctypes, re, signal\nprint(open('/proc/self/schedstat').read())\n"
+BARE = "import resource, ctypes, re, signal, time\nprint(time.process_time_ns())\n"
 
 Command = tuple[Path, tuple[str | Path, ...]]
 
@@ -45,7 +45,7 @@ def test_what_was_opened_at_the_start(person: Person, command: Command, falls: b
     path, words = command
     bare = person.home / "bare"
     person.file("bare", BARE)
-    needed = int(person.run(sys.executable, bare).stdout.split()[0])
+    needed = int(person.run(sys.executable, bare).stdout)
     stopped = ("sh", "-c", 'kill -STOP $$; exec "$0" "$@"', *words)
     with person.start(*stopped, env={"PYTHONPATH": str(CHECKOUT)}) as process:
         os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WNOWAIT)
@@ -59,10 +59,11 @@ def test_what_was_opened_at_the_start(person: Person, command: Command, falls: b
                 told = finish(attacker)
             finally:
                 process.kill()
-    last, *read = map(int, told.got)
+    last, still, *read = map(int, told.got)
     print(f"{told.tries} tries; open until {last / 1e6} ms of run time; {read} can be read")
     print(f"a bare Python has {needed / 1e6} ms")
-    assert (last > 2 * needed) == falls
+    assert bool(still) == falls
+    assert falls or last < 2 * needed
     assert process.pid in read, "it was opened in time"
     assert (keeper in read) == falls
 
