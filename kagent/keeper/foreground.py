@@ -26,14 +26,14 @@ _PASSED_ON = (*ENDING, signal.SIGUSR1)
 def run(listener: Listener, keep: Callable[[Tell], int]) -> int:
     """Have a fork do `keep`, the keeper's life, and wait for its end; its exit code, as a shell's.
 
-    To be called with ENDING blocked.  If this process is killed, the keeper ends as on SIGTERM.
+    To be called with ENDING blocked.  If this process is killed, so is the keeper.
     """
     here = os.getpid()
     reading, writing = os.pipe()
     keeper = os.fork()
     if keeper == 0:
-        process.die_with_parent(signal.SIGTERM)
-        if os.getppid() != here:  # it was killed before that was said
+        process.die_with_parent()
+        if os.getppid() != here:  # it was killed before that
             listener.remove()
             os._exit(1)
         os.close(reading)

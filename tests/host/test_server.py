@@ -229,11 +229,10 @@ def test_no_process_is_left_when_one_is_killed(kagent: Agent, which: str) -> Non
         stream.sendall(A_KEY[:-3])
         wait_until(lambda: len(kagent.children) == 2)
         processes = [kagent.keeper, *kagent.children]
+        os.kill(kagent.keeper, signal.SIGSTOP)  # it needn't do anything for that
         os.kill(kagent.keeper if which == "keeper" else kagent.process.pid, signal.SIGKILL)
         wait_until(lambda: not any(Path(f"/proc/{pid}/fd").exists() for pid in processes))
         assert kagent.process.wait(SECONDS) in (128 + signal.SIGKILL, -signal.SIGKILL)
-        # Whoever is left cleans up.
-        assert which == "keeper" or not kagent.socket.exists()
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can be another user")
