@@ -252,18 +252,24 @@ class Store:
     def withdraw(self) -> list[str]:
         """Take all loaded keys out of others' reach; what could not be taken, in words.
 
-        Adopted keys stay where somebody else wants them to be.
+        Adopted keys stay where somebody else wants them to be.  What can't be kept to be put back,
+        where somebody has used up the quota, say, is taken all the same.
         """
         self.take_up()
-        rings, anchor = self.rings, self.rings.anchor
+        rings, anchor = self.rings, self._anchor
         faults: list[str] = []
         if anchor is None:
             return faults
-        held = set(rings.lent.keys())
-        for key in [key for key, _ in keys_in(anchor) if key.serial in held]:
+        ours = set(rings.lent.keys())
+        with suppress(KernelKeyError):  # it is gone meanwhile
+            ours.update(key.serial for key, _ in anchor.content())
+        for key in [key for key, _ in keys_in(anchor.keyring) if key.serial in ours]:
             try:
                 rings.withdrawn.link(key)
-                anchor.unlink(key)
+            except KernelKeyError as error:
+                faults.append(f"key {key.serial} will not be put back: {error}")
+            try:
+                anchor.keyring.unlink(key)
             except KernelKeyError as error:
                 faults.append(f"key {key.serial} can't be withdrawn: {error}")
         return faults

@@ -12,16 +12,14 @@ from pathlib import Path
 
 import pytest
 
-from kagent.custody.identity import Custody, Identity
-from kagent.custody.rings import ANCHOR
-from kagent.keyctl import Keyring, session_keyring, syscalls
 from kagent.protocol import messages
 from kagent.protocol.constraints import Confirm
 from kagent.protocol.messages import AddIdConstrained, Message, RequestIdentities, Unlock
 from tests.hostile.asking import PAIRS, Client, Pair
+from tests.hostile.exposed import put_a_key_where_others_reach_it, reached
 from tests.hostile.people import Login, attack, turn
 from tests.hostile.stepping import Stop, stepping
-from tests.support.programs import SECONDS, Agent, Person, children_of
+from tests.support.programs import Agent, children_of
 
 MOST_YOUNG_FRONTS = 3  # a keeper gives up after some more
 
@@ -62,25 +60,6 @@ def interrupt(agent: Agent, message: Message, number: int) -> bool:
             client.send(message)
             stepper.until(lambda: select.select([client.stream], [], [], 0)[0], at)
     return killed
-
-
-def put_a_key_where_others_reach_it(person: Person) -> None:
-    """Only a record, so that it needs no kernel that signs."""
-    identity = Identity(Pair.new().blob, "open", Custody.KERNEL)
-
-    def put() -> None:
-        anchor = syscalls.add_key("keyring", "kagent:session", None, syscalls.SESSION_KEYRING)
-        syscalls.setperm(anchor, ANCHOR)
-        syscalls.add_key("user", identity.description, identity.write(), anchor)
-
-    with person.start("true", preexec_fn=put) as process:
-        assert process.wait(SECONDS) == 0
-
-
-def reached() -> list[int]:
-    """What is in the session's keyring, where the agent keeps what isn't locked."""
-    anchor = session_keyring().find("keyring", "kagent:session")
-    return list(Keyring(anchor.serial).keys()) if anchor else []
 
 
 @pytest.mark.parametrize("what", ["lock", "unlock"])
