@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
+import subprocess
 import sys
 from contextlib import suppress
 from pathlib import Path
@@ -11,9 +13,10 @@ from pathlib import Path
 import pytest
 
 from kagent.protocol.constraints import Confirm
+from tests.hostile import stepping
 from tests.hostile.asking import Client, Pair
 from tests.hostile.people import CHECKOUT, Login, attack, finish
-from tests.support.programs import Agent, Person, wait_until
+from tests.support.programs import SECONDS, Agent, Person, wait_until
 
 # An interpreter that starts and does nothing.
 BARE = "import resource, ctypes, re, signal, time\nprint(time.process_time_ns())\n"
@@ -66,6 +69,30 @@ def test_what_was_opened_at_the_start(person: Person, command: Command, falls: b
     assert falls or last < 2 * needed
     assert process.pid in read, "it was opened in time"
     assert (keeper in read) == falls
+
+
+@pytest.mark.parametrize("attached", [True, False])
+@pytest.mark.parametrize("how", ["-D", "-s"])
+def test_a_debugger_that_is_attached_at_the_start(person: Person, how: str, attached: bool) -> None:
+    """It stays so, and the agent doesn't start, also where its fork would be rid of it."""
+    pipe, path = subprocess.PIPE, person.home / "agent.sock"
+    waiting = ("sh", "-c", 'read line; exec "$0" "$@"', "kagent", how, "-a", path)
+    with person.start(*waiting, stdin=pipe, stdout=pipe, stderr=subprocess.STDOUT) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        if attached:
+            stepping._request(stepping._SEIZE, process.pid)
+        process.stdin.write("\n")
+        process.stdin.flush()
+        said = process.stdout.readline()
+        if attached:
+            assert "is attached to kagent" in said
+            assert process.wait(SECONDS) == 1
+        else:
+            while not (pid := re.search(r"Agent pid (\d+)", said)):
+                said = process.stdout.readline()
+            os.kill(int(pid[1]), signal.SIGTERM)
+        wait_until(lambda: not path.exists())
 
 
 WITHOUT = {
