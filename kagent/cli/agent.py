@@ -11,6 +11,7 @@ from typing import Any
 
 from .. import __version__, log
 from ..confine import process, seccomp
+from ..keeper import foreground
 from ..keeper.listener import ENDING, Listener, remove_stale
 from ..keyctl import KernelKeyError, session_keyring
 from ..openssh.times import seconds
@@ -49,18 +50,22 @@ def main() -> int:
         print("Deleted stale agent sockets in ~/.ssh/agent")
         return 0
     log.configure(to_stderr=True, verbose=options.debug)
+    if attached := process.tracer():
+        # Since before this process could forbid it: what it gets from now on is no secret.
+        log.error(f"process {attached} is attached to kagent, as a debugger is: end it first")
+        return 1
     # From the moment when there is a socket until the keeper can clean it up.
     signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
     listener = _listen(options)
     if listener.lent:
-        return _keep(listener, options)
+        return foreground.run(listener, partial(_keep, listener, options))
     if options.idle_exit:
         listener.remove()
         fail("kagent: --idle-exit needs a socket that stays when kagent ends: systemd's")
     if options.foreground:
         print(_assignment("SSH_AUTH_SOCK", _quoted(listener.path), options.csh))
         print(f"echo Agent pid {os.getpid()};", flush=True)
-        return _keep(listener, options)
+        return foreground.run(listener, partial(_keep, listener, options))
     return _start_in_background(listener, options)
 
 
@@ -194,7 +199,7 @@ def _start_in_background(listener: Listener, options: _Options) -> int:
     if agent == 0:
         # The command's process is this one's parent, and stays so over the exec.
         _enter_background()
-        code = _keep(listener, options, command=parent)
+        code = _keep(listener, options, lambda state: None, command=parent)
         os._exit(code)
     listener.socket.close()
     if not options.command:
@@ -221,7 +226,10 @@ def _enter_background() -> None:
     log.configure(to_stderr=False, verbose=False)
 
 
-def _keep(listener: Listener, options: _Options, command: int | None = None) -> int:
+def _keep(
+    listener: Listener, options: _Options, tell: foreground.Tell, command: int | None = None
+) -> int:
+    """The keeper's life, in a fork: no other process could ever open its memory."""
     # Late, as all of this is: what only prints or starts a command should be quick.
     from ..custody.device import Providers, WebSafety
     from ..custody.identity import Custody
@@ -233,11 +241,6 @@ def _keep(listener: Listener, options: _Options, command: int | None = None) -> 
 
     process.forbid_core_dumps()
     process.set_name("kagent-keeper")
-    if attached := process.tracer():
-        # Since before this process could forbid it: what it gets from now on is no secret.
-        log.error(f"process {attached} is attached to kagent, as a debugger is: end it first")
-        listener.remove()
-        return 1
     policy = Policy(
         Custody(options.custody) if options.custody else None,
         options.lifetime,
@@ -254,6 +257,7 @@ def _keep(listener: Listener, options: _Options, command: int | None = None) -> 
             KeeperRings.enter(Place(options.keyring)),
             policy,
             partial(life.run, settings),
+            tell,
         )
         to_stderr = options.foreground or listener.lent
         return keeper.run(ignore_interrupt=not to_stderr, command=command)

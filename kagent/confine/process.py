@@ -58,7 +58,10 @@ def forbid_new_privileges() -> None:
 
 
 def die_with_parent() -> None:
-    """Be killed by the kernel when the parent ends, however it ends."""
+    """Be killed by the kernel when the parent ends, however it ends.
+
+    A parent that has ended before isn't noticed: look at getppid(2) afterwards.
+    """
     prctl(_PR_SET_PDEATHSIG, _SIGKILL)
 
 

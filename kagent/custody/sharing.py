@@ -20,9 +20,9 @@ SHARED = mask(
     possessor=Permission.VIEW | Permission.SEARCH,
     user=Permission.VIEW | Permission.SEARCH | Permission.LINK | Permission.SETATTR,
 )
-# What add_key gives an asymmetric key, which can be neither read nor written.
+# Nothing for who possesses it: the receiver may do so yet, by a keyring that the giver doesn't see.
 UNSHARED = mask(
-    possessor=Permission.ALL & ~(Permission.READ | Permission.WRITE), user=Permission.VIEW
+    user=Permission.VIEW | Permission.SEARCH | Permission.LINK | Permission.SETATTR,
 )
 # The record of a shared key tells its comment, and its certificate.
 SHARED_RECORD = mask(

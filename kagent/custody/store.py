@@ -16,7 +16,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 
-from .. import log
 from ..keyctl import KernelKeyError, Key, KeyNotFound, Keyring, PermissionDenied
 from ..protocol.wire import ProtocolError
 from . import clock
@@ -141,8 +140,7 @@ class Store:
         ]
         self._record_in_lent(identity)
         rings.lent.link(key)
-        if shown:
-            self._show(description)
+        self._show(description, rings.make_anchor() if shown else rings.withdrawn)
         # Not sooner: a signature that is asked for meanwhile must find one of the two.
         for one in before:
             rings.lent.destroy(one)
@@ -168,12 +166,11 @@ class Store:
         plain = identity.custody == Custody.KERNEL and not identity.constraints
         return not plain or self.rings.place is Place.PRIVATE
 
-    def _show(self, description: str) -> None:
-        """Let others have what we hold of that identity."""
-        anchor = self.rings.make_anchor()
+    def _show(self, description: str, where: Keyring) -> None:
+        """Let others have what we hold of that identity, at once or when we are unlocked."""
         for kind in (*RECORD_TYPES, "asymmetric"):
             if key := self.rings.lent.find(kind, description):
-                anchor.link(key)
+                where.link(key)
 
     def _destroy_in(self, description: str, *keyrings: Keyring | None) -> None:
         if faults := destroy_in_all(filter(None, keyrings), description):
@@ -225,18 +222,24 @@ class Store:
     def withdraw(self) -> list[str]:
         """Take all loaded keys out of others' reach; what could not be taken, in words.
 
-        Adopted keys stay where somebody else wants them to be.
+        Adopted keys stay where somebody else wants them to be.  What can't be kept to be put back,
+        where somebody has used up the quota, say, is taken all the same.
         """
         self.take_up()
-        rings, anchor = self.rings, self.rings.anchor
+        rings, anchor = self.rings, self._anchor
         faults: list[str] = []
         if anchor is None:
             return faults
-        held = set(rings.lent.keys())
-        for key in [key for key, _ in keys_in(anchor) if key.serial in held]:
+        ours = set(rings.lent.keys())
+        with suppress(KernelKeyError):  # it is gone meanwhile
+            ours.update(key.serial for key, _ in anchor.content())
+        for key in [key for key, _ in keys_in(anchor.keyring) if key.serial in ours]:
             try:
                 rings.withdrawn.link(key)
-                anchor.unlink(key)
+            except KernelKeyError as error:
+                faults.append(f"key {key.serial} will not be put back: {error}")
+            try:
+                anchor.keyring.unlink(key)
             except KernelKeyError as error:
                 faults.append(f"key {key.serial} can't be withdrawn: {error}")
         return faults
@@ -252,20 +255,25 @@ class Store:
         rings.withdrawn.clear()
         return faults
 
-    def tidy(self) -> None:
-        """End what a front has left by halves that was killed at work."""
+    def tidy(self) -> list[str]:
+        """Finish the loads at which a front was killed, or undo them; what could not be, in words.
+
+        Of what is in the ledger all else ends, as `settle` would have seen to.
+        """
         self.take_up()
+        faults, private = [], self.rings.private
+        for identity in self._ledger.identities():
+            elsewhere = [one for one in self._everywhere if one != private]
+            faults += destroy_in_all(elsewhere, identity.description)
+            if identity.constraints:
+                faults += self.adopted.remove(identity.blob)
         records = self.rings.records.entries()
-        for key, about in keys_in(self.rings.private):
+        for key, about in keys_in(private):
             # No record says what it may be used for.
             if about and about.type == "asymmetric" and about.description not in records:
                 with suppress(KernelKeyError):
-                    self.rings.private.destroy(key)
-        for description in records:
-            for fault in destroy_in_all(
-                filter(None, (self.rings.lent, self.rings.anchor)), description
-            ):
-                log.error(fault)
+                    private.destroy(key)
+        return faults
 
     @property
     def _everywhere(self) -> list[Keyring]:

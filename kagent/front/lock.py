@@ -54,6 +54,10 @@ class Lock:
         self._store = store
         self._ring = store.rings.private
         self.locked = self._find() is not None
+        if self.locked:
+            # A front may have been killed before it had withdrawn all, or after it began to put
+            # things back.
+            self._withdraw()
         # Guessing on several connections is no faster than on one.
         self._turns = Turns(1, 1)
 
@@ -68,8 +72,7 @@ class Lock:
         state = _State(salt, verifier, 0, 0)
         self._ring.add("user", LOCK_NAME, state.write()).set_permissions(POSSESSOR_ONLY)
         self.locked = True
-        for fault in self._store.withdraw():
-            log.error(fault)
+        self._withdraw()
         return True
 
     async def unlock(self, passphrase: bytes, pid: int) -> bool:
@@ -94,6 +97,10 @@ class Lock:
             self._ring.destroy(key)
             self.locked = False
             return True
+
+    def _withdraw(self) -> None:
+        for fault in self._store.withdraw():
+            log.error(fault)
 
     def _find(self) -> Key | None:
         return self._ring.find("user", LOCK_NAME)

@@ -44,7 +44,8 @@ async def serve(
     """
     listener.setblocking(False)
     store = Store(rings)
-    store.tidy()
+    for fault in store.tidy():
+        log.error(fault)
     idle = False
     async with trio.open_nursery() as serving, trio.open_nursery() as clients:
         fetching = Fetching(workers)

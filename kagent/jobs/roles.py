@@ -89,6 +89,16 @@ def _get(rings: KeeperRings, inbox: Keyring | None, name: str) -> Keyring | None
     }[name]
 
 
+FOREGROUND = Role(
+    "kagent",
+    "process in the foreground",
+    "as long as the agent, with -D or as a service; the keeper is its fork",
+    "what the keeper has systemd told",
+    "no",
+    ("login, user",),
+    calls="all: it is as it was started",
+    # kagent.keeper.foreground
+)
 KEEPER = Role(
     "kagent-keeper",
     "keeper",

@@ -43,8 +43,8 @@ from ..jobs.policy import Policy
 from ..jobs.roles import Role
 from ..jobs.sockets import Sockets, given_up
 from ..keyctl import KernelKeyError, Keyring
+from .foreground import Tell
 from .listener import ENDING
-from .notify import notify
 
 # Five fronts in a row that lived less than a second: the next one won't do better.
 _SHORT_LIFE = 1.0
@@ -106,12 +106,14 @@ class Keeper:
         rings: KeeperRings,
         policy: Policy,
         front: Front,
+        tell: Tell,
     ) -> None:
-        """`front` is what the front does, for its whole life."""
+        """`front` is what the front does, for its whole life; `tell` has systemd told."""
         self._listener = listener
         self._rings = rings
         self._policy = policy
         self._run_front = front
+        self._tell = tell
         self._sockets: Sockets  # a new pair for each front
         self._children: dict[int, _Child] = {}
         self._front = 0
@@ -157,13 +159,13 @@ class Keeper:
             for role in roles.CHILDREN:
                 _ = role.filter
             gc.freeze()
-            notify("READY=1")
+            self._tell("READY=1")
             return self._serve(command)
         except CannotConfine as error:
             log.error(f"processes can't be confined: {error}")
             return 1
         finally:
-            notify("STOPPING=1")
+            self._tell("STOPPING=1")
             self._end_children()
             with suppress(KernelKeyError):
                 self._rings.give_back()
@@ -261,9 +263,11 @@ class Keeper:
         self._keep_signers()
 
     def _end_front(self) -> None:
-        # It is ending, or has closed what it must keep open; SIGCHLD follows.
+        # It is ending, or has closed what it must keep open.  Looked for without waiting for
+        # SIGCHLD: until then its sockets would wake us over and over.
         if self._front:
             os.kill(self._front, signal.SIGKILL)
+            self._pending.add(signal.SIGCHLD)
 
     def _start_lookout(self) -> None:
         from ..workers import lookout

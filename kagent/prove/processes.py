@@ -77,12 +77,21 @@ def holding(path: str) -> list[Process]:
 def of_agent(path: str) -> list[Process]:
     """All processes of the agent at `path`: who could accept a connection there, and all below.
 
+    And a program of the same command line that they were forked by, which only waits for them.
     systemd may hold a service's socket; then it is among them, but not all else that it started.
     """
     found = holding(path)
     lenders = {one for one in found if one.pid == 1 or one.name == "systemd"}
-    agents = [one.pid for one in found if one not in lenders]
-    return [*lenders, *below(*agents)] if agents else []
+    agents = {one.pid for one in found if one not in lenders}
+    waiting = {one.parent for one in found if _command(one.parent) == _command(one.pid) != b""}
+    return [*lenders, *below(*agents | waiting)] if agents else []
+
+
+def _command(pid: int) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return b""
 
 
 class Still:

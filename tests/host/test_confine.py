@@ -160,7 +160,7 @@ def load_worker(kagent: Agent) -> Iterator[int]:
     """A load worker that waits for the rest of a key."""
     with kagent.connect() as stream:
         stream.sendall(A_KEY[:-3])
-        yield load_worker_of(kagent.process.pid)
+        yield load_worker_of(kagent.keeper)
 
 
 CALLS: tuple[Call, ...] = (
@@ -199,9 +199,9 @@ def test_a_load_worker_that_is_taken_over(load_worker: int) -> None:
 @as_root
 def test_a_process_does_what_it_is_told(kagent: Agent) -> None:
     """The control: what does no harm, in the keeper, which has no filter."""
-    opened, connected, pid = calls_in(kagent.process.pid, CALLS[0], CALLS[3], ("getpid",))
+    opened, connected, pid = calls_in(kagent.keeper, CALLS[0], CALLS[3], ("getpid",))
     assert 2 < opened < connected
-    assert pid == kagent.process.pid
+    assert pid == kagent.keeper
 
 
 @as_root

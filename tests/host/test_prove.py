@@ -138,7 +138,7 @@ def test_what_it_says(kagent: Agent) -> None:
     assert verdict == "nothing of the 3 keys is in the agent's memory"
     assert lines[0].startswith("key      2048 SHA256:")
     size = r" +\d+\.\d MiB  "
-    for pid, name in ((kagent.process.pid, "keeper"), (kagent.front, "front")):
+    for pid, name in ((kagent.keeper, "keeper"), (kagent.front, "front")):
         assert any(re.match(rf"process +{pid} kagent-{name} {size}nothing$", one) for one in lines)
     assert re.match(
         rf"control +\d+ kagentctl {size}before it loaded the key: nothing; then: seed of "
@@ -377,7 +377,7 @@ def test_threads_are_held_too_and_signals_are_not_lost() -> None:
 def test_whose_socket_it_is(kagent: Agent) -> None:
     link = kagent.person.home / "link"
     link.symlink_to(kagent.socket)
-    processes = {kagent.process.pid, kagent.front}
+    processes = {kagent.keeper, kagent.front}
     for path in (kagent.socket, link):
         assert {one.pid for one in holding(str(path))} == processes
     assert holding("/nowhere") == []

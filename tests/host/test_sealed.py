@@ -223,7 +223,7 @@ def test_gone_with_the_keeper(person: Person, number: int) -> None:
     with agent(person) as kagent:
         kagent.run("ssh-add", *(person.key(name, *TYPES[name]) for name in TYPES))
         assert keys_of(person) >= before + 2 * len(TYPES)
-        os.kill(kagent.process.pid, number)
+        os.kill(kagent.keeper, number)
         kagent.process.wait(SECONDS)
         wait_until(lambda: keys_of(person) <= before)
 
@@ -306,7 +306,7 @@ def test_ten_thousand_signatures_leave_nothing_behind(kagent: Agent) -> None:
                 done.result()
 
     def used() -> tuple[int, list[int]]:
-        pids = (kagent.process.pid, kagent.front)
+        pids = (kagent.keeper, kagent.front)
         return (
             len(kagent.children),
             [len(list(Path(f"/proc/{pid}/fd").iterdir())) for pid in pids],
@@ -319,10 +319,10 @@ def test_ten_thousand_signatures_leave_nothing_behind(kagent: Agent) -> None:
     in_parallel(50)
     time.sleep(1)  # until as many workers wait as there should be
     before = used()
-    size = [memory_of(pid) for pid in (kagent.process.pid, kagent.front)]
+    size = [memory_of(pid) for pid in (kagent.keeper, kagent.front)]
     in_parallel(10_000 // CLIENTS)
     wait_until(lambda: used() == before)
-    grown = [memory_of(pid) for pid in (kagent.process.pid, kagent.front)]
+    grown = [memory_of(pid) for pid in (kagent.keeper, kagent.front)]
     assert all(now < then + 1024 for then, now in zip(size, grown, strict=True)), (size, grown)
 
 
@@ -334,11 +334,11 @@ def test_the_front_can_do_nothing_with_a_sealed_key(kagent: Agent) -> None:
     """
     path = kagent.person.key("ed25519", *TYPES["ed25519"])
     kagent.run("ssh-add", path)
-    [session] = calls_in(kagent.process.pid, _keyctl(Operation.GET_KEYRING_ID, -3, 0))
+    [session] = calls_in(kagent.keeper, _keyctl(Operation.GET_KEYRING_ID, -3, 0))
     search = _keyctl(Operation.SEARCH, session, b"keyring", b"kagent:sealed", 0)
-    [ring] = calls_in(kagent.process.pid, search)
+    [ring] = calls_in(kagent.keeper, search)
     name = b"kagent-sealing"
-    [serial] = calls_in(kagent.process.pid, _keyctl(Operation.SEARCH, ring, b"user", name, 0))
+    [serial] = calls_in(kagent.keeper, _keyctl(Operation.SEARCH, ring, b"user", name, 0))
     attempts = [
         _keyctl(Operation.READ, serial, 0, 0),
         _keyctl(Operation.DESCRIBE, serial, 0, 0),
@@ -355,9 +355,9 @@ def test_the_front_can_do_nothing_with_a_sealed_key(kagent: Agent) -> None:
     assert calls_in(kagent.front, unforeseen) == [-errno.EPERM]
     [lookout] = kagent.lookouts
     assert calls_in(lookout, *attempts) == [-errno.EPERM] * len(attempts)
-    assert calls_in(kagent.process.pid, *attempts[:2])[0] > 0
-    assert [len(_shelves(pid)) for pid in (kagent.process.pid, kagent.front, lookout)] == [6, 1, 0]
-    assert _shelves(kagent.front) < _shelves(kagent.process.pid)
+    assert calls_in(kagent.keeper, *attempts[:2])[0] > 0
+    assert [len(_shelves(pid)) for pid in (kagent.keeper, kagent.front, lookout)] == [6, 1, 0]
+    assert _shelves(kagent.front) < _shelves(kagent.keeper)
     kagent.run("ssh-add", "-T", f"{path}.pub")
 
 
@@ -382,7 +382,7 @@ def test_who_is_the_same_user_may_not_look_into_its_processes(kagent: Agent) -> 
         pytest.skip("root may look into everything")
     kagent.run("ssh-add", person.key("ed25519", *TYPES["ed25519"]))
     wait_until(lambda: len(kagent.signers) > 1)
-    pids = [kagent.process.pid, kagent.front, *kagent.signers]
+    pids = [kagent.keeper, kagent.front, *kagent.signers]
     told = person.run(sys.executable, "-c", ATTACH, *map(str, pids)).stdout
     assert set(told.splitlines()) == {"refused refused"}
     control = 'sleep 60 & "$0" -c "$1" $!; kill $!'

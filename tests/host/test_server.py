@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import struct
 import subprocess
 import time
@@ -180,7 +181,7 @@ def test_the_front_is_no_program_of_its_own(kagent: Agent) -> None:
     """It never starts: who runs as the same user would have a moment to get hold of it."""
     for _ in range(2):
         front, keeper = (
-            Path(f"/proc/{pid}/cmdline").read_bytes() for pid in (kagent.front, kagent.process.pid)
+            Path(f"/proc/{pid}/cmdline").read_bytes() for pid in (kagent.front, kagent.keeper)
         )
         assert front == keeper
         first = kagent.front
@@ -220,13 +221,16 @@ def test_a_front_that_keeps_dying_ends_the_agent(kagent: Agent) -> None:
     assert not kagent.socket.exists()
 
 
-def test_no_process_is_left_when_the_keeper_is_killed(kagent: Agent) -> None:
+@pytest.mark.parametrize("which", ["keeper", "process in the foreground"])
+def test_no_process_is_left_when_one_is_killed(kagent: Agent, which: str) -> None:
     with kagent.connect() as stream:
         stream.sendall(A_KEY[:-3])
         wait_until(lambda: len(kagent.children) == 2)
-        children = kagent.children
-        kagent.process.kill()
-        wait_until(lambda: not any(Path(f"/proc/{child}/fd").exists() for child in children))
+        processes = [kagent.keeper, *kagent.children]
+        os.kill(kagent.keeper, signal.SIGSTOP)  # it needn't do anything for that
+        os.kill(kagent.keeper if which == "keeper" else kagent.process.pid, signal.SIGKILL)
+        wait_until(lambda: not any(Path(f"/proc/{pid}/fd").exists() for pid in processes))
+        assert kagent.process.wait(SECONDS) in (128 + signal.SIGKILL, -signal.SIGKILL)
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can be another user")
@@ -247,13 +251,13 @@ def test_other_users_are_turned_away(kagent: Agent) -> None:
 
 
 def test_its_processes_leave_no_core_dumps(kagent: Agent) -> None:
-    for pid in (kagent.process.pid, kagent.front):
+    for pid in (kagent.keeper, kagent.front):
         assert Path(f"/proc/{pid}/limits").read_text().count("Max core file size        0") == 1
 
 
 def test_descriptors_do_not_pile_up(kagent: Agent) -> None:
     def open_files() -> list[int]:
-        pids = (kagent.process.pid, kagent.front)
+        pids = (kagent.keeper, kagent.front)
         return [len(list(Path(f"/proc/{pid}/fd").iterdir())) for pid in pids]
 
     def visit() -> None:

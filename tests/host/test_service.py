@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import socket
+import struct
 import subprocess
 import sys
 import time
@@ -157,9 +158,17 @@ def test_takes_no_other_descriptor_for_a_socket(person: Person) -> None:
 
 
 def test_systemd_is_told(person: Person, folder: Path) -> None:
+    """By the process that it has started: it listens to no other, with NotifyAccess=main."""
+
+    def told() -> tuple[bytes, int]:
+        data, ancillary, _, _ = manager.recvmsg(100, socket.CMSG_SPACE(12))
+        [(_, _, credentials)] = ancillary
+        return data, struct.unpack("3i", credentials)[0]
+
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(str(folder / "notify"))
         os.chmod(folder / "notify", 0o777)
+        manager.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
         manager.settimeout(SECONDS)
         process = person.start(
             *("kagent", "-D", "-a", person.home / "socket"),
@@ -167,6 +176,6 @@ def test_systemd_is_told(person: Person, folder: Path) -> None:
             stdout=subprocess.DEVNULL,
         )
         with process:
-            assert manager.recv(100) == b"READY=1"
+            assert told() == (b"READY=1", process.pid)
             process.terminate()
-            assert manager.recv(100) == b"STOPPING=1"
+            assert told() == (b"STOPPING=1", process.pid)

@@ -122,11 +122,11 @@ def test_a_signal_beside_the_end_of_a_child(person: Person) -> None:
     """Neither hides the other."""
     with agent(person) as kagent:
         front = kagent.front
-        kagent.process.send_signal(signal.SIGSTOP)
+        os.kill(kagent.keeper, signal.SIGSTOP)
         os.kill(front, signal.SIGKILL)
         wait_until(lambda: not is_running(front))
         kagent.process.send_signal(signal.SIGTERM)
-        kagent.process.send_signal(signal.SIGCONT)
+        os.kill(kagent.keeper, signal.SIGCONT)
         assert kagent.process.wait(10) == 2
 
 

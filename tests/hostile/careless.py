@@ -180,9 +180,8 @@ class Front:
             held.set_permissions(_POSSESSOR_ONLY)
         record = home.add("user", identity.description, identity.write())
         for one in constraints:
-            if isinstance(one, Lifetime):  # fault: last, and on the wall clock
+            if isinstance(one, Lifetime):  # fault: last, on the wall clock, and the key goes on
                 set_timeout(record.serial, one.seconds)
-                set_timeout(held.serial, one.seconds)
 
     @property
     def _locked(self) -> bool:
@@ -228,8 +227,8 @@ class Front:
                 self._wrong += 1
                 time.sleep(_DELAY * self._wrong)
                 return Failure()
-            private.destroy(lock)
             self._move_all(private, self._rings.anchor)
+            private.destroy(lock)
             return Success()
 
     def _move_all(self, source: Keyring, target: Keyring) -> None:
@@ -266,6 +265,8 @@ class Front:
     def _find(self, description: str) -> AsymmetricKey | bytes:
         for ring in (self._rings.private, self._rings.anchor):
             if key := ring.find("asymmetric", description):
+                # Fault: it has a hold on it for as long as it likes.
+                Keyring.special(PROCESS_KEYRING, create=True).link(key)
                 return AsymmetricKey(key.serial)
         sealed = self._rings.sealed.find("user", description)
         return sealed.read() if sealed else b""

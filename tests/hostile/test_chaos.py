@@ -24,7 +24,7 @@ def test_amid_chaos(kagent: Agent, program: str, kind: str) -> None:
     pairs = [PAIRS[kind]() for _ in range(4)]
     signed: list[str] = []
     rounds = 0
-    with attack(kagent.person, Login.SAME, program, kagent.process.pid) as attacker:
+    with attack(kagent.person, Login.SAME, program, kagent.keeper) as attacker:
         deadline = time.monotonic() + SECONDS
         while time.monotonic() < deadline:
             # That a connection ends, or a key is refused, is no weakness.

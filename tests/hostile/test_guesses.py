@@ -16,7 +16,7 @@ SECONDS = 15.0
 
 def test_no_more_guesses_by_killing_the_front(attacked: Agent, client: Client, falls: bool) -> None:
     assert client.lock(str(RIGHT).encode())
-    keeper = attacked.process.pid
+    keeper = attacked.keeper
     with attack(
         attacked.person, Login.ANOTHER, "guess", attacked.socket, keeper, RIGHT
     ) as guessing:

@@ -14,8 +14,6 @@ from tests.hostile.conftest import Starting
 from tests.hostile.people import Login, attack, forget, somebody, turn
 from tests.support.programs import SECONDS, Person
 
-pytestmark = pytest.mark.skipif("rsa" not in PAIRS, reason="this kernel takes no private keys")
-
 
 @pytest.fixture
 def carol(folder: Path) -> Iterator[Person]:
@@ -38,6 +36,7 @@ def inbox_for_bob(alice: Person) -> int:
     return int((alice.home / "inbox").read_text())
 
 
+@pytest.mark.skipif("rsa" not in PAIRS, reason="this kernel takes no private keys")
 @pytest.mark.parametrize("keyring", ["session", "user"])
 def test_a_keyring_in_an_inbox_is_nobodys_anchor(
     person: Person, carol: Person, starting: Starting, falls: bool, keyring: str
@@ -59,3 +58,32 @@ def test_a_keyring_in_an_inbox_is_nobodys_anchor(
             signed += int(turn(attacker, "sign"))
             assert client.signs(pair)
     assert bool(signed) == falls
+
+
+def found(alice: Person, name: str) -> int:
+    """What who searches for that keyring finds."""
+    return int(alice.run("keyctl", "search", "@u", "keyring", name).stdout)
+
+
+def test_accept_makes_a_keyring_of_its_own(person: Person, carol: Person) -> None:
+    """Also where Carol has put one of that name into the one that there is."""
+    with attack(carol, Login.ANOTHER, "carol", inbox_for_bob(person)) as attacker:
+        assert int(turn(attacker, "plant")) > 0
+        hers = found(person, "kagent:from:1:daemon")
+        person.run("kagentctl", "accept", "--from", "daemon")
+        assert found(person, "kagent:from:1:daemon") != hers, "the control: before, it was found"
+        about = person.run("keyctl", "rdescribe", str(found(person, "kagent:from:1:daemon"))).stdout
+        assert about.startswith(f"keyring;{person.uid};"), about
+
+
+@pytest.mark.parametrize("permissions", ["0x3f010000", "0x1f010000", "0x3f3f3f3f", "0x37370000"])
+def test_forget_ends_what_is_the_users(person: Person, carol: Person, permissions: str) -> None:
+    """Whatever Carol has put under that name, and what somebody has made of its permissions."""
+    anchor = person.run("keyctl", "newring", "kagent:user", "@u").stdout.strip()
+    key = person.run("keyctl", "add", "user", "kagent:SHA256:one", "it", anchor).stdout.strip()
+    person.run("keyctl", "setperm", anchor, permissions)
+    with attack(carol, Login.ANOTHER, "carol", inbox_for_bob(person)) as attacker:
+        assert int(turn(attacker, "plant")) > 0
+        person.run("kagentctl", "forget")
+    assert person.run("keyctl", "rdescribe", key, check=False).returncode
+    assert "kagent:user" not in person.run("keyctl", "rlist", "@u").stdout

@@ -59,9 +59,10 @@ class Turns:
 
 def front_ends(agent: Agent) -> None:
     """The next one enters the keyrings anew."""
-    front = children_of(agent.process.pid)[0]
+    keeper = agent.keeper
+    front = children_of(keeper)[0]
     os.kill(front, signal.SIGKILL)
-    wait_until(lambda: front not in children_of(agent.process.pid))
+    wait_until(lambda: front not in children_of(keeper))
     with Client(agent.socket) as client:
         client.remove_all()
 
@@ -119,7 +120,7 @@ def test_at_each_moment(attacked: Agent, login: Login, falls: bool, kind: str) -
     # What every program of this user can see.
     session = session_keyring().serial
     with attack(attacked.person, login, "everywhere", session) as attacker:
-        turns = Turns(attacked.process.pid, attacker)
+        turns = Turns(attacked.keeper, attacker)
         turns.during(act)
     print(turns.stops, turns.tries, *turns.got, sep="\n")
     assert turns.stops > 20

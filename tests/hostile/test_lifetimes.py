@@ -37,7 +37,8 @@ class Killing:
         self._agent = agent
         self._pairs: list[Pair] = []
         self._killed: list[str] = []
-        with stepping(agent.process.pid) as stepper:
+        self._keeper = agent.keeper
+        with stepping(self._keeper) as stepper:
             while len(self._killed) == len(self._pairs):
                 self._pairs.append(PAIRS[kind]())
                 self._load(stepper)
@@ -50,8 +51,8 @@ class Killing:
 
         def at(stop: Stop) -> bool:
             nonlocal left
-            left -= stop.pid != self._agent.process.pid
-            if left or stop.pid == self._agent.process.pid:
+            left -= stop.pid != self._keeper
+            if left or stop.pid == self._keeper:
                 return False
             self._killed.append(name_of(stop.pid))
             return True

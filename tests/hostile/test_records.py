@@ -78,7 +78,7 @@ def test_what_can_not_be_read_stops_no_removal(
         if how == "-D":
             removed = client.remove_all()
         else:
-            os.kill(attacked.process.pid, signal.SIGUSR1)
+            os.kill(attacked.keeper, signal.SIGUSR1)
             time.sleep(0.5)
             removed = True
         left = any(client.signs(pair) or client.lists(pair) for pair in pairs)

@@ -391,7 +391,7 @@ class Machine(RuleBasedStateMachine):
             case "signal":
                 self._tell(signal.SIGUSR1)
             case _:
-                self._agent.process.kill()
+                os.kill(self._agent.keeper, signal.SIGKILL)
                 self._succeed()
                 self._model.ended()
 
@@ -494,7 +494,7 @@ class Machine(RuleBasedStateMachine):
             return bool(killed)
 
         def meanwhile(client: Client) -> None:
-            with stepping(self._agent.process.pid) as stepper:
+            with stepping(self._agent.keeper) as stepper:
                 stepper.until(lambda: answered(client), at)
 
         self._carry_out(request, meanwhile, lambda: killed)
@@ -705,7 +705,7 @@ class Machine(RuleBasedStateMachine):
         return len(self._asked_file.read_bytes().splitlines())
 
     def _processes(self, name: str) -> list[int]:
-        return [pid for pid in processes(self._agent.process.pid) if called(pid) == name]
+        return [pid for pid in processes(self._agent.keeper) if called(pid) == name]
 
     def _succeed(self) -> None:
         """Start another agent in the place of one that was killed."""

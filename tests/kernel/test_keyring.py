@@ -47,7 +47,7 @@ def test_keys_outlive_the_agent(person: Person) -> None:
         for number, bits in enumerate((3072, 2048)):
             first.run("ssh-add", person.file(f"key{number}", keys.rsa(bits)))
         listed = first.run("ssh-add", "-L").stdout
-        os.kill(first.process.pid, signal.SIGKILL)
+        os.kill(first.keeper, signal.SIGKILL)
     with agent(person) as second:
         assert second.run("ssh-add", "-L").stdout == listed
         for number, line in enumerate(listed.splitlines(keepends=True)):

@@ -5,14 +5,16 @@ from __future__ import annotations
 import errno
 import os
 import re
+import select
 import shutil
 import signal
 import socket
 import stat
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -21,9 +23,11 @@ from pathlib import Path
 import pytest
 
 from kagent.private.keyfile import parse
-from kagent.protocol.messages import SignRequest, encode
+from kagent.protocol.constraints import Confirm
+from kagent.protocol.messages import SignRequest, SignResponse, encode
 from kagent.prove.memory import Search
 from kagent.prove.needles import Needles
+from tests.hostile.asking import Client, Pair, sign
 from tests.kernel import keys
 from tests.support.frames import ask
 from tests.support.programs import BIN, Agent, Person, agent, sshd, wait_until
@@ -188,6 +192,42 @@ def test_after_the_front_was_killed(provisioning: Provisioning, kagent: Agent) -
         assert signs(kagent, public(provisioning.person, path))
         os.kill(kagent.front, 9)
     assert len(provisioning.told("delivered")) == 1
+
+
+MEANWHILE: dict[str, Callable[[Client, Pair], bool]] = {
+    "nothing": lambda other, pair: True,  # the control
+    "locked": lambda other, pair: other.lock(),
+    "loaded with -c": lambda other, pair: other.add(pair, Confirm()),
+}
+
+
+@pytest.mark.parametrize("stopped", [False, True])
+@pytest.mark.parametrize("what", MEANWHILE)
+def test_what_changes_while_it_is_fetched(
+    provisioning: Provisioning, kagent: Agent, what: str, stopped: bool
+) -> None:
+    """Counts, also where the front is stopped until all of it waits: nothing signs afterwards."""
+    path = keys.rsa(2048)
+    pair = Pair(parse(path.read_bytes())[0], path.read_bytes(), b"")
+    secret = provisioning.secret("deploy", path.read_bytes())
+    go, asked = ETC / "go", ETC / "asked"
+    backend = f"touch {asked}; until [ -e {go} ]; do sleep 0.02; done; cat {secret}"
+    provisioning.rule("kagent:deploy", provisioning.command("slow", backend))
+    provisioning.identity("kagent:deploy", path)
+    with Client(kagent.socket) as client, Client(kagent.socket) as other:
+        client.send(sign(pair))
+        wait_until(asked.exists)
+        if stopped:
+            os.kill(kagent.front, signal.SIGSTOP)
+            go.touch()
+            wait_until(lambda: provisioning.told("delivered"))
+            continuing = threading.Timer(0.3, os.kill, (kagent.front, signal.SIGCONT))
+            continuing.start()
+        assert MEANWHILE[what](other, pair)
+        before = bool(select.select([client.stream], [], [], 0)[0])
+        go.touch()
+        signed = isinstance(client.answer(), SignResponse)
+    assert signed if what == "nothing" else before or not signed
 
 
 def test_what_the_receiver_may_do(provisioning: Provisioning) -> None:

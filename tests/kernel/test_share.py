@@ -96,10 +96,39 @@ def test_from_offer_to_end(both: tuple[Login, Login], files: Path) -> None:
     assert "denied" in bob.type(f"keyctl pkey_sign {serial} 0 digest enc=pkcs1 hash=sha256", 1)
     bob.type(f"ssh-add -T {files}/key1.pub", 1)
     alice.type(f"ssh-add -T {files}/key1.pub")
-    assert "39010000" in alice.type(f"keyctl rdescribe {serial}")
+    assert "00390000" in alice.type(f"keyctl rdescribe {serial}")
     alice.type(f"ssh-add -d {files}/key0.pub")
     assert listed(bob) == []
     assert "k.pem" not in alice.type("kagentctl shared")
+
+
+def test_the_receiver_hides_it(both: tuple[Login, Login], files: Path) -> None:
+    """In a keyring that Alice can't see, behind one that she sees: unshare ends it all the same."""
+    alice, bob = both
+    serial = alice.type(f"keyctl padd asymmetric deploy @s < {files}/key1.p8").strip()
+    bob.type("keyctl link @u @s; head -c 32 /dev/zero > digest")
+    for where in ("hidden", "seen"):
+        bob.type("kagentctl accept --from alice")
+        alice.type("kagentctl share deploy --with bob")
+        if where == "hidden":
+            ring = bob.type(f"keyctl search @u keyring {inbox()}").strip()
+            bob.type(f"keyctl link {ring} @s; keyctl unlink {ring} @u")
+            bob.type(f"keyctl setperm {ring} 0x3f000000")
+    signing = f"keyctl pkey_sign {serial} 0 digest enc=pkcs1 hash=sha256"
+    bob.type(f"{signing} > signature")
+    assert "bob can sign no longer" in alice.type("kagentctl unshare deploy")
+    assert serial in bob.type(f"keyctl list {ring}"), "the control: it is there"
+    for denied in (signing, f"keyctl link {serial} @s", f"keyctl setperm {serial} 0x3f3f3f3f"):
+        assert "denied" in bob.type(denied, 1)
+    alice.type(f"ssh-add -T {files}/key1.pub")
+    # And where nothing is to be seen at all.
+    alice.type("kagentctl share deploy --with bob")
+    bob.type(f"{signing} > signature")
+    seen = bob.type(f"keyctl search @u keyring {inbox()}").strip()
+    bob.type(f"keyctl setperm {seen} 0x3f000000")
+    assert "nobody else can sign" in alice.type("kagentctl unshare deploy --with bob")
+    assert "denied" in bob.type(signing, 1)
+    alice.type(f"ssh-add -T {files}/key1.pub")
 
 
 def test_the_receiver_lets_go(both: tuple[Login, Login], files: Path) -> None:

@@ -45,7 +45,7 @@ def test_killed_in_the_middle_of_work(person: Person) -> None:
         busy = [Thread(target=sign_on, args=(first, blob)) for _ in range(4)]
         for thread in busy:
             thread.start()
-        os.kill(first.process.pid, signal.SIGKILL)
+        os.kill(first.keeper, signal.SIGKILL)
         for thread in busy:
             thread.join()
     with agent(person) as second:

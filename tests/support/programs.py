@@ -134,10 +134,16 @@ class Agent:
         return stream
 
     @property
+    def keeper(self) -> int:
+        """The process that has the keys: kagent's is a fork of the one in the foreground."""
+        forks = children_of(self.process.pid)
+        return next((pid for pid in forks if _name(pid) == "kagent-keeper"), self.process.pid)
+
+    @property
     def children(self) -> list[int]:
-        """The agent's first process's, but for the lookout, which the first signature brings."""
+        """The keeper's, but for the lookout, which the first signature brings."""
         lookouts = self.lookouts
-        return [pid for pid in children_of(self.process.pid) if pid not in lookouts]
+        return [pid for pid in children_of(self.keeper) if pid not in lookouts]
 
     @property
     def signers(self) -> list[int]:
@@ -148,7 +154,7 @@ class Agent:
     @property
     def lookouts(self) -> list[int]:
         """kagent's process that tells who asks, once there is one."""
-        return [pid for pid in children_of(self.process.pid) if _name(pid) == "kagent-lookout"]
+        return [pid for pid in children_of(self.keeper) if _name(pid) == "kagent-lookout"]
 
     @property
     def front(self) -> int:
@@ -200,6 +206,8 @@ def agent(
         try:
             running = Agent(person, process, path, log)
             wait_until(lambda: path.exists() or process.poll() is not None)
+            if program == "kagent":
+                wait_until(lambda: running.keeper != process.pid or process.poll() is not None)
             assert process.poll() is None, running.logged()
             if program == "ssh-agent":
                 running.connect().close()  # see there

@@ -30,5 +30,5 @@ def has_nothing_of(kagent: Agent, *keys: Path) -> None:
     assert told["verdict"] == "nothing found"
     assert [key["listed"] for key in told["keys"]] == [True] * len(keys)
     looked = {one["pid"] for one in told["agent"]}
-    assert looked >= {kagent.process.pid, kagent.front}
+    assert looked >= {kagent.process.pid, kagent.keeper, kagent.front}
     assert all(one["read"] > 1 << 20 for one in told["agent"])

@@ -10,7 +10,7 @@ README = Path(__file__).parent.parent.parent / "README.md"
 
 
 def test_the_table_of_processes() -> None:
-    rows = [roles.row(role) for role in (roles.KEEPER, *roles.CHILDREN)]
+    rows = [roles.row(role) for role in (roles.FOREGROUND, roles.KEEPER, *roles.CHILDREN)]
     assert "\n".join(rows) in README.read_text()
 
 

@@ -15,6 +15,7 @@ from kagent.keyctl.errors import KernelKeyError
 from .tools import argument
 
 _NAMES = ("kagent:session", "kagent:user", "kagent:persistent", "kagent:private", "kagent:lent")
+_NAMES += ("kagent:from:1:daemon",)
 _OPEN = 0x3F3F3F3F
 
 

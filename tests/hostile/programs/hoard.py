@@ -1,6 +1,7 @@
 """hoard WHAT: use up this user's quota of keys or bytes, but for a few.
 
 Each line of input says how many are to be left, in hundreds for bytes; 0 means that all are.
+WHAT may be "single", for bytes one by one.
 """
 
 from __future__ import annotations
@@ -56,9 +57,15 @@ def _fill_bytes(ring: int, keep: int) -> None:
             syscalls.add_key("user", f"h{number}", bytes(min(spare - 20, 4000)), ring)
 
 
+def _fill_to_the_byte(ring: int, keep: int) -> None:
+    last = syscalls.add_key("user", "last", b"x", ring)
+    _fill_bytes(ring, keep)
+    syscalls.update(last, bytes(1 + _left()[1] - keep))
+
+
 def main() -> None:
-    fill = {"keys": _fill, "bytes": _fill_bytes}[sys.argv[1]]
-    unit = {"keys": 1, "bytes": 100}[sys.argv[1]]
+    fills = {"keys": _fill, "bytes": _fill_bytes, "single": _fill_to_the_byte}
+    fill, unit = fills[sys.argv[1]], {"bytes": 100}.get(sys.argv[1], 1)
     ring = syscalls.add_key("keyring", "hoard", None, syscalls.PROCESS_KEYRING)
     print("ready", flush=True)
     for line in sys.stdin:
