@@ -324,10 +324,13 @@ class SigningRing:
         key.set_permissions(POSSESSOR_ONLY)
         return key
 
-    def read(self, description: str) -> bytes:
-        """What signs for the identity of that description.  Raises KernelKeyError."""
+    def read(self, description: str) -> bytearray:
+        """What signs for the identity of that description, to be overwritten if it is a secret.
+
+        Raises KernelKeyError.
+        """
         name = self.name(description)
-        return syscalls.read(syscalls.search(self.keyring.serial, self.type, name))
+        return syscalls.read_secret(syscalls.search(self.keyring.serial, self.type, name))
 
     def forget(self, description: str | None = None) -> list[str]:
         """Destroy what signs for that identity, or all; the faults, in words."""

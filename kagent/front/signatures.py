@@ -60,6 +60,7 @@ class Signing:
         self._store = desk.store
         self._lock = desk.lock
         self._workers = desk.workers
+        self._sign_workers = desk.sign_workers
         self._fetching = desk.fetching
         self._signers = desk.signers
         self._fingerprint_hash = desk.settings.fingerprint_hash
@@ -205,7 +206,8 @@ class Signing:
 
     async def _sign_sealed(self, case: _Case) -> Answer | None:
         description = case.held.identity.description
-        return await self._workers.sign(SignJob(description, case.algorithm, case.request.data))
+        job = SignJob(description, case.algorithm, case.request.data)
+        return await self._sign_workers.sign(job)
 
     async def _sign_with_device(self, case: _Case) -> Answer | None:
         request = case.request

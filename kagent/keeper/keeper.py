@@ -23,7 +23,19 @@ from ..confine.seccomp import CannotConfine
 from ..custody import clock
 from ..custody.rings import KeeperRings, Rings
 from ..jobs import roles
-from ..jobs.jobs import HEADER_LENGTH, IDLE, UNUSED, Answer, Done, Job, Kind, Refused, pack_answer
+from ..jobs.jobs import (
+    HEADER_LENGTH,
+    IDLE,
+    NO_WORKERS,
+    UNUSED,
+    WORKERS_COME,
+    Answer,
+    Done,
+    Job,
+    Kind,
+    Refused,
+    pack_answer,
+)
 from ..jobs.policy import Policy
 from ..jobs.roles import Role
 from ..jobs.sockets import Sockets, given_up
@@ -248,12 +260,13 @@ class Keeper:
         if self._rings.sealed.empty:
             self._dismiss(self._signers)
             self._signers = 0
-            self._turn_jobs_away()
+            self._tell_of_signers(NO_WORKERS)
         elif self._front and not self._signers:
             from ..workers import sign
 
             signing = self._sockets.signing
-            work = partial(sign.run, signing, self._rings.sealed)
+            work = partial(sign.run, signing, self._rings.sealed, self._policy.burst)
+            self._tell_of_signers(WORKERS_COME)
             try:
                 self._signers = self._fork(
                     roles.SIGNERS, work, [signing.fileno()], self._signers_ended
@@ -261,16 +274,10 @@ class Keeper:
             except OSError as error:  # no more processes, say; the next event tries again
                 log.error(f"no sign workers can be started: {error}")
 
-    def _turn_jobs_away(self) -> None:
-        """Signatures that are asked for of a key that has just gone: nobody is to wait for them."""
-        signing = self._sockets.signing
-        while _readable([signing.fileno()], 0):
-            # A byte of each, the kernel throws the rest away; to close its pipe is the answer.
-            data, descriptors, _, _ = socket.recv_fds(signing, 1, 1)
-            for descriptor in descriptors:
-                os.close(descriptor)
-            if not data:
-                return
+    def _tell_of_signers(self, whether: bytes) -> None:
+        # The front has ended, or doesn't listen.
+        with suppress(BrokenPipeError, BlockingIOError):
+            self._sockets.signing.send(whether, socket.MSG_DONTWAIT)
 
     def _signers_ended(self, code: int) -> None:
         self._signers = 0

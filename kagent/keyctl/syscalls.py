@@ -172,6 +172,22 @@ def read(serial: int) -> bytes:
     return _fetch(Operation.READ, serial, 1024)
 
 
+def read_secret(serial: int) -> bytearray:
+    """As `read`, but what comes, and all that it went through here, can be overwritten."""
+    buffer, length = bytearray(), 1024
+    while len(buffer) < length:
+        buffer = bytearray(length)
+        length = _keyctl(Operation.READ, serial, _address(buffer), len(buffer))
+    payload = buffer[:length]
+    overwrite(buffer)
+    return payload
+
+
+def overwrite(secret: bytearray) -> None:
+    """Fill it with zeros where it lies."""
+    secret[:] = bytes(len(secret))
+
+
 def clear(keyring: int) -> None:
     """Unlink all that a keyring holds.  KEYCTL_CLEAR(2const)."""
     _keyctl(Operation.CLEAR, keyring)

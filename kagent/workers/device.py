@@ -22,7 +22,7 @@ _USER_PRESENCE_REQUIRED = 0x01
 def sign(request: DeviceSignature, ring: SigningRing) -> Signed | Refused:
     """The job of a signature by the token whose handle is in `ring`."""
     try:
-        payload = ring.read(description_of(request.blob))
+        payload = bytes(ring.read(description_of(request.blob)))
         # What is started next, ssh-askpass and a provider's code, must find none of our keyrings.
         join_anonymous_session()
         return Signed(sign_by_token(request, payload))
