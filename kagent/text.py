@@ -44,7 +44,8 @@ _BLANK = frozenset(
 # Vietnamese puts two on a letter, and so do Thai and Hebrew; more pile up over other lines.
 _MOST_MARKS = 2
 
-_UNUSUAL = re.compile("[^ -~]+")
+_UNUSUAL = re.compile("[^ -~←→]+")  # the arrows stand in every line of the log
+_PLAIN_WORD = re.compile(r"[!#-<>-\[\]-~]*")  # printable ASCII without space, quotes, = and \
 
 # Some askpass programs take what looks like markup for markup; a name stands in quotes, and an
 # arrow between a process and its parent.
@@ -86,8 +87,7 @@ def shown(text: str, most: int = 64) -> str:
 
 def quoted(value: str) -> str:
     """As it is if it is one plain word, else in quotes, so that it can't be taken for more."""
-    plain = value.isascii() and not set(value).intersection(' "=\\') and value.isprintable()
-    return value if plain else _quote(printable(value))
+    return value if _PLAIN_WORD.fullmatch(value) else _quote(printable(value))
 
 
 def _visible(found: re.Match[str]) -> str:

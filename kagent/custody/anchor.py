@@ -76,9 +76,11 @@ class Anchor:
         return Held(identity, AsymmetricKey(key.serial)) if key else None
 
     def _key(self, kind: str, description: str) -> Key | None:
+        if not self.exposed:
+            return self.keyring.search(kind, description)
         key = self.keyring.find(kind, description)
         # Others' keys can be linked into what others write to.
-        return key if key and (not self.exposed or key.describe().uid == os.getuid()) else None
+        return key if key and key.describe().uid == os.getuid() else None
 
     def _counts(self, identity: Identity) -> bool:
         if self.exposed:

@@ -83,12 +83,12 @@ def _call(
     mask = 0xFFFFFFFFFFFFFFFF  # negative serials are passed as the register holds them
     result: int = _libc.syscall(number, a & mask, b & mask, c & mask, d & mask, e & mask)
     if result < 0:
-        raise error_for(ffi.errno, operation)
+        raise error_for(ffi.errno, operation or Operation(a).name.lower())
     return result
 
 
 def _keyctl(operation: Operation, a: int = 0, b: int = 0, c: int = 0, d: int = 0) -> int:
-    return _call(operation.name.lower(), _KEYCTL, operation, a, b, c, d)
+    return _call("", _KEYCTL, operation, a, b, c, d)
 
 
 def add_key(
