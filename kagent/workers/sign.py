@@ -9,8 +9,8 @@ What is to be signed is opaque here, so no client's structure is ever parsed whe
 Their parent has left all keyrings but the sealed one behind, and reads nothing; they are its forks
 and have no more.  Each has a socket of its own to the front, which the front gets from the parent.
 
-Most of what a process costs is the memory that it touches first: so a worker rehearses, with keys
-that are nobody's, before it waits.
+Most of what a process costs is the memory that it touches first: so before it waits, a worker
+rehearses its burst with keys that are nobody's.
 """
 
 from __future__ import annotations
@@ -45,10 +45,12 @@ from ..keyctl import KernelKeyError, syscalls
 from ..private import sealed as custody
 from ..private.sealed import ParsedKey
 
-# Workers that wait or sign: one for each processor, and one so that nobody waits for a fork.  A
-# process for each signature takes as many again to be forked in time.
-_WORKERS = 1 + (os.cpu_count() or 1)
-_WORKERS_OF_ONE_SIGNATURE = 2 * (os.cpu_count() or 1)
+# Workers that wait or sign: one for each processor, and one so that nobody waits for a fork.  Of
+# those that make one signature, one for each can sign while the next is forked.  More than eight
+# processors could sign more than one front can ask for.
+_PROCESSORS = min(os.cpu_count() or 1, 8)
+_WORKERS = _PROCESSORS + 1
+_WORKERS_OF_ONE_SIGNATURE = 2 * _PROCESSORS
 
 # How long a worker waits for the next request: longer than a client on a busy machine takes to ask
 # again when it has its answer.  More would only keep the key.
@@ -150,7 +152,8 @@ class Worker:
 
     def work(self) -> None:
         """Wait for a request, and sign for one burst; what was kept of a key is overwritten."""
-        self._rehearse()
+        if self._burst:  # for one signature it would cost more than it saves
+            self._rehearse()
         packet = self._receive()
         if packet:
             try:
