@@ -44,7 +44,7 @@ _BLANK = frozenset(
 # Vietnamese puts two on a letter, and so do Thai and Hebrew; more pile up over other lines.
 _MOST_MARKS = 2
 
-_UNUSUAL = re.compile("[^ -~←→]+")  # the arrows stand in every line of the log
+_UNUSUAL = re.compile("[^ -~]+")
 _PLAIN_WORD = re.compile(r"[!#-<>-\[\]-~]*")  # printable ASCII without space, quotes, = and \
 
 # Some askpass programs take what looks like markup for markup; a name stands in quotes, and an
@@ -64,7 +64,10 @@ def printable(text: str) -> str:
 
     A mark is shown on a letter only, and no more than two are.
     """
-    if text.isascii() and text.isprintable():
+    # Nearly all is ASCII, but for the arrows between a process and its parent, in every line of the
+    # log: that is seen much quicker than what to do about another character.
+    plain = text.replace("←", "").replace("→", "")
+    if plain.isascii() and plain.isprintable():
         return text
     return _UNUSUAL.sub(_visible, text)
 
