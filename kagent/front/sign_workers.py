@@ -7,7 +7,7 @@ from collections import deque
 
 import trio
 
-from ..jobs.jobs import WORKERS_COME, Answer, SignJob, unpack_answer
+from ..jobs.jobs import WORKER, WORKERS_COME, Answer, SignJob, unpack_answer
 
 # A worker ends itself long before that; this is for one that was stopped, or when there is none.
 _SECONDS = 60.0
@@ -106,13 +106,12 @@ class SignWorkers:
                 return True
             if not word:
                 return False
-            if descriptors:
+            if word == WORKER:
                 self._forget_the_dead()
-                worker = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET, fileno=descriptors[0])
-                worker.setblocking(False)
-                self._give(worker)
-                continue
-            self._come = word == WORKERS_COME
+                for descriptor in descriptors:  # none, where this process may have no more
+                    self._give(_at(descriptor))
+            else:
+                self._come = word == WORKERS_COME
             while self._waiting and not self._come:
                 trio.lowlevel.reschedule(self._waiting.popleft().task)
 
@@ -122,6 +121,12 @@ class SignWorkers:
             if not _lives(worker):
                 self._idle.remove(worker)
                 worker.close()
+
+
+def _at(descriptor: int) -> socket.socket:
+    worker = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET, fileno=descriptor)
+    worker.setblocking(False)
+    return worker
 
 
 async def _receive(worker: socket.socket) -> Answer | None:

@@ -110,8 +110,8 @@ _SIGN_HEADER = struct.Struct(f"={_DESCRIPTION}B")
 LONGEST_SIGN_JOB = _SIGN_HEADER.size + MAX_PAYLOAD
 
 # What comes through the front's socket for signatures: a worker, with the descriptor of its socket;
-# or, without one, whether workers are to come.
-WORKERS_COME, NO_WORKERS = b"\1", b"\0"
+# and whether workers are to come.
+WORKER, WORKERS_COME, NO_WORKERS = b"\2", b"\1", b"\0"
 
 
 @dataclass(frozen=True)

@@ -35,6 +35,7 @@ from ..jobs import roles
 from ..jobs.jobs import (
     LONGEST_SIGN_JOB,
     UNUSED,
+    WORKER,
     Refused,
     SignJob,
     pack_answer,
@@ -58,6 +59,7 @@ _LINGER = 10 * clock.MILLISECOND
 
 _SECONDS = 20  # for the first signature: a 16384-bit RSA signature takes one or two
 _MOMENT = 0.1  # seconds before another try, where a fork fails or what is forked
+_UNASKED = 2  # exit code: the front let go of a worker, and may do so of the next
 
 
 @cache
@@ -112,7 +114,7 @@ def _fork(channel: socket.socket, sealed: SigningRing, burst: int) -> int:
         theirs.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, LONGEST_SIGN_JOB)
         child = forking.fork()
         if child:
-            socket.send_fds(channel, [b"\0"], [theirs.fileno()])
+            socket.send_fds(channel, [WORKER], [theirs.fileno()])
             return child
         try:
             process.die_with_parent()
@@ -132,8 +134,7 @@ def _work(
     roles.tell_if_limit_was_lowered(roles.SIGN.title)
     assert roles.SIGN.filter
     roles.SIGN.filter.install()
-    Worker(stream, sealed, burst).work()
-    os._exit(0)
+    os._exit(0 if Worker(stream, sealed, burst).work() else _UNASKED)
 
 
 class Worker:
@@ -150,20 +151,25 @@ class Worker:
         self._payload: bytearray | None = None
         self._key: ParsedKey = None
 
-    def work(self) -> None:
-        """Wait for a request, and sign for one burst; what was kept of a key is overwritten."""
+    def work(self) -> bool:
+        """Wait for a request, and sign for one burst; what was kept of a key is overwritten.
+
+        False if nobody has asked.
+        """
         if self._burst:  # for one signature it would cost more than it saves
             self._rehearse()
         packet = self._receive()
-        if packet:
-            try:
-                self._sign_for_a_burst(packet)
-            except BrokenPipeError:
-                pass  # the front has ended
-            finally:
-                # By itself this would come late, after the memory's end: the front may ask yet.
-                self._stream.close()
-                self._let_go()
+        if not packet:
+            return False
+        try:
+            self._sign_for_a_burst(packet)
+        except BrokenPipeError:
+            pass  # the front has ended
+        finally:
+            # By itself this would come late, after the memory's end: the front may ask yet.
+            self._stream.close()
+            self._let_go()
+        return True
 
     def _sign_for_a_burst(self, packet: bytes) -> None:
         # The clock is asked, since a process can be stopped for any time, and a machine suspended;
