@@ -195,8 +195,8 @@ class Worker:
         return bytes(memoryview(self._buffer)[:length])
 
     def _is_asked_before(self, last: int) -> bool:
-        seconds = min(last - clock.now(), _LINGER)
-        if seconds <= 0 or not self._asked.poll(math.ceil(seconds / clock.MILLISECOND)):
+        left = min(last - clock.now(), _LINGER)
+        if left <= 0 or not self._asked.poll(math.ceil(left / clock.MILLISECOND)):
             return False
         return clock.now() < last
 
