@@ -11,6 +11,7 @@ from ..jobs.jobs import WORKER, WORKERS_COME, Answer, SignJob, unpack_answer
 
 # A worker ends itself long before that; this is for one that was stopped, or when there is none.
 _SECONDS = 60.0
+_MOST_TRIES = 3  # a worker's time can be over when it has read what to sign: on a busy machine
 _LONGEST_ANSWER = 4096  # bytes: a signature by a 16384-bit RSA key has 2048
 
 
@@ -43,13 +44,12 @@ class SignWorkers:
                 return
 
     async def sign(self, job: SignJob) -> Answer | None:
-        """Have a worker sign; None if there is none, or two have ended over it.
-
-        One may: its time can be over when it has read what to sign.
-        """
+        """Have a worker sign; None if there is none, or some have ended over it."""
         packet = job.pack()
         with trio.move_on_after(_SECONDS):
-            return await self._ask(packet) or await self._ask(packet)
+            for _ in range(_MOST_TRIES):
+                if answer := await self._ask(packet):
+                    return answer
         return None
 
     async def _ask(self, packet: bytes) -> Answer | None:

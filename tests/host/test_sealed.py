@@ -258,7 +258,7 @@ def test_a_worker_that_is_killed_fails_its_client_only(kagent: Agent) -> None:
 
 @pytest.mark.native
 def test_a_worker_that_dies_in_the_middle(kagent: Agent) -> None:
-    """Killed while it signs, as is the next that is asked: FAILURE, for that client only."""
+    """Killed while it signs, as are the next that are asked: FAILURE, for that client only."""
     path = kagent.person.file("key", Path(__file__).with_name("rsa16384"))
     kagent.run("ssh-add", path)
     wait_until(lambda: kagent.signers)
