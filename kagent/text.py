@@ -45,6 +45,7 @@ _BLANK = frozenset(
 _MOST_MARKS = 2
 
 _UNUSUAL = re.compile("[^ -~]+")
+_PLAIN_WORD = re.compile(r"[!#-<>-\[\]-~]*")  # printable ASCII without space, quotes, = and \
 
 # Some askpass programs take what looks like markup for markup; a name stands in quotes, and an
 # arrow between a process and its parent.
@@ -63,7 +64,10 @@ def printable(text: str) -> str:
 
     A mark is shown on a letter only, and no more than two are.
     """
-    if text.isascii() and text.isprintable():
+    # Nearly all is ASCII, but for the arrows between a process and its parent, in every line of the
+    # log: that is seen much quicker than what to do about another character.
+    plain = text.replace("←", "").replace("→", "")
+    if plain.isascii() and plain.isprintable():
         return text
     return _UNUSUAL.sub(_visible, text)
 
@@ -86,8 +90,7 @@ def shown(text: str, most: int = 64) -> str:
 
 def quoted(value: str) -> str:
     """As it is if it is one plain word, else in quotes, so that it can't be taken for more."""
-    plain = value.isascii() and not set(value).intersection(' "=\\') and value.isprintable()
-    return value if plain else _quote(printable(value))
+    return value if _PLAIN_WORD.fullmatch(value) else _quote(printable(value))
 
 
 def _visible(found: re.Match[str]) -> str:

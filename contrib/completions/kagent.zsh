@@ -16,6 +16,7 @@ _arguments -s -S -A '-*' \
     '-V[version]' \
     '--custody[how keys must be held]:custody:(kernel sealed)' \
     '--help[show the usage]' \
+    '--burst[how long a sign worker signs on]:milliseconds:' \
     '--idle-exit[end when idle for so long]:time:' \
     '--keyring[where keys are anchored]:keyring:(session user persistent private)' \
     '*::command: _normal'

@@ -22,11 +22,11 @@ usage: kagent [-c | -s] [-DdTU] [-a bind_address] [-E fingerprint_hash]
               [-O option] [-P allowed_providers] [-t life]
               [--custody kernel | sealed]
               [--keyring session | user | persistent | private]
-              [--idle-exit life]
+              [--burst milliseconds] [--idle-exit life]
        kagent [-TU] [-a bind_address] [-E fingerprint_hash] [-O option]
               [-P allowed_providers] [-t life] [--custody kernel | sealed]
               [--keyring session | user | persistent | private]
-              command [arg ...]
+              [--burst milliseconds] command [arg ...]
        kagent [-c | -s] -k
        kagent -u
        kagent -V
@@ -73,9 +73,8 @@ class _Options:
     """The command line, checked as ssh-agent checks it."""
 
     def __init__(self, arguments: list[str]) -> None:
-        given, self.command = parse(
-            arguments, "cDdksTuUVE:a:O:P:t:", _USAGE, ["custody=", "keyring=", "idle-exit="]
-        )
+        words = ["custody=", "keyring=", "burst=", "idle-exit="]
+        given, self.command = parse(arguments, "cDdksTuUVE:a:O:P:t:", _USAGE, words)
         values = dict(given)
         self.custody = _one_of("--custody", _CUSTODIES, values.get("--custody"))
         self.keyring = _one_of("--keyring", _KEYRINGS, values.get("--keyring")) or "session"
@@ -83,6 +82,7 @@ class _Options:
         if self.fingerprint_hash not in _HASHES:
             fail(f'Invalid hash algorithm "{values["-E"]}"', _FATAL)
         self.lifetime = _lifetime(values.get("-t"))
+        self.burst = _burst(values.get("--burst"))
         self.idle_exit = _lifetime(values.get("--idle-exit"))
         letters = [letter for letter, _ in given]
         self.providers = _providers(given)
@@ -138,6 +138,15 @@ def _lifetime(text: str | None) -> int:
         return seconds(text) if text is not None else 0
     except ValueError:
         fail(f"Invalid lifetime\n{_USAGE}", end="")
+
+
+def _burst(text: str | None) -> dict[str, int]:
+    """The argument of policy.Policy."""
+    if text is None:
+        return {}
+    if re.fullmatch(r"0*\d{1,2}|100", text, re.ASCII) is None:
+        fail(f"kagent: --burst takes milliseconds, 0 to 100, not {text!r}")
+    return {"burst": int(text) * 10**6}
 
 
 def _assignment(name: str, value: str, csh: bool) -> str:
@@ -245,6 +254,7 @@ def _keep(
         Custody(options.custody) if options.custody else None,
         options.lifetime,
         Providers(**options.providers),
+        **options.burst,
     )
     settings = Settings(
         options.fingerprint_hash,

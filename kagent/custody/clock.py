@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 SECOND = 10**9  # nanoseconds
+MILLISECOND = 10**6
 
 
 def now() -> int:

@@ -34,6 +34,7 @@ class Custody(StrEnum):
     DEVICE = "device"  # by a FIDO token; what is kept only names it to the token
 
 
+@lru_cache(maxsize=16)  # asked for three times in a signature
 def description_of(blob: bytes) -> str:
     """The description of an identity's keys: for a plain key, its fingerprint as ssh shows it.
 

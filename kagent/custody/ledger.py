@@ -45,5 +45,6 @@ class Ledger:
             return None
         if identity.custody != Custody.KERNEL:
             return Held(identity, None)
-        key = self.private.find("asymmetric", identity.description)
+        # Nobody else can link anything there, so what is found is there itself.
+        key = self.private.search("asymmetric", identity.description)
         return Held(identity, AsymmetricKey(key.serial)) if key else None

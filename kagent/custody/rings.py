@@ -303,9 +303,9 @@ def make_sealing_key(keyring: Keyring) -> None:
     key.set_permissions(POSSESSOR_ONLY)
 
 
-def sealing_key(keyring: Keyring) -> bytes:
-    """Those bytes; for who seals a key or opens one.  Raises KernelKeyError."""
-    return syscalls.read(syscalls.search(keyring.serial, "user", _SEALING_NAME))
+def sealing_key(keyring: Keyring) -> bytearray:
+    """Those bytes, to be overwritten; for who seals a key or opens one.  Raises KernelKeyError."""
+    return syscalls.read_secret(syscalls.search(keyring.serial, "user", _SEALING_NAME))
 
 
 def _new(name: str, within: Keyring) -> Keyring:

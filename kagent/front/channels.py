@@ -1,4 +1,4 @@
-"""The front's way to the keeper and to the one-shot workers."""
+"""The front's way to the keeper, to the workers of its errands, and to the lookout."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import trio
 
 from ..custody.identity import Custody
-from ..jobs.jobs import Answer, Job, Kind, SignJob, unpack_answer
+from ..jobs.jobs import Answer, Job, Kind, unpack_answer
 from ..jobs.questions import Fetch, Question, Who, pack_inquiry
 from ..jobs.sockets import Sockets
 from ..protocol.messages import MAX_PAYLOAD
@@ -21,10 +21,10 @@ _SECONDS_OF_OTHERS = 180.0
 
 
 class Workers:
-    """The front's ends of three sockets: to the keeper, the sign workers and the lookout."""
+    """The front's ends of the sockets to the keeper and the lookout."""
 
     def __init__(self, sockets: Sockets) -> None:
-        self._keeper, self._signers, self._lookout = map(_Channel, sockets)
+        self._keeper, self._lookout = _Channel(sockets.control), _Channel(sockets.looking)
 
     async def load(
         self,
@@ -101,10 +101,6 @@ class Workers:
         """
         packet = pack_inquiry(request)
         return await self._lookout.ask(packet) or await self._lookout.ask(packet)
-
-    async def sign(self, job: SignJob) -> Answer | None:
-        """Have a worker sign; None if it died."""
-        return await self._signers.ask(job.pack())
 
 
 class _Channel:

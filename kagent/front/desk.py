@@ -9,6 +9,7 @@ from .channels import Workers
 from .configured import Fetching
 from .lock import Lock
 from .settings import Settings
+from .sign_workers import SignWorkers
 from .tally import Tally
 from .threads import Signers
 
@@ -20,6 +21,7 @@ class Desk:
     store: Store
     lock: Lock
     workers: Workers
+    sign_workers: SignWorkers
     fetching: Fetching
     signers: Signers
     settings: Settings

@@ -21,7 +21,6 @@ from ..confine.seccomp import CannotConfine
 from ..custody.rings import Rings
 from ..jobs.jobs import IDLE
 from ..jobs.sockets import Sockets
-from .channels import Workers
 from .server import serve
 from .settings import Settings
 from .tally import Tally
@@ -40,9 +39,7 @@ def run(settings: Settings, rings: Rings, listener: socket.socket, sockets: Sock
     async def serve_confined() -> bool:
         # From here, since what trio needs for its loop is open now, and no thread runs yet.
         profiles.front(*(one.fileno() for one in sockets)).install()
-        workers = Workers(sockets)
-        control = sockets.control
-        return await serve(rings, listener, control, workers, settings, tally, most_clients)
+        return await serve(rings, listener, sockets, settings, tally, most_clients)
 
     try:
         os._exit(IDLE if trio.run(serve_confined) else 0)

@@ -13,6 +13,7 @@ import trio
 from .. import log
 from ..custody.rings import Rings
 from ..custody.store import Store
+from ..jobs.sockets import Sockets
 from ..keyctl import KernelKeyError
 from .channels import Workers
 from .configured import Fetching
@@ -22,6 +23,7 @@ from .lock import Lock
 from .peer import Peer, Refusal
 from .requests import Requests
 from .settings import Settings
+from .sign_workers import SignWorkers
 from .signatures import Signing
 from .tally import Tally
 from .threads import Signers
@@ -32,13 +34,12 @@ _MOMENT = 0.1  # seconds
 async def serve(
     rings: Rings,
     listener: socket.socket,
-    control: socket.socket,
-    workers: Workers,
+    sockets: Sockets,
     settings: Settings,
     tally: Tally,
     most_clients: int,
 ) -> bool:
-    """Serve on `listener` until the keeper, at the other end of `control`, is gone.
+    """Serve on `listener` until the keeper, at the other end of `sockets`, is gone.
 
     True if it ends because it is idle.
     """
@@ -48,12 +49,13 @@ async def serve(
         log.error(fault)
     idle = False
     async with trio.open_nursery() as serving, trio.open_nursery() as clients:
-        fetching = Fetching(workers)
-        desk = Desk(store, Lock(store), workers, fetching, Signers(), settings, tally)
+        workers, sign_workers = Workers(sockets), SignWorkers(sockets.signing)
+        fetching, signers = Fetching(workers), Signers()
+        desk = Desk(store, Lock(store), workers, sign_workers, fetching, signers, settings, tally)
         requests = Requests(desk, Signing(desk))
 
         async def end_with_keeper() -> None:
-            await trio.lowlevel.wait_readable(control)  # it never writes: this is its end
+            await trio.lowlevel.wait_readable(sockets.control)  # it never writes: this is its end
             serving.cancel_scope.cancel()
 
         async def remove_when_told() -> None:
@@ -65,6 +67,7 @@ async def serve(
                         log.error(f"SIGUSR1: {error}")
 
         serving.start_soon(end_with_keeper)
+        serving.start_soon(sign_workers.take_in)
         serving.start_soon(remove_when_told)
         while not idle:
             with trio.move_on_after(settings.idle_exit or math.inf) as wait:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import trio
 
@@ -26,6 +27,7 @@ from .destinations import check_signature
 from .peer import Peer, Refusal
 from .sessions import NotPermitted
 from .signature_log import Entry
+from .threads import send_what_fits
 from .turns import Turns
 
 _SECONDS_TO_LOOK = 1.0  # at who asks; it takes milliseconds
@@ -60,6 +62,7 @@ class Signing:
         self._store = desk.store
         self._lock = desk.lock
         self._workers = desk.workers
+        self._sign_workers = desk.sign_workers
         self._fetching = desk.fetching
         self._signers = desk.signers
         self._fingerprint_hash = desk.settings.fingerprint_hash
@@ -134,9 +137,11 @@ class Signing:
         if isinstance(signed, Login):
             entry.user = signed.user
         case = _Case(peer, request, key, algorithm, signed, held, loaded)
-        self._check(case)
+        check_signature(held.identity, peer.sessions, signed, time.time())
         if case.must_ask:
             await self._confirm(case)
+        if case.must_ask or not loaded:  # somebody was waited for
+            self._check(case)
         done = trio.Event()
         self._under_way.add(done)
         try:
@@ -172,11 +177,11 @@ class Signing:
                 made = self._sign_with_device
             case Custody.SEALED:
                 made = self._sign_sealed
-        self._check(case)
         answer = await made(case)
         self._check(case)
         if isinstance(answer, Signed):
-            return encode(SignResponse(answer.signature))
+            # Now and not later: the client can go on while this is logged.
+            return send_what_fits(case.peer.client, encode(SignResponse(answer.signature)))
         raise Refusal(answer.reason if isinstance(answer, Refused) else "the sign worker died")
 
     async def _sign_in_kernel(self, case: _Case) -> bytes:
@@ -205,7 +210,8 @@ class Signing:
 
     async def _sign_sealed(self, case: _Case) -> Answer | None:
         description = case.held.identity.description
-        return await self._workers.sign(SignJob(description, case.algorithm, case.request.data))
+        job = SignJob(description, case.algorithm, case.request.data)
+        return await self._sign_workers.sign(job)
 
     async def _sign_with_device(self, case: _Case) -> Answer | None:
         request = case.request
@@ -274,6 +280,7 @@ def _shortened(text: str) -> str:
     return text[:half] + text[-half:]
 
 
+@lru_cache(maxsize=16)  # a client's blob can be as long as its message
 def _parsed(blob: bytes) -> PublicKey | ProtocolError:
     """The key, or what is wrong with it: that matters only if such a key is held."""
     try:

@@ -29,11 +29,15 @@ class _Work:
             self.error = error
 
     def _sign_and_send(self) -> bytes:
-        frame = self._sign()
-        try:
-            return frame[self._client.send(frame) :]
-        except BlockingIOError:
-            return frame
+        return send_what_fits(self._client, self._sign())
+
+
+def send_what_fits(client: socket.socket, frame: bytes) -> bytes:
+    """Send without waiting; what couldn't be sent.  Raises OSError."""
+    try:
+        return frame[client.send(frame) :]
+    except BlockingIOError:
+        return frame
 
 
 class Signers:

@@ -2,8 +2,9 @@
 
 A job is one packet: a header of fixed size and, by SCM_RIGHTS, the descriptors that the worker
 gets, of which the last is the pipe that the answer goes to.  A worker that dies closes the pipe
-without an answer.  Jobs go to the keeper; signatures, which have to be quick, go straight to the
-workers that wait for them, and what is to be found out about a client to the lookout.
+without an answer.  Jobs go to the keeper; what is to be found out about a client goes to the
+lookout; and signatures, which have to be quick, go straight to the sign workers: each has a socket
+to the front, and answers there.
 """
 
 from __future__ import annotations
@@ -107,7 +108,7 @@ LEFT = {Custody.KERNEL: 70, Custody.SEALED: 71, Custody.DEVICE: 72}
 # The front's exit code when it had nothing to do for long, and nothing is held that would be lost.
 IDLE = 75
 
-# A sign worker's, and then its parent's, when it meets the end of the front's socket.
+# The parent's of the sign workers, when it meets the end of the front's socket.
 UNUSED = 76
 
 # What a sealed key may be asked for, by number in a signature job.
@@ -115,7 +116,11 @@ _ALGORITHMS = tuple(
     name for name, one in ALGORITHMS.items() if not KEY_TYPES[one.key_type].on_token
 )
 _SIGN_HEADER = struct.Struct(f"={_DESCRIPTION}B")
-SIGN_HEADER_LENGTH = _SIGN_HEADER.size
+LONGEST_SIGN_JOB = _SIGN_HEADER.size + MAX_PAYLOAD
+
+# What comes through the front's socket for signatures: a worker, with the descriptor of its socket;
+# and whether workers are to come.
+WORKER, WORKERS_COME, NO_WORKERS = b"\2", b"\1", b"\0"
 
 
 @dataclass(frozen=True)
@@ -136,7 +141,7 @@ class SignJob:
         """Raises ValueError for anything but such a packet."""
         try:
             description, algorithm = _SIGN_HEADER.unpack_from(packet)
-            return cls(description.decode(), _ALGORITHMS[algorithm], packet[SIGN_HEADER_LENGTH:])
+            return cls(description.decode(), _ALGORITHMS[algorithm], packet[_SIGN_HEADER.size :])
         except (struct.error, IndexError) as error:
             raise ValueError("not a signature job") from error
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from ..custody import clock
 from ..custody.device import Providers
 from ..custody.identity import Custody
 from ..protocol.constraints import (
@@ -15,6 +16,10 @@ from ..protocol.constraints import (
     RestrictDestination,
     SkProvider,
 )
+
+# A sign worker that has had a key has ended by then, in nanoseconds.  As short as pays: a worker
+# costs some milliseconds of a processor, which are few beside this, and of less there are more.
+BURST = 100 * clock.MILLISECOND
 
 # What is kept, by whom: lifetimes by the kernel, the others by the front at each request.
 # A token's provider is kept with its key.
@@ -32,6 +37,7 @@ class Policy:
     custody: Custody | None = None  # the only one that is allowed
     lifetime: int = 0  # seconds, for keys that come without one; 0: no end
     providers: Providers = field(default_factory=Providers)
+    burst: int = BURST  # nanoseconds, at most BURST; 0: a process for each signature
 
     def constraints(self, asked: tuple[Constraint, ...]) -> tuple[Constraint, ...]:
         """What a key is to be held under.  Raises NotKept."""

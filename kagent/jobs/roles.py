@@ -161,9 +161,9 @@ SIGNERS = Role(
 SIGN = Role(
     "kagent-sign",
     "sign worker",
-    "for one signature with a sealed key",
+    "until it has signed with a sealed key, for one burst of requests",
     "what is to be signed, which is opaque to it",
-    "for milliseconds",
+    "for a tenth of a second at most, or for one signature",
     ("sealed",),
     profiles.sign_worker,
     "to compute, and to read keys",

@@ -8,7 +8,10 @@ from typing import NamedTuple
 
 
 class Sockets(NamedTuple):
-    """One side of the front's three sockets: for jobs, for signatures, and to the lookout."""
+    """One side of the front's three sockets: for jobs, for sign workers, and to the lookout.
+
+    Sign workers have a socket each, which comes to the front through that one.
+    """
 
     control: socket.socket
     signing: socket.socket

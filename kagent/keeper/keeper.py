@@ -31,7 +31,9 @@ from ..jobs.jobs import (
     LEFT,
     LONGEST_JOB,
     LONGEST_KEY,
+    NO_WORKERS,
     UNUSED,
+    WORKERS_COME,
     Answer,
     Done,
     Job,
@@ -295,28 +297,24 @@ class Keeper:
         if not self._rings.sealed:
             self._dismiss(self._signers)
             self._signers = 0
-            self._turn_jobs_away()
+            self._tell_of_signers(NO_WORKERS)
         elif self._front and not self._signers:
             from ..workers import sign
 
             signing, sealed = self._sockets.signing, self._rings.sealed.reader
-            work = partial(sign.run, signing, self._rings.sealing, sealed)
+            safe = sign.Safe(self._rings.sealing, sealed)
+            work = partial(sign.run, signing, safe, self._policy.burst)
             kept = [signing.fileno(), sealed.fileno()]
+            self._tell_of_signers(WORKERS_COME)
             try:
                 self._signers = self._fork(roles.SIGNERS, work, kept, self._signers_ended)
             except OSError as error:  # no more processes, say; the next event tries again
                 log.error(f"no sign workers can be started: {error}")
 
-    def _turn_jobs_away(self) -> None:
-        """Signatures that are asked for of a key that has just gone: nobody is to wait for them."""
-        signing = self._sockets.signing
-        while _readable([signing.fileno()], 0):
-            # A byte of each, the kernel throws the rest away; to close its pipe is the answer.
-            data, descriptors, _, _ = socket.recv_fds(signing, 1, 1)
-            for descriptor in descriptors:
-                os.close(descriptor)
-            if not data:
-                return
+    def _tell_of_signers(self, whether: bytes) -> None:
+        # The front has ended, or doesn't listen.
+        with suppress(BrokenPipeError, BlockingIOError):
+            self._sockets.signing.send(whether, socket.MSG_DONTWAIT)
 
     def _signers_ended(self, code: int) -> None:
         self._signers = 0

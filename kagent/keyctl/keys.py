@@ -160,17 +160,20 @@ class Keyring(Key):
             except KernelKeyError:
                 continue
 
-    def find(self, type: str, description: str) -> Key | None:
-        """The live key of that type and description linked directly here.
+    def search(self, type: str, description: str) -> Key | None:
+        """The live key of that type and description, linked here or in a keyring below.
 
-        KEYCTL_SEARCH goes on into the keyrings below, which may be anybody's: what it finds there
-        is none.
+        Those may be anybody's, where others can link something here: see `find`.
         """
         try:
-            serial = syscalls.search(self.serial, type, description)
+            return Key(syscalls.search(self.serial, type, description))
         except (KeyNotFound, KeyExpired, KeyRevoked, PermissionDenied):
             return None
-        return Key(serial) if serial in self.keys() else None
+
+    def find(self, type: str, description: str) -> Key | None:
+        """The same, and only if it is linked directly here."""
+        key = self.search(type, description)
+        return key if key and key.serial in self.keys() else None
 
     def link(self, key: Key) -> None:
         """Hold `key` here too."""

@@ -83,12 +83,12 @@ def _call(
     mask = 0xFFFFFFFFFFFFFFFF  # negative serials are passed as the register holds them
     result: int = _libc.syscall(number, a & mask, b & mask, c & mask, d & mask, e & mask)
     if result < 0:
-        raise error_for(ffi.errno, operation)
+        raise error_for(ffi.errno, operation or Operation(a).name.lower())
     return result
 
 
 def _keyctl(operation: Operation, a: int = 0, b: int = 0, c: int = 0, d: int = 0) -> int:
-    return _call(operation.name.lower(), _KEYCTL, operation, a, b, c, d)
+    return _call("", _KEYCTL, operation, a, b, c, d)
 
 
 def add_key(
@@ -170,6 +170,22 @@ def describe(serial: int) -> str:
 def read(serial: int) -> bytes:
     """A key's payload, or a keyring's serials.  KEYCTL_READ(2const)."""
     return _fetch(Operation.READ, serial, 1024)
+
+
+def read_secret(serial: int) -> bytearray:
+    """As `read`, but what comes, and all that it went through here, can be overwritten."""
+    buffer, length = bytearray(), 1024
+    while len(buffer) < length:
+        buffer = bytearray(length)
+        length = _keyctl(Operation.READ, serial, _address(buffer), len(buffer))
+    payload = buffer[:length]
+    overwrite(buffer)
+    return payload
+
+
+def overwrite(secret: bytearray) -> None:
+    """Fill it with zeros where it lies."""
+    secret[:] = bytes(len(secret))
 
 
 def clear(keyring: int) -> None:

@@ -7,43 +7,64 @@ For short-lived processes only: they see the key.
 from __future__ import annotations
 
 import os
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, TypeAlias
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
+from cryptography.hazmat.primitives.ciphers import Cipher
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.ciphers.algorithms import AES256
+from cryptography.hazmat.primitives.ciphers.modes import GCM
 from cryptography.hazmat.primitives.serialization import load_der_private_key
 
 from ..protocol.algorithms import ALGORITHMS
 from ..protocol.wire import MPINT, STRING, TEXT
 from .library import HASHES, der
 
-_NONCE = 12  # bytes: NIST SP 800-38D, which allows 2**32 keys with random ones
+# NIST SP 800-38D: random nonces of 12 bytes are enough for 2**32 keys.
+_NONCE, _TAG, _BLOCK = 12, 16, 16
+
+# As OpenSSL has it, which overwrites it when it is let go.
+ParsedKey: TypeAlias = Any
 
 
-def seal(sealing_key: bytes, description: str, key_der: bytes) -> bytes:
+def seal(sealing_key: bytes | bytearray, description: str, key_der: bytes) -> bytes:
     """The ciphertext of the key of the identity of that description: AES-256-GCM, RFC 5116."""
     nonce = os.urandom(_NONCE)
     return nonce + AESGCM(sealing_key).encrypt(nonce, key_der, description.encode())
 
 
-def unseal(sealing_key: bytes, description: str, ciphertext: bytes) -> bytes:
-    """The key as PKCS#8.  Raises ValueError if that isn't what was sealed for this identity."""
-    nonce, rest = ciphertext[:_NONCE], ciphertext[_NONCE:]
+def unseal(sealing_key: bytes | bytearray, description: str, ciphertext: bytes) -> bytearray:
+    """The key as PKCS#8, to be overwritten.
+
+    Raises ValueError if that isn't what was sealed for this identity.
+    """
+    nonce, body, tag = ciphertext[:_NONCE], ciphertext[_NONCE:-_TAG], ciphertext[-_TAG:]
+    cipher = Cipher(AES256(sealing_key), GCM(nonce, tag)).decryptor()
+    cipher.authenticate_additional_data(description.encode())
+    opened = bytearray(len(body) + _BLOCK)
+    length = cipher.update_into(body, opened)
     try:
-        return AESGCM(sealing_key).decrypt(nonce, rest, description.encode())
+        cipher.finalize()
     except InvalidTag as error:
         raise ValueError("it wasn't sealed for this identity") from error
+    del opened[length:]
+    return opened
 
 
-def sign(key_der: bytes, algorithm: str, data: bytes) -> bytes:
-    """A signature as ssh sends it, by a key as PKCS#8.
+def parse(key_der: bytes | bytearray) -> ParsedKey:
+    """A key, from PKCS#8.  Raises TypeError or ValueError if it is none."""
+    # Checking a long RSA key takes longer than signing; it was checked when it came.
+    return load_der_private_key(key_der, None, unsafe_skip_rsa_key_validation=True)
+
+
+def sign(key: ParsedKey, algorithm: str, data: bytes) -> bytes:
+    """A signature as ssh sends it.
 
     Raises TypeError, KeyError or ValueError if key and algorithm don't fit.
     """
-    # Checking a long RSA key takes longer than signing; it was checked when it came.
-    key: Any = load_der_private_key(key_der, None, unsafe_skip_rsa_key_validation=True)
     # By the algorithm's name: to ask for the key's type costs a fork more than the rest of this.
     if algorithm == "ssh-ed25519":
         made = key.sign(data)
@@ -55,13 +76,8 @@ def sign(key_der: bytes, algorithm: str, data: bytes) -> bytes:
     return TEXT.write(algorithm) + STRING.write(made)
 
 
-def warm_up() -> None:
-    """Sign with a throwaway key of each type, so that a fork finds OpenSSL ready."""
-    for key, algorithm in (
-        (ed25519.Ed25519PrivateKey.generate(), "ssh-ed25519"),
-        (ec.generate_private_key(ec.SECP256R1()), "ecdsa-sha2-nistp256"),
-        (rsa.generate_private_key(65537, 1024), "rsa-sha2-256"),  # noqa: S505, it signs nothing
-    ):
-        sealing_key = AESGCM.generate_key(256)
-        sealed = seal(sealing_key, algorithm, der(key))
-        sign(unseal(sealing_key, algorithm, sealed), algorithm, b"")
+def throwaways() -> Iterator[tuple[bytes, str]]:
+    """A key of each type, as PKCS#8, and what it signs with: to rehearse with."""
+    yield der(ed25519.Ed25519PrivateKey.generate()), "ssh-ed25519"
+    yield der(ec.generate_private_key(ec.SECP256R1())), "ecdsa-sha2-nistp256"
+    yield der(rsa.generate_private_key(65537, 1024)), "rsa-sha2-256"  # noqa: S505, it signs nothing

@@ -1,124 +1,271 @@
-"""One-shot sign workers: forked ahead of need, each makes one signature with a sealed key and ends.
+"""One-shot sign workers: forked ahead of need, each signs with sealed keys for one burst and ends.
+
+A burst begins with the first request and has an end that nothing puts off, so that no process has a
+key for long; within it the key that was used last is kept as OpenSSL has it.  But what signs is
+what is held, which is looked at for each signature: a key that was removed, or has come to its end,
+signs nothing more.
 
 What is to be signed is opaque here, so no client's structure is ever parsed where a sealed key is.
 Their parent has left all keyrings but the sealed one behind, and reads nothing; they are its forks
-and have no more.
+and have no more.  Each has a socket of its own to the front, which the front gets from the parent.
 
-A signature costs a process, and most of what a process costs is the memory that it touches first:
-hence the care for what happens between the fork and the end.
+Most of what a process costs is the memory that it touches first: so before it waits, a worker
+rehearses its burst with keys that are nobody's.
 """
 
 from __future__ import annotations
 
+import math
 import os
+import select
 import signal
 import socket
-import struct
 import time
 from collections.abc import Sequence
 from functools import cache
-from typing import NoReturn
+from typing import NamedTuple, NoReturn
 
 from .. import log
 from ..confine import forking, memory, process
 from ..confine.memory import Area
+from ..custody import clock
+from ..custody.identity import PREFIX
 from ..custody.rings import sealing_key
 from ..custody.shelf import Shelf
 from ..jobs import roles
-from ..jobs.jobs import SIGN_HEADER_LENGTH, UNUSED, Refused, SignJob, pack_answer, pack_signature
-from ..keyctl import KernelKeyError, Keyring
+from ..jobs.jobs import (
+    LONGEST_SIGN_JOB,
+    UNUSED,
+    WORKER,
+    Refused,
+    SignJob,
+    pack_answer,
+    pack_signature,
+)
+from ..jobs.policy import BURST
+from ..keyctl import KernelKeyError, Keyring, syscalls
 from ..private import sealed as custody
-from ..protocol.messages import MAX_PAYLOAD
+from ..private.sealed import ParsedKey
 
-# Workers that wait, forked ahead of need: two for each processor, so that one can sign while the
-# next is forked.
-_POOL_SIZE = 2 * (os.cpu_count() or 1)
+# Workers that wait or sign: one for each processor, and one so that nobody waits for a fork.  Of
+# those that make one signature, one for each can sign while the next is forked.  More than eight
+# processors could sign more than one front can ask for.
+_PROCESSORS = min(os.cpu_count() or 1, 8)
+_WORKERS = _PROCESSORS + 1
+_WORKERS_OF_ONE_SIGNATURE = 2 * _PROCESSORS
 
-_SECONDS = 20  # a 16384-bit RSA signature takes one or two
-_MOMENT = 0.1  # before another try, where a fork fails or what is forked
-_DESCRIPTOR = struct.Struct("=i")
+# How long a worker waits for the next request: longer than a client on a busy machine takes to ask
+# again when it has its answer.  More would only keep the key.
+_LINGER = 10 * clock.MILLISECOND
+
+_SECONDS = 20  # for the first signature: a 16384-bit RSA signature takes one or two
+_MOMENT = 0.1  # seconds before another try, where a fork fails or what is forked
+_UNASKED = 2  # exit code: the front let go of a worker, and may do so of the next
+
+
+class Safe(NamedTuple):
+    """Sealed keys, and the keyring with what opens them."""
+
+    keyring: Keyring
+    shelf: Shelf
+
+
+@cache
+def _throwaways() -> Sequence[tuple[bytes, bytes, str]]:
+    """Sealed keys with what opens them, and what they sign with."""
+    opener = os.urandom(32)
+    return tuple(
+        (opener, custody.seal(opener, PREFIX, key), algorithm)
+        for key, algorithm in custody.throwaways()
+    )
 
 
 @cache
 def prepare() -> Sequence[Area]:
     """Do once what every fork would do anew; what of a fork's memory is to be locked."""
-    custody.warm_up()
+    for opener, sealed, algorithm in _throwaways():
+        custody.sign(custody.parse(custody.unseal(opener, PREFIX, sealed)), algorithm, b"")
     return memory.memory_areas(python_objects=False)
 
 
-def run(channel: socket.socket, sealing: Keyring, sealed: Shelf) -> NoReturn:
-    """The life of the workers' parent: have as many wait at `channel` as there should be."""
-    waiting: set[int] = set()
+def run(channel: socket.socket, safe: Safe, burst: int) -> NoReturn:
+    """The life of the workers' parent: have as many of them as there should be.
+
+    The front is sent their sockets through `channel`.  `burst` is in nanoseconds; 0: one signature.
+    """
+    # What ends a worker in time must not be what a parent of kagent's has had ignored or blocked.
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGALRM})
+    wanted = _WORKERS if burst else _WORKERS_OF_ONE_SIGNATURE
+    workers: set[int] = set()
     while True:
         try:
-            while len(waiting) < _POOL_SIZE:
-                waiting.add(_fork(channel, sealing, sealed))
+            while len(workers) < wanted:
+                workers.add(_fork(channel, safe, burst))
+        except BrokenPipeError:
+            os._exit(UNUSED)
         except OSError as error:  # no more processes, say
             log.error(f"no sign worker can be started: {error}")
             time.sleep(_MOMENT)
-        if not waiting:
+        if not workers:
             continue
         child, status = os.wait()
-        waiting.discard(child)
+        workers.discard(child)
         code = os.waitstatus_to_exitcode(status)
-        if code == UNUSED:
-            os._exit(UNUSED)
-        if code < 0:
+        if code < 0 and code != -signal.SIGALRM:
             log.warning(f"a sign worker ended by signal {-code}")
-        elif code:
+        elif code > 0:
             time.sleep(_MOMENT)
 
 
-def _fork(channel: socket.socket, sealing: Keyring, sealed: Shelf) -> int:
-    """Start a worker that waits at `channel`; its pid.  Only the parent comes back."""
+def _fork(channel: socket.socket, safe: Safe, burst: int) -> int:
+    """Start a worker, and send its socket to the front; its pid.  Only the parent comes back."""
     areas = prepare()
     parent = os.getpid()
-    child = forking.fork()
-    if child:
-        return child
-    try:
-        process.die_with_parent()
-        if os.getppid() == parent:
-            _work(channel, sealing, sealed, areas)
-    finally:
-        os._exit(1)
+    theirs, ours = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with theirs, ours:
+        theirs.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, LONGEST_SIGN_JOB)
+        child = forking.fork()
+        if child:
+            socket.send_fds(channel, [WORKER], [theirs.fileno()])
+            return child
+        try:
+            process.die_with_parent()
+            if os.getppid() == parent:
+                theirs.close()
+                channel.close()
+                _work(ours, safe, burst, areas)
+        finally:
+            os._exit(1)
 
 
-def _work(
-    channel: socket.socket, sealing: Keyring, sealed: Shelf, areas: Sequence[Area]
-) -> NoReturn:
+def _work(stream: socket.socket, safe: Safe, burst: int, areas: Sequence[Area]) -> NoReturn:
     process.set_name(roles.SIGN.name)
     memory.lock_memory(areas)
     roles.tell_if_limit_was_lowered(roles.SIGN.title)
     assert roles.SIGN.filter
     roles.SIGN.filter.install()
-    packet, ancillary, _, _ = channel.recvmsg(
-        SIGN_HEADER_LENGTH + MAX_PAYLOAD, socket.CMSG_LEN(_DESCRIPTOR.size)
-    )
-    if not packet:
-        os._exit(UNUSED)
-    signal.alarm(_SECONDS)
-    [(_, _, descriptor)] = ancillary
-    [answer] = _DESCRIPTOR.unpack(descriptor)
-    os.write(answer, _sign(packet, sealing, sealed))
-    # By itself this would come late, after the memory's end: the front waits for it.
-    os.close(answer)
-    os._exit(0)
+    os._exit(0 if Worker(stream, safe, burst).work() else _UNASKED)
 
 
-def _sign(packet: bytes, sealing: Keyring, sealed: Shelf) -> bytes:
-    """The packed answer."""
-    try:
-        job = SignJob.unpack(packet)
-        payload = _unsealed(job.description, sealing, sealed)
-        return pack_signature(custody.sign(payload, job.algorithm, job.data))
-    except KernelKeyError as error:
-        return pack_answer(Refused(f"the sealed key can't be read: {error}"))
-    except Exception as error:
-        # Not its text: it could show values of the key.
-        return pack_answer(Refused(f"the sealed key can't sign: {type(error).__name__}"))
+class Worker:
+    """Signs what is asked for at `stream`."""
+
+    def __init__(self, stream: socket.socket, safe: Safe, burst: int) -> None:
+        self._stream = stream
+        self._safe = safe
+        self._burst = burst
+        self._asked = select.poll()
+        self._asked.register(stream, select.POLLIN)
+        self._buffer = bytearray(LONGEST_SIGN_JOB)
+        # The key that was used last, and as it is sealed; both are None, or neither.
+        self._sealed: bytes | None = None
+        self._key: ParsedKey = None
+
+    def work(self) -> bool:
+        """Wait for a request, and sign for one burst; what was kept of a key is overwritten.
+
+        False if nobody has asked.
+        """
+        if self._burst:  # for one signature it would cost more than it saves
+            self._rehearse()
+        packet = self._receive()
+        if not packet:
+            return False
+        try:
+            self._sign_for_a_burst(packet)
+        except BrokenPipeError:
+            pass  # the front has ended
+        finally:
+            # By itself this would come late, after the memory's end: the front may ask yet.
+            self._stream.close()
+            self._let_go()
+        return True
+
+    def _sign_for_a_burst(self, packet: bytes) -> None:
+        # The clock is asked, since a process can be stopped for any time, and a machine suspended;
+        # and by the timer the kernel ends what is at work or blocked, or goes on after a stop.
+        start = clock.now()
+        signal.setitimer(signal.ITIMER_REAL, _SECONDS)
+        if not self._answer(packet, start + BURST) or not self._burst:
+            return
+        end = start + self._burst
+        left = end - clock.now()
+        if left > 0:
+            signal.setitimer(signal.ITIMER_REAL, left / clock.SECOND)
+        # What is begun must get done: so nothing is begun in the last quarter.
+        last = end - self._burst // 4
+        while self._is_asked_before(last):
+            packet = self._receive()
+            if not packet or not self._answer(packet, end):
+                return
+
+    def _receive(self) -> bytes:
+        """A request; empty if the front has let go of this worker."""
+        length = self._stream.recv_into(self._buffer)
+        return bytes(memoryview(self._buffer)[:length])
+
+    def _is_asked_before(self, last: int) -> bool:
+        left = min(last - clock.now(), _LINGER)
+        if left <= 0 or not self._asked.poll(math.ceil(left / clock.MILLISECOND)):
+            return False
+        return clock.now() < last
+
+    def _answer(self, packet: bytes, end: int) -> bool:
+        """False, with nothing signed, if it is too late for that: the front asks another."""
+        try:
+            job = SignJob.unpack(packet)
+            key = self._current(job.description)
+            if clock.now() >= end:
+                return False
+            answer = pack_signature(custody.sign(key, job.algorithm, job.data))
+        except Exception as error:
+            self._let_go()
+            answer = pack_answer(Refused(_reason(error)))
+        self._stream.send(answer)
+        return True
+
+    def _current(self, description: str) -> ParsedKey:
+        """The key of that identity as it is held now.  Raises KeyError if it isn't."""
+        sealed = self._safe.shelf.entries()[description]
+        # Each has a nonce of its own, so that only the very same are the same.
+        if sealed != self._sealed:
+            self._let_go()
+            self._key = _opened(sealing_key(self._safe.keyring), description, sealed)
+            self._sealed = sealed
+        return self._key
+
+    def _let_go(self) -> None:
+        self._sealed = self._key = None
+
+    def _rehearse(self) -> None:
+        """All that a burst does, so that its memory is there when it is asked for."""
+        self._safe.shelf.entries()
+        try:
+            syscalls.read_secret(self._safe.keyring.serial)
+        except KernelKeyError as error:
+            pack_answer(Refused(_reason(error)))
+        for opener, sealed, algorithm in _throwaways():
+            job = SignJob.unpack(SignJob(PREFIX, algorithm, bytes(256)).pack())
+            key = _opened(bytearray(opener), PREFIX, sealed)
+            pack_signature(custody.sign(key, job.algorithm, job.data))
+        self._asked.poll(0)
+        clock.now()
 
 
-def _unsealed(description: str, sealing: Keyring, sealed: Shelf) -> bytes:
-    """The key as PKCS#8.  Raises KeyError if it is gone, KernelKeyError and ValueError."""
-    return custody.unseal(sealing_key(sealing), description, sealed.entries()[description])
+def _reason(error: Exception) -> str:
+    if isinstance(error, KernelKeyError):
+        return f"the sealed key can't be opened: {error}"
+    if isinstance(error, KeyError):
+        return "the sealed key is gone"
+    # Not its text: it could show values of the key.
+    return f"the sealed key can't sign: {type(error).__name__}"
+
+
+def _opened(opener: bytearray, description: str, sealed: bytes) -> ParsedKey:
+    """Raises ValueError.  What can be overwritten of what was opened, and of `opener`, is."""
+    payload = custody.unseal(opener, description, sealed)
+    syscalls.overwrite(opener)
+    key = custody.parse(payload)
+    syscalls.overwrite(payload)
+    return key

@@ -19,12 +19,15 @@ from kagent.confine import profiles
 from kagent.custody.identity import description_of
 from kagent.custody.rings import make_sealing_key, sealing_key
 from kagent.custody.shelf import OwnShelf
+from kagent.jobs.jobs import Signed, SignJob, unpack_answer
+from kagent.jobs.policy import BURST
 from kagent.keyctl import Keyring, session_keyring, syscalls
 from kagent.private import sealed
 from kagent.private.library import LibraryKey, der
 from kagent.private.verify import verify
 from kagent.protocol.messages import SignRequest, encode
 from kagent.protocol.publickey import parse_line
+from kagent.workers import sign
 from tests.support.frames import A_KEY, FAILURE, LISTING, NOTHING, ask
 from tests.support.injection import Call, calls_in, python_in
 from tests.support.programs import (
@@ -52,8 +55,8 @@ sys.exit(main())
 
 HANG_UP = """
 import gc
-[workers] = [one for one in gc.get_objects() if type(one).__name__ == "Workers"]
-workers.{channel}._socket.shutdown(2)
+[found] = [one for one in gc.get_objects() if type(one).__name__ == "{kind}"]
+found.{channel}.shutdown(2)
 """
 
 # Locks what a sign worker, then what a load worker locks, each in a fork as they do.  Not as root,
@@ -119,25 +122,26 @@ def test_a_sign_worker_can_sign(algorithm: str) -> None:
     key: LibraryKey = KEYS[algorithm]()
     ring = Keyring.create("test", session_keyring())
     make_sealing_key(ring)
-    shelf, name = OwnShelf(), description_of(b"a blob")
-    shelf.put(name, sealed.seal(sealing_key(ring), name, der(key)))
+    shelf, description = OwnShelf(), description_of(b"the key's blob")
+    shelf.put(description, sealed.seal(sealing_key(ring), description, der(key)))
     confinement = profiles.sign_worker()
-    sealed.warm_up()
-    answer, pipe = os.pipe()
+    sign.prepare()
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     child = os.fork()
     if child == 0:
         try:
             confinement.install()
-            unsealed = sealed.unseal(sealing_key(ring), name, shelf.reader.entries()[name])
-            os.write(pipe, sealed.sign(unsealed, algorithm, b"data"))
+            sign.Worker(theirs, sign.Safe(ring, shelf.reader), BURST).work()
         finally:
             os._exit(0)
-    os.close(pipe)
-    with os.fdopen(answer, "rb") as made:
-        signature = made.read()
+    theirs.close()
+    with ours:
+        ours.send(SignJob(description, algorithm, b"data").pack())
+        answer = unpack_answer(ours.recv(4096))
     assert os.waitpid(child, 0)[1] == 0
+    assert isinstance(answer, Signed)
     line = key.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode()
-    assert verify(parse_line(line)[0], signature, b"data") == algorithm
+    assert verify(parse_line(line)[0], answer.signature, b"data") == algorithm
 
 
 def load_worker_of(keeper: int) -> int:
@@ -220,15 +224,27 @@ def test_a_front_that_fails_says_where(kagent: Agent, front: int) -> None:
 
 
 @as_root
-@pytest.mark.parametrize("channel", ["_keeper", "_signers", "_lookout"])
-def test_a_front_that_hangs_up_is_ended(kagent: Agent, channel: str) -> None:
+@pytest.mark.parametrize(
+    ("kind", "channel"),
+    [
+        ("Workers", "_keeper._socket"),
+        ("SignWorkers", "_news"),
+        ("Workers", "_lookout._socket"),
+    ],
+)
+def test_a_front_that_hangs_up_is_ended(kagent: Agent, kind: str, channel: str) -> None:
     """Alive, it would keep the keeper busy: with that, and with workers that end at once."""
     person = kagent.person
     person.run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", "key")
     kagent.run("ssh-add", "-q", "key")
     front = kagent.front
-    python_in(front, HANG_UP.format(channel=channel))
-    wait_until(lambda: kagent.front != front)
+    python_in(front, HANG_UP.format(kind=kind, channel=channel))
+
+    def ended() -> bool:
+        kagent.run("ssh-add", "-T", "key.pub", check=False)  # as long as it has workers, it signs
+        return kagent.front != front
+
+    wait_until(ended)
     kagent.run("ssh-add", "-T", "key.pub")
 
 

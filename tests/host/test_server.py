@@ -17,6 +17,7 @@ from kagent.keyctl import SESSION_KEYRING, Keyring
 from kagent.protocol.messages import Extension, Lock, SignRequest, Success, encode
 from kagent.protocol.publickey import PublicKey
 from tests.support.frames import A_KEY, FAILURE, LISTING, NOTHING, answer, ask, explained
+from tests.support.injection import python_in
 from tests.support.programs import SECONDS, Agent, agent, wait_until
 
 A_TYPE = b"\0\0\0\7ssh-rsa"
@@ -75,14 +76,23 @@ def test_each_refusal_is_one_line(kagent: Agent) -> None:
             assert kagent.logged().count("refused") == lines + 1
 
 
-@pytest.mark.skipif(os.getuid() != 0, reason="only root may take descriptors away")
+# A fault of the front's own.
+BREAK = """
+from kagent.front.sign_workers import SignWorkers
+async def fail(*_):
+    raise OSError("broken")
+SignWorkers.sign = fail
+"""
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root may get into the front")
 def test_what_was_not_signed_is_not_told_as_signed(kagent: Agent) -> None:
     kagent.person.run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", "key")
     kagent.run("ssh-add", "-q", "key")
     blob = PublicKey.parse(b64decode((kagent.person.home / "key.pub").read_text().split()[1])).blob
     with kagent.connect() as stream:
         assert ask(stream, encode(SignRequest(blob, b"data", 0)))[4] == 14
-        subprocess.run(["prlimit", f"--pid={kagent.front}", "--nofile=3:"], check=True)
+        python_in(kagent.front, BREAK)
         assert ask(stream, encode(SignRequest(blob, b"data", 0))) == b""
     wait_until(lambda: "result=failed" in kagent.logged())
     assert kagent.logged().count("result=signed") == 1

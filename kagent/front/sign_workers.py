@@ -1,0 +1,149 @@
+"""The front's way to the sign workers: each has a socket of its own, for one request at a time."""
+
+from __future__ import annotations
+
+import socket
+from collections import deque
+
+import trio
+
+from ..jobs.jobs import WORKER, WORKERS_COME, Answer, SignJob, unpack_answer
+
+# A worker ends itself long before that; this is for one that was stopped, or when there is none.
+_SECONDS = 60.0
+_MOST_TRIES = 3  # a worker's time can be over when it has read what to sign: on a busy machine
+_LONGEST_ANSWER = 4096  # bytes: a signature by a 16384-bit RSA key has 2048
+
+
+class _Wait:
+    """Who waits for a worker, and gets it."""
+
+    def __init__(self) -> None:
+        self.task = trio.lowlevel.current_task()
+        self.worker: socket.socket | None = None
+
+
+class SignWorkers:
+    """The workers that can be asked, and who waits for one."""
+
+    def __init__(self, news: socket.socket) -> None:
+        """`news` is where workers come from, and the word whether some will come."""
+        news.setblocking(False)
+        self._news = news
+        self._come = False  # whether workers are to come
+        # On the right the one that has signed last: it is asked first, since it is in its burst.
+        self._idle: deque[socket.socket] = deque()
+        # In order; as long as somebody waits, none is idle.
+        self._waiting: deque[_Wait] = deque()
+
+    async def take_in(self) -> None:
+        """Take in the workers that come, until the keeper ends."""
+        while True:
+            await trio.lowlevel.wait_readable(self._news)
+            if not self._hear():
+                return
+
+    async def sign(self, job: SignJob) -> Answer | None:
+        """Have a worker sign; None if there is none, or some have ended over it."""
+        packet = job.pack()
+        with trio.move_on_after(_SECONDS):
+            for _ in range(_MOST_TRIES):
+                if answer := await self._ask(packet):
+                    return answer
+        return None
+
+    async def _ask(self, packet: bytes) -> Answer | None:
+        """The answer of the first worker that reads this; None if it ends, or there is none."""
+        while worker := await self._next():
+            answer = None
+            try:
+                worker.send(packet)
+                answer = await _receive(worker)
+            except (BrokenPipeError, ConnectionResetError):
+                continue  # it has ended before it could read it
+            finally:
+                if answer:
+                    self._give(worker, asked_next=True)
+                else:
+                    worker.close()  # if it still answers, that is not what the next asks for
+            return answer
+        return None
+
+    async def _next(self) -> socket.socket | None:
+        """A worker, when there is one; None if none will come."""
+        if not self._idle and not self._come:
+            self._hear()
+        if self._idle:
+            return self._idle.pop()
+        if not self._come:
+            return None
+        wait = _Wait()
+
+        def give_up(_: object) -> trio.lowlevel.Abort:
+            self._waiting.remove(wait)
+            return trio.lowlevel.Abort.SUCCEEDED
+
+        self._waiting.append(wait)
+        await trio.lowlevel.wait_task_rescheduled(give_up)
+        return wait.worker
+
+    def _give(self, worker: socket.socket, *, asked_next: bool = False) -> None:
+        if self._waiting:
+            wait = self._waiting.popleft()
+            wait.worker = worker
+            trio.lowlevel.reschedule(wait.task)
+        elif asked_next:
+            self._idle.append(worker)
+        else:
+            self._idle.appendleft(worker)
+
+    def _hear(self) -> bool:
+        """Take in what has come; False if the keeper has ended."""
+        while True:
+            try:
+                word, descriptors, _, _ = socket.recv_fds(self._news, 1, 1)
+            except BlockingIOError:
+                return True
+            if not word:
+                return False
+            if word == WORKER:
+                self._forget_the_dead()
+                for descriptor in descriptors:  # none, where this process may have no more
+                    self._give(_at(descriptor))
+            else:
+                self._come = word == WORKERS_COME
+            while self._waiting and not self._come:
+                trio.lowlevel.reschedule(self._waiting.popleft().task)
+
+    def _forget_the_dead(self) -> None:
+        """Those that nobody has asked in time, for one that comes in the place of each."""
+        for worker in tuple(self._idle):
+            if not _lives(worker):
+                self._idle.remove(worker)
+                worker.close()
+
+
+def _at(descriptor: int) -> socket.socket:
+    worker = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET, fileno=descriptor)
+    worker.setblocking(False)
+    return worker
+
+
+async def _receive(worker: socket.socket) -> Answer | None:
+    """The answer; None if the worker has ended instead, ConnectionResetError if without reading."""
+    while True:
+        await trio.lowlevel.wait_readable(worker)
+        try:
+            return unpack_answer(worker.recv(_LONGEST_ANSWER))
+        except BlockingIOError:
+            continue
+
+
+def _lives(worker: socket.socket) -> bool:
+    try:
+        worker.recv(1, socket.MSG_PEEK)
+    except BlockingIOError:
+        return True
+    except ConnectionResetError:
+        pass
+    return False

@@ -1,0 +1,285 @@
+"""A sign worker goes on for one burst, and with what the kernel still holds.
+
+Asked as the front asks it, in a keyring of the test's: so that each moment can be chosen.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+
+import pytest
+
+from kagent.custody import clock
+from kagent.custody.identity import description_of
+from kagent.custody.rings import SigningRing
+from kagent.jobs.jobs import Answer, Refused, Signed, SignJob, unpack_answer
+from kagent.jobs.policy import BURST
+from kagent.keyctl import Key, Keyring, join_anonymous_session, syscalls
+from kagent.private.library import library_key
+from kagent.protocol.constraints import Lifetime
+from kagent.protocol.wire import STRING, TEXT, Reader
+from kagent.prove.memory import Search
+from kagent.prove.needles import Needles
+from kagent.workers import sign as sign_worker
+from kagent.workers.sign import Worker
+from tests.hostile.asking import Client, Pair
+from tests.hostile.conftest import settle
+from tests.support.programs import Person, agent, wait_until
+
+ENDLESS = 3600 * clock.SECOND
+SPAN = 2  # seconds, in which a busy machine loads a key and signs
+DATA = b"to be signed"
+
+
+class Signer:
+    """A sign worker, and its end of the socket as the front has it."""
+
+    def __init__(self, ring: SigningRing, burst: int, prepare: Callable[[], object]) -> None:
+        self.stream, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.pid = os.fork()
+        if self.pid == 0:
+            try:
+                self.stream.close()
+                prepare()
+                Worker(theirs, ring, burst).work()
+                os._exit(0)
+            finally:
+                os._exit(1)
+        theirs.close()
+
+    def send(self, pair: Pair) -> None:
+        self.stream.send(SignJob(description_of(pair.blob), pair.private.type, DATA).pack())
+
+    def answer(self) -> Answer | None:
+        """None if it has ended."""
+        try:
+            return unpack_answer(self.stream.recv(4096))
+        except ConnectionResetError:
+            return None
+
+    def ask(self, pair: Pair) -> Answer | None:
+        with suppress(BrokenPipeError):
+            self.send(pair)
+        return self.answer()
+
+    def stop(self) -> bool:
+        """Stop it; False if it has ended before."""
+        os.kill(self.pid, signal.SIGSTOP)
+        return os.WIFSTOPPED(os.waitpid(self.pid, os.WUNTRACED)[1])
+
+    def end(self) -> None:
+        with suppress(ProcessLookupError, ChildProcessError):
+            os.kill(self.pid, signal.SIGKILL)
+            os.waitpid(self.pid, 0)
+        self.stream.close()
+
+
+@contextmanager
+def signing(
+    ring: SigningRing, burst: int = BURST, prepare: Callable[[], object] = lambda: None
+) -> Iterator[Signer]:
+    """A worker that waits, until the block ends; `prepare` is called in its process."""
+    signer = Signer(ring, burst, prepare)
+    try:
+        yield signer
+    finally:
+        signer.end()
+
+
+@pytest.fixture
+def ring() -> SigningRing:
+    return SigningRing(Keyring.create("sealed", join_anonymous_session()), "user")
+
+
+def hold(ring: SigningRing, pair: Pair, under: Pair | None = None) -> Key:
+    """Seal a key, as that of the identity `under` if that is another."""
+    return ring.add(description_of((under or pair).blob), pair.der, ring.keyring)
+
+
+def is_by(answer: Answer | None, pair: Pair) -> bool:
+    assert isinstance(answer, Signed), answer
+    reader = Reader(answer.signature)
+    TEXT.read(reader)
+    public = library_key(pair.private).public_key()
+    public.verify(STRING.read(reader), DATA)  # type: ignore[union-attr,call-arg,arg-type]
+    return True
+
+
+@pytest.fixture
+def _unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Workers that this test forks wait for requests as long as a busy machine takes."""
+    monkeypatch.setattr(sign_worker, "_LINGER", ENDLESS)
+
+
+@pytest.mark.usefixtures("_unhurried")
+def test_requests_without_end(ring: SigningRing) -> None:
+    """They don't keep a worker that has seen a key: it ends in the middle of them."""
+    pair = Pair.new()
+    hold(ring, pair)
+    with signing(ring) as signer, signing(ring, ENDLESS) as control:
+        started = time.monotonic()
+        assert isinstance(signer.ask(pair), Signed)
+        while signer.ask(pair):
+            assert time.monotonic() < started + 10
+        assert all(isinstance(control.ask(pair), Signed) for _ in range(10))
+
+
+@pytest.mark.usefixtures("_unhurried")
+def test_answers_that_nobody_reads(ring: SigningRing) -> None:
+    """Nor does it wait until somebody does."""
+    pair = Pair.new()
+    hold(ring, pair)
+
+    def narrow() -> None:
+        for descriptor in os.listdir("/proc/self/fd"):
+            with suppress(OSError), socket.socket(fileno=os.dup(int(descriptor))) as one:
+                one.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 0)
+
+    with signing(ring, prepare=narrow) as signer:
+        for _ in range(50):
+            with suppress(BrokenPipeError):
+                signer.send(pair)
+        wait_until(lambda: os.waitid(os.P_PID, signer.pid, os.WEXITED | os.WNOWAIT | os.WNOHANG))
+
+
+@pytest.mark.usefixtures("_unhurried")
+@pytest.mark.parametrize("burst", [BURST, ENDLESS], ids=["a burst", "control"])
+def test_stopped_between_two_signatures(ring: SigningRing, burst: int) -> None:
+    """For longer than its burst: it must end, not sign, when it goes on."""
+    pair = Pair.new()
+    hold(ring, pair)
+    stopped = False
+    while not stopped:  # else it has ended first
+        with signing(ring, burst) as signer:
+            assert isinstance(signer.ask(pair), Signed)
+            stopped = signer.stop()
+            if stopped:
+                time.sleep(1.5 * BURST / clock.SECOND)
+                signer.send(pair)
+                os.kill(signer.pid, signal.SIGCONT)
+                signed = isinstance(signer.answer(), Signed)
+    assert signed == (burst != BURST)
+
+
+@pytest.mark.usefixtures("_unhurried")
+@pytest.mark.parametrize("seconds", [0.0, 1.5 * BURST / clock.SECOND], ids=["control", "a burst"])
+@pytest.mark.parametrize("number", [1, 2])
+def test_stopped_when_it_has_the_key(ring: SigningRing, number: int, seconds: float) -> None:
+    """The same, at its worst moment."""
+    pair = Pair.new()
+    hold(ring, pair)
+    looks = 0
+
+    def stop_when_it_reads() -> None:
+        def read(*arguments: object) -> bytearray:
+            nonlocal looks
+            payload = original(*arguments)  # type: ignore[arg-type]
+            looks += 1
+            if looks == number:  # the rehearsal finds none
+                os.kill(os.getpid(), signal.SIGSTOP)
+            return payload
+
+        original, sign_worker._read = sign_worker._read, read
+
+    burst = BURST if seconds else ENDLESS
+    with signing(ring, burst, stop_when_it_reads) as signer:
+        if number == 2:
+            signer.ask(pair)
+        signer.send(pair)
+        _, status = os.waitpid(signer.pid, os.WUNTRACED)
+        if not os.WIFSTOPPED(status):
+            pytest.skip("its burst was over before it was asked: a busy machine")
+        time.sleep(seconds)
+        os.kill(signer.pid, signal.SIGCONT)
+        assert isinstance(signer.answer(), Signed) != bool(seconds)
+
+
+ENDS: dict[str, Callable[[SigningRing, Key], object]] = {
+    "removed": lambda ring, key: ring.keyring.destroy(key),
+    "unlinked": lambda ring, key: ring.keyring.unlink(key),
+    "revoked": lambda ring, key: key.revoke(),
+    "expired": lambda ring, key: (syscalls.set_timeout(key.serial, 1), time.sleep(2.1)),
+}
+
+
+@pytest.mark.usefixtures("_unhurried")
+@pytest.mark.parametrize("what", ENDS)
+def test_a_key_that_is_gone_signs_nothing_more(ring: SigningRing, what: str) -> None:
+    """Whatever is kept of it; and the other goes on."""
+    pair, other = Pair.new(), Pair.new()
+    key = hold(ring, pair)
+    hold(ring, other)
+    with signing(ring, ENDLESS) as signer:
+        for _ in range(2):
+            assert is_by(signer.ask(pair), pair)
+        ENDS[what](ring, key)
+        assert isinstance(signer.ask(pair), Refused)
+        assert is_by(signer.ask(other), other)
+        assert isinstance(signer.ask(pair), Refused)
+
+
+@pytest.mark.usefixtures("_unhurried")
+def test_a_key_that_was_loaded_anew(ring: SigningRing) -> None:
+    """What the kernel holds signs, and not what is kept."""
+    pair, other = Pair.new(), Pair.new()
+    with signing(ring, ENDLESS) as signer:
+        hold(ring, pair)
+        assert is_by(signer.ask(pair), pair)
+        hold(ring, other, under=pair)
+        assert is_by(signer.ask(pair), other)
+
+
+@pytest.mark.usefixtures("_unhurried")
+def test_of_the_first_key_nothing_is_left_for_the_second(ring: SigningRing) -> None:
+    """Its request comes while the first key is there; when it is answered, that one is not."""
+    with signing(ring, ENDLESS) as signer:  # before this process has them
+        pair, other = Pair.new(), Pair.new()
+        hold(ring, pair)
+        hold(ring, other)
+        search = Search(Needles({"the first": pair.private.key}))  # type: ignore[dict-item]
+        assert is_by(signer.ask(pair), pair)
+        assert search.look(signer.pid).found  # the control
+        signer.send(pair)
+        signer.send(other)
+        assert is_by(signer.answer(), pair)
+        assert is_by(signer.answer(), other)
+        assert not search.look(signer.pid).found
+        assert is_by(signer.ask(pair), pair)
+
+
+@pytest.mark.usefixtures("_unhurried")
+def test_one_signature_a_process(ring: SigningRing) -> None:
+    pair = Pair.new()
+    hold(ring, pair)
+    with signing(ring, burst=0) as signer:
+        assert is_by(signer.ask(pair), pair)
+        assert signer.ask(pair) is None
+
+
+MEANWHILE: dict[str, Callable[[Client, Pair], object]] = {
+    "locked": lambda client, pair: client.lock(),
+    "removed": lambda client, pair: client.remove(pair),
+    "all removed": lambda client, pair: client.remove_all(),
+    "expired": lambda client, pair: time.sleep(SPAN),
+}
+
+
+@pytest.mark.parametrize("what", MEANWHILE)
+def test_in_the_middle_of_a_burst(person: Person, what: str) -> None:
+    """The same by way of the agent."""
+    pair, other = Pair.new(), Pair.new()
+    lifetime = [Lifetime(SPAN)] if what == "expired" else []
+    with agent(person) as running:
+        settle(running)
+        with Client(running.socket) as client, Client(running.socket) as changing:
+            assert client.add(other)
+            assert client.add(pair, *lifetime)
+            assert all(client.signs(one) for one in (pair, other) * 5)
+            MEANWHILE[what](changing, pair)
+            assert not client.signs(pair)
+            assert client.signs(other) == (what in ("removed", "expired"))
