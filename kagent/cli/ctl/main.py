@@ -9,6 +9,7 @@ from importlib import import_module
 
 from ... import __version__
 from ...keyctl import KernelKeyError
+from ..command import command
 from ..options import fail
 
 # Each is a module beside this one, imported only where it is needed: its docstring is what --help
@@ -30,7 +31,11 @@ _COMMANDS = {
 
 
 def main() -> int:
-    """The console script; its exit code."""
+    """The program; its exit code."""
+    return command("kagentctl", _main)
+
+
+def _main() -> int:
     words = sys.argv[1:]
     arguments = vars(parser(words).parse_args(words))
     run = arguments.pop("run")

@@ -1,0 +1,122 @@
+"""What every command does first of all and last of all, wherever it was started.
+
+First, as OpenSSH's programs: descriptors 0, 1 and 2 are open, so that nothing else gets their
+numbers; signals that the parent ignored or blocked do what they must.  Text is UTF-8, and bytes
+that are none go out as they came.  Last: what can't be written is no reason for a traceback.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
+
+from .. import programs
+
+# By the first it is known how a program ended that was started, by the second a worker ends.
+_NEEDED = (signal.SIGCHLD, signal.SIGALRM)
+# Python ignores them, and what is ignored stays so over an exec.
+_IGNORED_BY_PYTHON = (signal.SIGPIPE, signal.SIGXFSZ)
+
+_found: dict[signal.Signals, Any] = {}  # what was to be done with signals when we came
+_blocked: set[signal.Signals | int] = set()
+
+
+class OutputLost(Exception):
+    """Standard output takes no more: nobody reads it, or the disk is full.
+
+    Not an OSError: who has it to do with files is not who can do something about this.
+    """
+
+    def __init__(self, error: OSError) -> None:
+        super().__init__(error.strerror)
+        self.nobody_reads = isinstance(error, BrokenPipeError)
+
+
+def command(name: str, main: Callable[[], int]) -> int:
+    """Run `main`, the command of that name; the exit code."""
+    _open_descriptors(name)
+    for number in _NEEDED:
+        _found[number] = signal.signal(number, signal.SIG_DFL)
+    _blocked.update(signal.pthread_sigmask(signal.SIG_UNBLOCK, _NEEDED))
+    sys.stdin = sys.stdin or open(0, encoding="utf-8", closefd=False)  # noqa: SIM115
+    sys.stdout = _text(_Output(1, "w", closefd=False))
+    sys.stderr = _text(_Errors(2, "w", closefd=False))
+    try:
+        try:
+            return main()
+        finally:
+            sys.stdout.flush()
+    except OutputLost as lost:
+        # For what is left, which Python writes when it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        if lost.nobody_reads:
+            _die_of(signal.SIGPIPE)
+        sys.stderr.write(f"{name}: standard output: {lost}\n")
+        return 1
+    except KeyboardInterrupt:
+        _die_of(signal.SIGINT)
+        return 1
+
+
+def become(words: Sequence[str]) -> NoReturn:
+    """Be another program, with all signals as they were for us.  Raises OSError."""
+    for number in _IGNORED_BY_PYTHON:
+        signal.signal(number, signal.SIG_DFL)
+    for found, handler in _found.items():
+        signal.signal(found, handler)
+    signal.pthread_sigmask(signal.SIG_SETMASK, _blocked)
+    sys.stdout.flush()
+    programs.become(words)
+
+
+class _Output(io.FileIO):
+    def write(self, data: Any) -> int:
+        try:
+            return super().write(data)
+        except OSError as error:
+            raise OutputLost(error) from error
+
+
+class _Errors(io.FileIO):
+    def write(self, data: Any) -> int:
+        try:
+            return super().write(data)
+        except OSError:
+            return len(data)  # there is nowhere left to say so
+
+
+def _text(stream: io.FileIO) -> io.TextIOWrapper:
+    buffered = io.BufferedWriter(stream)
+    return io.TextIOWrapper(buffered, "utf-8", "surrogateescape", line_buffering=True)
+
+
+def _open_descriptors(name: str) -> None:
+    missing = [descriptor for descriptor in range(3) if not _is_open(descriptor)]
+    for descriptor in missing:
+        try:
+            opened = os.open(os.devnull, os.O_RDWR)
+        except OSError as error:
+            if 2 not in missing:
+                os.write(2, f"{name}: {os.devnull}: {error.strerror}\n".encode())
+            os._exit(1)
+        # The lowest that is free.
+        assert opened == descriptor
+        os.set_inheritable(opened, True)
+
+
+def _is_open(descriptor: int) -> bool:
+    try:
+        os.fstat(descriptor)
+    except OSError:
+        return False
+    return True
+
+
+def _die_of(number: signal.Signals) -> None:
+    """As a program without a handler."""
+    signal.signal(number, signal.SIG_DFL)
+    os.kill(os.getpid(), number)
