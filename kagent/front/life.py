@@ -19,7 +19,7 @@ from .. import log
 from ..confine import profiles
 from ..confine.seccomp import CannotConfine
 from ..custody.rings import Rings
-from ..jobs.jobs import IDLE
+from ..jobs.jobs import IDLE, Job, Kind
 from ..jobs.sockets import Sockets
 from .channels import Workers
 from .server import serve
@@ -27,6 +27,7 @@ from .settings import Settings
 from .tally import Tally
 
 # What those that are connected need to be answered: no client that comes may take it from them.
+# Half of what there is, where the user's limit is low.
 _SPARE_DESCRIPTORS = 100
 
 
@@ -34,7 +35,7 @@ def run(settings: Settings, rings: Rings, listener: socket.socket, sockets: Sock
     """Lose what system calls aren't needed, and serve."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-    most_clients = most - _SPARE_DESCRIPTORS
+    most_clients = most - min(_SPARE_DESCRIPTORS, most // 2)
     tally = Tally()
 
     async def serve_confined() -> bool:
@@ -42,6 +43,7 @@ def run(settings: Settings, rings: Rings, listener: socket.socket, sockets: Sock
         profiles.front(*(one.fileno() for one in sockets)).install()
         workers = Workers(sockets)
         control = sockets.control
+        control.send(Job(Kind.READY).pack())
         return await serve(rings, listener, control, workers, settings, tally, most_clients)
 
     try:

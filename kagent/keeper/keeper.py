@@ -68,12 +68,14 @@ class Keeper:
         rings: KeeperRings,
         policy: Policy,
         front: Front,
+        ready: Callable[[], None] = lambda: None,
     ) -> None:
-        """`front` is what the front does, for its whole life."""
+        """`front` is what the front does, for its whole life; `ready` is called once it serves."""
         self._listener = listener
         self._rings = rings
         self._policy = policy
         self._run_front = front
+        self._tell_ready = ready
         self._sockets: Sockets  # a new pair for each front
         self._children: dict[int, _Child] = {}
         self._front = 0
@@ -93,19 +95,17 @@ class Keeper:
         self._pending: set[int] = set()  # signals that have come and are not handled yet
         self._wakeup, self._waker = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
 
-    def run(self, *, ignore_interrupt: bool, command: int | None = None) -> int:
-        """Serve until a signal says to end; the exit code.
-
-        `command` is the pidfd of the process whose agent this is: its end is the agent's too.
-        """
+    def run(self, *, ignore_interrupt: bool) -> int:
+        """Serve until a signal says to end; the exit code."""
         for number in _SIGNALS:
             signal.signal(number, lambda number, frame: self._pending.add(number))
         signal.set_wakeup_fd(self._waker)
         if ignore_interrupt:
             signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
-        # Behind a filter no user can be looked up.
-        os.environ.setdefault("HOME", os.path.expanduser("~"))
+        # Behind a filter no user can be looked up; and a uid may be no user's.
+        if (home := os.path.expanduser("~")) != "~":
+            os.environ.setdefault("HOME", home)
         try:
             self._start_front()
             # Imported once, and while the front starts on another core, so that a fork is ready
@@ -117,8 +117,7 @@ class Keeper:
             for role in roles.CHILDREN:
                 _ = role.filter
             gc.freeze()
-            notify("READY=1")
-            return self._serve(command)
+            return self._serve()
         except CannotConfine as error:
             log.error(f"processes can't be confined: {error}")
             return 1
@@ -126,11 +125,11 @@ class Keeper:
             notify("STOPPING=1")
             self._end_children()
 
-    def _serve(self, command: int | None) -> int:
+    def _serve(self) -> int:
         while self._exit_code is None:
             control, looking = (one.fileno() for one in self._sockets[::2])
             wanted = [self._wakeup, control, *([looking] if not self._lookout else [])]
-            ready = _readable(wanted if command is None else [*wanted, command], self._seconds())
+            ready = _readable(wanted, self._seconds())
             if self._wakeup in ready:
                 os.read(self._wakeup, 512)
             self._do_what_is_due()
@@ -149,8 +148,6 @@ class Keeper:
                 self._take_job()
             if looking in ready:
                 self._start_lookout()
-            if command in ready:
-                return 2
         return self._exit_code
 
     def _seconds(self) -> float:
@@ -303,11 +300,19 @@ class Keeper:
                     log.warning("too many keys are being loaded at once; refused")
             case Kind.KEEP | Kind.DROP | Kind.FORGET | Kind.FORGET_ALL:
                 self._change(job, *descriptors)
+            case Kind.READY:
+                self._be_ready()
             case _:
                 if self._errands < _MOST_ERRANDS:
                     self._send_out(job, *descriptors)
                 else:
                     log.warning("too much is asked for at once; refused")
+
+    def _be_ready(self) -> None:
+        """Tell who waits for it, after the first front's word."""
+        tell, self._tell_ready = self._tell_ready, lambda: None
+        notify("READY=1")
+        tell()
 
     def _send_out(self, job: Job, *descriptors: int) -> None:
         from ..workers.errands import ERRANDS, run

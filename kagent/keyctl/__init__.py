@@ -15,6 +15,7 @@ from .errors import (
     PayloadNotParsed,
     PermissionDenied,
     QuotaExceeded,
+    SessionUnusable,
 )
 from .keys import (
     AsymmetricKey,
@@ -67,6 +68,7 @@ __all__ = [
     "PkeyOp",
     "QuotaExceeded",
     "RsaPublicKey",
+    "SessionUnusable",
     "enter_private_session",
     "join_anonymous_session",
     "listed",
