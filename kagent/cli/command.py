@@ -15,14 +15,12 @@ from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from .. import programs
+from ..keyctl import KernelKeyError
 
 # By the first it is known how a program ended that was started, by the second a worker ends.
 _NEEDED = (signal.SIGCHLD, signal.SIGALRM)
 # Python ignores them, and what is ignored stays so over an exec.
 _IGNORED_BY_PYTHON = (signal.SIGPIPE, signal.SIGXFSZ)
-
-_found: dict[signal.Signals, Any] = {}  # what was to be done with signals when we came
-_blocked: set[signal.Signals | int] = set()
 
 
 class OutputLost(Exception):
@@ -40,8 +38,8 @@ def command(name: str, main: Callable[[], int]) -> int:
     """Run `main`, the command of that name; the exit code."""
     _open_descriptors(name)
     for number in _NEEDED:
-        _found[number] = signal.signal(number, signal.SIG_DFL)
-    _blocked.update(signal.pthread_sigmask(signal.SIG_UNBLOCK, _NEEDED))
+        signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _NEEDED)
     sys.stdin = sys.stdin or open(0, encoding="utf-8", closefd=False)  # noqa: SIM115
     sys.stdout = _text(_Output(1, "w", closefd=False))
     sys.stderr = _text(_Errors(2, "w", closefd=False))
@@ -57,18 +55,22 @@ def command(name: str, main: Callable[[], int]) -> int:
             _die_of(signal.SIGPIPE)
         sys.stderr.write(f"{name}: standard output: {lost}\n")
         return 1
+    except OSError as error:
+        # Nothing that the command has words of its own for: a file that isn't there or is damaged,
+        # a call that is refused.
+        named = error.filename is not None and not isinstance(error, KernelKeyError)
+        told = f"{os.fsdecode(error.filename)}: {error.strerror}" if named else str(error)
+        sys.stderr.write(f"{name}: {told}\n")
+        return 1
     except KeyboardInterrupt:
         _die_of(signal.SIGINT)
         return 1
 
 
 def become(words: Sequence[str]) -> NoReturn:
-    """Be another program, with all signals as they were for us.  Raises OSError."""
+    """Be another program, with nothing of Python's left on it.  Raises OSError."""
     for number in _IGNORED_BY_PYTHON:
         signal.signal(number, signal.SIG_DFL)
-    for found, handler in _found.items():
-        signal.signal(found, handler)
-    signal.pthread_sigmask(signal.SIG_SETMASK, _blocked)
     sys.stdout.flush()
     programs.become(words)
 

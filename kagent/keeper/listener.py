@@ -64,6 +64,7 @@ class Listener:
         """
         self.path = path
         self.lent = lent is not None
+        self._file = os.path.abspath(path)  # an agent in the background leaves its folder
         self._directory = directory
         self.socket = lent or _listen(path)
 
@@ -120,7 +121,7 @@ class Listener:
         if self.lent:
             return
         try:
-            os.unlink(self.path)
+            os.unlink(self._file)
             if self._directory is not None:
                 os.rmdir(self._directory)
         except OSError as error:

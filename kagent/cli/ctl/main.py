@@ -8,9 +8,7 @@ from collections.abc import Container
 from importlib import import_module
 
 from ... import __version__
-from ...keyctl import KernelKeyError
 from ..command import command
-from ..options import fail
 
 # Each is a module beside this one, imported only where it is needed: its docstring is what --help
 # says, add_arguments (if it takes any) declares them, and run is given them and does it.
@@ -39,10 +37,7 @@ def _main() -> int:
     words = sys.argv[1:]
     arguments = vars(parser(words).parse_args(words))
     run = arguments.pop("run")
-    try:
-        code: int = run(**arguments)
-    except KernelKeyError as error:
-        fail(f"kagentctl: {error}")
+    code: int = run(**arguments)
     return code
 
 
