@@ -75,7 +75,7 @@ class Keeper:
         self._rings = rings
         self._policy = policy
         self._run_front = front
-        self._tell_ready = ready
+        self._tell_ready: Callable[[], None] | None = ready
         self._sockets: Sockets  # a new pair for each front
         self._children: dict[int, _Child] = {}
         self._front = 0
@@ -310,9 +310,10 @@ class Keeper:
 
     def _be_ready(self) -> None:
         """Tell who waits for it, after the first front's word."""
-        tell, self._tell_ready = self._tell_ready, lambda: None
-        notify("READY=1")
-        tell()
+        if tell := self._tell_ready:
+            self._tell_ready = None
+            notify("READY=1")
+            tell()
 
     def _send_out(self, job: Job, *descriptors: int) -> None:
         from ..workers.errands import ERRANDS, run

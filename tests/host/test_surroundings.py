@@ -46,6 +46,7 @@ FAULTS = {
     "latin-1": Fault(),  # and the variables of a locale that is made
     "ascii": Fault(env={"LC_ALL": "C", "LANG": None, "PYTHONCOERCECLOCALE": "0"}),
     "100 files": Fault(faults.descriptors(100)),
+    "12 files": Fault(faults.descriptors(12)),
     "no add_key": Fault(faults.NO_KEYS),
     "no seccomp": Fault(faults.NO_FILTERS),
     "no pidfd_open": Fault(faults.NO_PIDFD),
@@ -103,6 +104,7 @@ DIFFERENT: dict[str, dict[str, int]] = {
     "stdout full": dict.fromkeys((*_PRINTS, *_OWN_PRINTS), 1),
     "nobody reads": dict.fromkeys((*_OWN_PRINTS, "start private"), -signal.SIGPIPE),
     # What kagent needs, and ssh-agent doesn't.
+    "12 files": dict.fromkeys(_STARTS, 1),
     "no add_key": dict.fromkeys((*_STARTS, "doctor"), 1),
     "no seccomp": dict.fromkeys((*_STARTS, "doctor"), 1),
     "no /proc": dict.fromkeys((*_STARTS, "show", "shared"), 1),
@@ -261,6 +263,7 @@ def said(place: Place, *words: str) -> str:
 @pytest.mark.parametrize(
     ("place", "advice"),
     [
+        ("12 files", "the agent can't go on: [Errno 24] Too many open files"),
         ("no add_key", "in a container allow add_key"),
         ("no seccomp", "allow prctl and seccomp in the container's seccomp profile"),
         ("no /proc", "/proc must be mounted"),
@@ -283,6 +286,16 @@ def test_who_cannot_start_is_told_why(place: Place, advice: str) -> None:
         assert "kagent -T" in told
     if "keyctl" in advice:
         assert "--keyring" in told
+
+
+@pytest.mark.parametrize("place", ["none"], indirect=True)
+def test_an_agent_ends_of_which_nobody_was_told(place: Place) -> None:
+    before, path = children(), place.person.home / "s"
+    with place.person.start("kagent", "-s", "-a", path) as starter:
+        wait_until(path.exists)
+        starter.kill()
+    wait_until(lambda: not children() - before)
+    assert not path.exists()
 
 
 @pytest.mark.parametrize("place", ["session revoked"], indirect=True)
