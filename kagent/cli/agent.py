@@ -227,10 +227,10 @@ def _start_in_background(listener: Listener, options: _Options) -> int:
         if options.command:
             # Its process is this one's parent, and stays so over the exec.
             process.die_with_parent(signal.SIGTERM)
-        code = 1
-        if os.getppid() == starter:
-            code = _keep(listener, options, partial(_tell_starter, telling))
-        os._exit(code)
+        if os.getppid() != starter:
+            listener.remove()
+            os._exit(1)
+        os._exit(_keep(listener, options, partial(_tell_starter, telling)))
     os.close(telling)
     listener.socket.close()
     signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)

@@ -27,7 +27,15 @@ from kagent.provision.backends import Command
 from tests.support import faults
 from tests.support.faults import Fault
 from tests.support.frames import LISTING, NOTHING, ask
-from tests.support.programs import PATH, SECONDS, Person, agent, is_running, wait_until
+from tests.support.programs import (
+    PATH,
+    SECONDS,
+    Person,
+    agent,
+    children_of,
+    is_running,
+    wait_until,
+)
 
 _PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
 NOBODY = 54321  # a uid that no user has
@@ -45,6 +53,7 @@ FAULTS = {
     "signals blocked": Fault(faults.blocked(signal.SIGCHLD, signal.SIGALRM)),
     "latin-1": Fault(),  # and the variables of a locale that is made
     "ascii": Fault(env={"LC_ALL": "C", "LANG": None, "PYTHONCOERCECLOCALE": "0"}),
+    "folder gone": Fault(faults.folder_gone),
     "100 files": Fault(faults.descriptors(100)),
     "12 files": Fault(faults.descriptors(12)),
     "no add_key": Fault(faults.NO_KEYS),
@@ -79,6 +88,7 @@ COMMANDS: dict[str, tuple[str | bytes, ...]] = {
     "show": ("kagentctl", "show"),
     "status": ("kagentctl", "status"),
     "shared": ("kagentctl", "shared"),
+    "share": ("kagentctl", "share", b"k\xe4y", "--with", b"n\xf6body"),
     "ctl help": ("kagentctl", "--help"),
     "provision": ("kagent-provision", "check"),
 }
@@ -92,6 +102,7 @@ OWN = {
     "show": 0,
     "status": 1,
     "shared": 0,
+    "share": 1,
     "ctl help": 0,
     "provision": 1,
 }
@@ -104,6 +115,7 @@ DIFFERENT: dict[str, dict[str, int]] = {
     "stdout full": dict.fromkeys((*_PRINTS, *_OWN_PRINTS), 1),
     "nobody reads": dict.fromkeys((*_OWN_PRINTS, "start private"), -signal.SIGPIPE),
     # What kagent needs, and ssh-agent doesn't.
+    "folder gone": {"start private": 1},
     "12 files": dict.fromkeys(_STARTS, 1),
     "no add_key": dict.fromkeys((*_STARTS, "doctor"), 1),
     "no seccomp": dict.fromkeys((*_STARTS, "doctor"), 1),
@@ -292,7 +304,7 @@ def test_who_cannot_start_is_told_why(place: Place, advice: str) -> None:
 def test_an_agent_ends_of_which_nobody_was_told(place: Place) -> None:
     before, path = children(), place.person.home / "s"
     with place.person.start("kagent", "-s", "-a", path) as starter:
-        wait_until(path.exists)
+        wait_until(lambda: children_of(starter.pid))
         starter.kill()
     wait_until(lambda: not children() - before)
     assert not path.exists()

@@ -89,6 +89,14 @@ def refused(calls: Mapping[str, Iterable[Check]]) -> Callable[[], None]:
     return refuse
 
 
+def folder_gone() -> None:
+    """The folder that the process is in has been removed."""
+    folder = f"gone-{os.getpid()}"
+    os.mkdir(folder)
+    os.chdir(folder)
+    os.rmdir(f"../{folder}")
+
+
 def session_revoked() -> None:
     """As what runs on after the end of its login, in tmux say."""
     join_anonymous_session()

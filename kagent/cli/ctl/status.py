@@ -15,7 +15,7 @@ from pathlib import Path
 from ...openssh.times import date
 from ...protocol.messages import STATUS, Extension, ExtensionResponse, Shown, Status
 from ...protocol.wire import ProtocolError
-from ...text import printable
+from ...text import as_it_came
 from ..client import AgentError, AgentUnavailable, Client
 from ..options import fail
 from .units import SERVICE, SOCKET, NoSystemd, properties, socket_path
@@ -43,7 +43,7 @@ def run(*, as_json: bool) -> int:
         print(json.dumps(facts, indent=2))
     else:
         for name, value in facts.items():
-            print(f"{name + ':':12}{printable(str(value))}")
+            print(f"{name + ':':12}{as_it_came(str(value))}")
     return 0
 
 
