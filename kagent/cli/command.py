@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from .. import programs
+from ..confine.process import set_name
 from ..keyctl import KernelKeyError
 
 # By the first it is known how a program ended that was started, by the second a worker ends.
@@ -36,6 +37,7 @@ class OutputLost(Exception):
 
 def command(name: str, main: Callable[[], int]) -> int:
     """Run `main`, the command of that name; the exit code."""
+    set_name(name)  # ps would call it python3
     _open_descriptors(name)
     for number in _NEEDED:
         signal.signal(number, signal.SIG_DFL)
