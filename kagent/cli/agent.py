@@ -260,8 +260,8 @@ def _wait_for(agent: int, told: int, listener: Listener) -> None:
     while not said.endswith(_READY):
         chunk = os.read(told, 4096)
         if not chunk:
-            os.waitpid(agent, 0)
-            listener.remove()  # unless the agent has done so
+            if os.WIFSIGNALED(os.waitpid(agent, 0)[1]):
+                listener.remove()  # else the agent has done so
             why = said.decode() or "kagent: it ended while it started; the system's log may say why"
             fail(why, end="")
         said += chunk

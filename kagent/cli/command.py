@@ -2,15 +2,19 @@
 
 First, as OpenSSH's programs: descriptors 0, 1 and 2 are open, so that nothing else gets their
 numbers; signals that the parent ignored or blocked do what they must.  Text is UTF-8, and bytes
-that are none go out as they came.  Last: what can't be written is no reason for a traceback.
+that are none go out as they came; but a terminal gets its own charset.  Last: what can't be written
+is no reason for a traceback.
 """
 
 from __future__ import annotations
 
+import codecs
 import io
 import os
+import re
 import signal
 import sys
+from _locale import CODESET, nl_langinfo  # the module locale takes long to import
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
@@ -22,6 +26,9 @@ from ..keyctl import KernelKeyError
 _NEEDED = (signal.SIGCHLD, signal.SIGALRM)
 # Python ignores them, and what is ignored stays so over an exec.
 _IGNORED_BY_PYTHON = (signal.SIGPIPE, signal.SIGXFSZ)
+
+_TERMINAL, _ESCAPED = "kagent-terminal", "backslashreplace"  # what becomes of what can't be encoded
+_BYTES = re.compile("[\\udc80-\\udcff]")  # as surrogateescape has them
 
 
 class OutputLost(Exception):
@@ -95,7 +102,34 @@ class _Errors(io.FileIO):
 
 def _text(stream: io.FileIO) -> io.TextIOWrapper:
     buffered = io.BufferedWriter(stream)
-    return io.TextIOWrapper(buffered, "utf-8", "surrogateescape", line_buffering=True)
+    encoding, errors = "utf-8", "surrogateescape"
+    if stream.isatty() and (charset := _other_charset()):
+        # There, parts of a character in UTF-8 could be what steers the terminal.
+        encoding, errors = charset, _TERMINAL
+    return io.TextIOWrapper(buffered, encoding, errors, line_buffering=True)
+
+
+def _other_charset() -> str:
+    """The locale's, if that isn't UTF-8; the C locale has none, and is where UTF-8 is too."""
+    charset = nl_langinfo(CODESET)
+    if charset in ("UTF-8", "ANSI_X3.4-1968"):
+        return ""
+    try:
+        codecs.lookup(charset)
+    except LookupError:
+        return ""
+    codecs.register_error(_TERMINAL, _for_terminal)
+    return charset
+
+
+def _for_terminal(error: UnicodeError) -> tuple[bytes, int]:
+    """Bytes that aren't text as they came, and what the terminal hasn't got as Python writes it."""
+    assert isinstance(error, UnicodeEncodeError)
+    written = (
+        character.encode("ascii", "surrogateescape" if _BYTES.match(character) else _ESCAPED)
+        for character in error.object[error.start : error.end]
+    )
+    return b"".join(written), error.end
 
 
 def _open_descriptors(name: str) -> None:

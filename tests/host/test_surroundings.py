@@ -7,6 +7,7 @@ DIFFERENT says so.  Nothing ends in a traceback, and nothing is left running.
 from __future__ import annotations
 
 import os
+import pty
 import re
 import shutil
 import signal
@@ -454,6 +455,21 @@ def test_a_comment_steers_no_terminal(person: Person) -> None:
         told = other.run("kagent-add", "-l").stdout
     assert "31m\\x1b[31m\\x9b31m" in told
     assert told.isascii()
+
+
+@pytest.mark.parametrize("place", ["latin-1", "ascii", "none"], indirect=True)
+def test_a_terminal_gets_its_own_charset(place: Place) -> None:
+    """In UTF-8, a letter may have a byte that steers one in ISO-8859."""
+    place.run(("ssh-keygen", "-q", "-c", "-C", "käśe", "-f", "key"))
+    place.run(("ssh-add", "-q", "key"))
+    master, terminal = pty.openpty()
+    fault = replace(place.fault, before=lambda: os.dup2(terminal, 1))
+    place._replace(fault=fault).run(("kagent-add", "-l"))
+    shown = os.read(master, 1000)
+    os.close(terminal)
+    os.close(master)
+    latin = place.env.get("LC_ALL", "").endswith("8859-1")
+    assert ("k\xe4\\u015be".encode("latin-1") if latin else "käśe".encode()) in shown
 
 
 def test_programs_are_isolated() -> None:
