@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import codecs
 import os
-import sys
 import syslog
 
 from .text import printable
@@ -22,6 +21,7 @@ _to_stderr = True
 _to_journal = False
 _name = "kagent"
 _threshold = syslog.LOG_INFO
+_waiting: int | None = None  # who has started this process, and is to hear why it can't live
 codecs.lookup("unicode_escape")  # loads it while this process may still open files
 
 
@@ -50,8 +50,15 @@ def _connect() -> None:
     syslog.openlog(_name, syslog.LOG_PID | syslog.LOG_NDELAY, syslog.LOG_AUTH)
 
 
+def tell_too(descriptor: int | None) -> None:
+    """Write errors to that pipe as well; until None is given, and not in forks."""
+    global _waiting
+    _waiting = descriptor
+
+
 def reconnect() -> None:
     """To be called where a fork's descriptors were closed, and with them the system log's."""
+    tell_too(None)
     if not _to_stderr:
         syslog.closelog()
         _connect()
@@ -66,14 +73,20 @@ def _write(level: int, text: str) -> None:
     if level > _threshold:
         return
     line = _LABELS[level] + printable(text)
+    if _waiting is not None and level <= syslog.LOG_ERR:
+        _write_to(_waiting, f"{_name}: {printable(text)}\n")
     if not _to_stderr:
         syslog.syslog(level, line)
         return
     # The journal knows who writes, and takes the level from the line: sd-daemon(3).
     start = f"<{level}>" if _to_journal else f"{_name}[{os.getpid()}]: "
+    _write_to(2, f"{start}{line}\n")
+
+
+def _write_to(descriptor: int, line: str) -> None:
     try:
-        os.write(sys.stderr.fileno(), f"{start}{line}\n".encode())
-    except (OSError, ValueError):
+        os.write(descriptor, line.encode())
+    except OSError:
         pass  # nobody is left to read it
 
 

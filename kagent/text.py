@@ -46,6 +46,7 @@ _MOST_MARKS = 2
 
 _UNUSUAL = re.compile("[^ -~]+")
 _PLAIN_WORD = re.compile(r"[!#-<>-\[\]-~]*")  # printable ASCII without space, quotes, = and \
+_FOREIGN_BYTES = re.compile("([\udca0-\udcff]+)")  # as surrogateescape has those from 0xA0
 
 # Some askpass programs take what looks like markup for markup; a name stands in quotes, and an
 # arrow between a process and its parent.
@@ -70,6 +71,16 @@ def printable(text: str) -> str:
     if plain.isascii() and plain.isprintable():
         return text
     return _UNUSUAL.sub(_visible, text)
+
+
+def as_it_came(text: str) -> str:
+    """The same, but bytes that aren't UTF-8 stay what they were, if a terminal shows them.
+
+    For who writes them on, as OpenSSH's programs do: others take such a line for one whose
+    characters they can't decode.  The bytes that steer a terminal in ISO-8859 are not among them.
+    """
+    parts = _FOREIGN_BYTES.split(text)
+    return "".join(part if place % 2 else printable(part) for place, part in enumerate(parts))
 
 
 def shown(text: str, most: int = 64) -> str:

@@ -12,9 +12,16 @@ from typing import Any
 from .. import __version__, log
 from ..confine import process, seccomp
 from ..keeper import foreground
-from ..keeper.listener import ENDING, Listener, remove_stale
-from ..keyctl import KernelKeyError, session_keyring
+from ..keeper.listener import ENDING, Listener, NoPlace, remove_stale
+from ..keyctl import (
+    PROCESS_KEYRING,
+    KernelKeyError,
+    Keyring,
+    SessionUnusable,
+    session_keyring,
+)
 from ..openssh.times import seconds
+from .command import OutputLost, become, command
 from .options import fail, parse
 
 _USAGE = """\
@@ -34,11 +41,16 @@ usage: kagent [-c | -s] [-DdTU] [-a bind_address] [-E fingerprint_hash]
 _FATAL = 255  # OpenSSH's exit code for a command line that makes no sense
 _CUSTODIES = ("kernel", "sealed")
 _KEYRINGS = ("session", "user", "persistent", "private")
+_READY = b"\0"
 _HASHES = ("md5", "sha1", "sha256", "sha384", "sha512")
 
 
 def main() -> int:
-    """The console script; its exit code."""
+    """The program; its exit code."""
+    return command("kagent", _main)
+
+
+def _main() -> int:
     options = _Options(sys.argv[1:])
     if options.version:
         sys.stderr.write(f"kagent {__version__}\n")
@@ -50,10 +62,6 @@ def main() -> int:
         print("Deleted stale agent sockets in ~/.ssh/agent")
         return 0
     log.configure(to_stderr=True, verbose=options.debug)
-    if attached := process.tracer():
-        # Since before this process could forbid it: what it gets from now on is no secret.
-        log.error(f"process {attached} is attached to kagent, as a debugger is: end it first")
-        return 1
     # From the moment when there is a socket until the keeper can clean it up.
     signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
     listener = _listen(options)
@@ -182,10 +190,8 @@ def _kill(csh: bool) -> int:
 
 
 def _listen(options: _Options) -> Listener:
+    _look_around(options)
     try:
-        # Tried before anything is started, so that the user sees an error here and not in a log.
-        session_keyring()
-        seccomp.library()
         if passed := Listener.from_systemd():
             return passed
         if options.address is not None:
@@ -195,34 +201,95 @@ def _listen(options: _Options) -> Listener:
         if not options.keep_stale:
             remove_stale(of_all_hosts=False)
         return Listener.in_home()
-    except (KernelKeyError, seccomp.CannotConfine) as error:
-        fail(f"kagent: {error}")
+    except NoPlace as error:
+        fail(f"kagent: {error}; kagent -T makes a socket in /tmp, and -a PATH one where you like")
     except OSError as error:
         place = options.address or "the agent's socket"
         fail(f"kagent: cannot bind to {place}: {error.strerror or error}")
 
 
+def _look_around(options: _Options) -> None:
+    """End here if it is known that an agent can't live, before there is anything of it."""
+    try:
+        # A write: a filter from outside may let a look through.
+        Keyring.special(PROCESS_KEYRING, create=True).add("user", "kagent:probe", b"probe")
+        if options.keyring == "session":
+            session_keyring()
+        seccomp.check()
+        attached = process.tracer()
+    except SessionUnusable as error:
+        fail(f"kagent: {error}; or take --keyring user, persistent or private")
+    except (KernelKeyError, seccomp.CannotConfine) as error:
+        fail(f"kagent: {error}")
+    except OSError as error:
+        fail(f"kagent: {error.filename}: {error.strerror}: /proc must be mounted")
+    if attached:
+        # Since before this process could forbid it: what it gets from now on is no secret.
+        fail(f"kagent: process {attached} is attached to kagent, as a debugger is: end it first")
+
+
 def _start_in_background(listener: Listener, options: _Options) -> int:
-    parent = os.pidfd_open(os.getpid()) if options.command else None
+    starter = os.getpid()
+    told, telling = os.pipe()
     agent = os.fork()
     if agent == 0:
-        # The command's process is this one's parent, and stays so over the exec.
+        os.close(told)
         _enter_background()
-        code = _keep(listener, options, lambda state: None, command=parent)
-        os._exit(code)
+        log.tell_too(telling)
+        if options.command:
+            # Its process is this one's parent, and stays so over the exec.
+            process.die_with_parent(signal.SIGTERM)
+        if os.getppid() != starter:
+            listener.remove()
+            os._exit(1)
+        os._exit(_keep(listener, options, partial(_tell_starter, telling)))
+    os.close(telling)
     listener.socket.close()
-    if not options.command:
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
+    _wait_for(agent, told, listener)
+    if options.command:
+        os.environ["SSH_AUTH_SOCK"] = listener.path
+        os.environ["SSH_AGENT_PID"] = str(agent)
+        try:
+            become(options.command)
+        except OSError as error:
+            fail(f"{options.command[0]}: {error.strerror}")
+    try:
         print(_assignment("SSH_AUTH_SOCK", _quoted(listener.path), options.csh))
         print(_assignment("SSH_AGENT_PID", str(agent), options.csh))
-        print(f"echo Agent pid {agent};")
-        return 0
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
-    os.environ["SSH_AUTH_SOCK"] = listener.path
-    os.environ["SSH_AGENT_PID"] = str(agent)
+        print(f"echo Agent pid {agent};", flush=True)
+    except OutputLost:
+        # Nobody would know of it.
+        os.kill(agent, signal.SIGTERM)
+        os.waitpid(agent, 0)
+        raise
+    return 0
+
+
+def _wait_for(agent: int, told: int, listener: Listener) -> None:
+    """Wait until the agent serves; ends the program, with what the agent says, if it can't."""
+    said = b""
+    while not said.endswith(_READY):
+        chunk = os.read(told, 4096)
+        if not chunk:
+            if os.WIFSIGNALED(os.waitpid(agent, 0)[1]):
+                listener.remove()  # else the agent has done so
+            why = said.decode() or "kagent: it ended while it started; the system's log may say why"
+            fail(why, end="")
+        said += chunk
+    os.close(told)
+
+
+def _tell_starter(telling: int, state: str) -> None:
+    """Let the command go on that waits for this agent, once it serves."""
+    if state != foreground.READY:
+        return
+    log.tell_too(None)
     try:
-        os.execvp(options.command[0], options.command)  # noqa: S606, the user's own command
-    except OSError as error:
-        fail(f"{options.command[0]}: {error.strerror}")
+        os.write(telling, _READY)
+    except BrokenPipeError:
+        os.kill(os.getpid(), signal.SIGTERM)  # it was ended meanwhile: nobody knows of this agent
+    os.close(telling)
 
 
 def _enter_background() -> None:
@@ -235,9 +302,7 @@ def _enter_background() -> None:
     log.configure(to_stderr=False, verbose=False)
 
 
-def _keep(
-    listener: Listener, options: _Options, tell: foreground.Tell, command: int | None = None
-) -> int:
+def _keep(listener: Listener, options: _Options, tell: foreground.Tell) -> int:
     """The keeper's life, in a fork: no other process could ever open its memory."""
     # Late, as all of this is: what only prints or starts a command should be quick.
     from ..custody.device import Providers, WebSafety
@@ -270,9 +335,12 @@ def _keep(
             tell,
         )
         to_stderr = options.foreground or listener.lent
-        return keeper.run(ignore_interrupt=not to_stderr, command=command)
+        return keeper.run(ignore_interrupt=not to_stderr)
     except KernelKeyError as error:
         log.error(f"no keyrings for the agent: {error}")
+        return 1
+    except OSError as error:
+        log.error(f"the agent can't go on: {error}")
         return 1
     finally:
         listener.remove()

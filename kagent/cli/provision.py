@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from .. import __version__, log
 from ..confine.process import forbid_core_dumps
+from .command import command
 from .options import fail
 
 if TYPE_CHECKING:
@@ -19,7 +20,11 @@ Gives the kernel the keys that request_key(2) asks for, as /etc/kagent/provision
 
 
 def main() -> int:
-    """The console script; its exit code."""
+    """The program; its exit code."""
+    return command("kagent-provision", _main)
+
+
+def _main() -> int:
     options = parser().parse_args()
     code: int = options.run(options)
     return code

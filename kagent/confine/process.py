@@ -57,12 +57,12 @@ def forbid_new_privileges() -> None:
     prctl(_PR_SET_NO_NEW_PRIVS, 1)
 
 
-def die_with_parent() -> None:
-    """Be killed by the kernel when the parent ends, however it ends.
+def die_with_parent(signal: int = _SIGKILL) -> None:
+    """Get that signal from the kernel when the parent ends, however it ends.
 
     A parent that has ended before isn't noticed: look at getppid(2) afterwards.
     """
-    prctl(_PR_SET_PDEATHSIG, _SIGKILL)
+    prctl(_PR_SET_PDEATHSIG, signal)
 
 
 def set_name(name: str) -> None:

@@ -20,6 +20,7 @@ _INSTALL = (
     "Arch: pacman -S libseccomp"
 )
 _OTHER_KERNEL = "boot a kernel that was built with CONFIG_SECCOMP_FILTER"
+_OTHER_PROFILE = "allow prctl and seccomp in the container's seccomp profile"
 
 # seccomp.h of libseccomp
 KILL_PROCESS = 0x80000000
@@ -95,8 +96,7 @@ class Filter:
             forbid_new_privileges()  # else the kernel refuses filters of an ordinary user
             prctl(_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, self._address)
         except OSError as error:
-            reason = f"the kernel takes no system call filter ({error})"
-            raise CannotConfine(reason, _OTHER_KERNEL) from error
+            raise _cannot(error) from error
 
 
 @cache
@@ -106,6 +106,23 @@ def library() -> Any:
         return ffi.dlopen(_LIBRARY)
     except OSError as error:
         raise CannotConfine(f"{_LIBRARY} is missing", _INSTALL) from error
+
+
+def check() -> None:
+    """Raises CannotConfine if no process can be confined here."""
+    library()
+    try:
+        # Where filters are taken, it is next looked for, in vain.
+        prctl(_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, 0)
+    except OSError as error:
+        if error.errno != errno.EFAULT:
+            raise _cannot(error) from error
+
+
+def _cannot(error: OSError) -> CannotConfine:
+    # The kernel itself says EINVAL: all else is said by a filter from outside.
+    mend = _OTHER_KERNEL if error.errno == errno.EINVAL else _OTHER_PROFILE
+    return CannotConfine(f"no system call filter is taken ({error})", mend)
 
 
 def _compile(rules: Rules, otherwise: int, absent: Sequence[str]) -> bytes:

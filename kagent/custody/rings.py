@@ -44,6 +44,7 @@ from ..keyctl import (
     Key,
     Keyring,
     Permission,
+    SessionUnusable,
     enter_private_session,
     mask,
     persistent_keyring,
@@ -219,11 +220,17 @@ class KeeperRings:
     @classmethod
     def enter(cls, place: Place) -> KeeperRings:
         """Make an agent's keyrings and possess them.  Raises KernelKeyError and OSError."""
-        login, user = session_keyring(), Keyring.special(USER_KEYRING)
+        user = Keyring.special(USER_KEYRING)
         process = Keyring.special(PROCESS_KEYRING, create=True)
         names = ("private", "lent", "withdrawn", "fetched", "sealed")
         own = [_new(name, process) for name in names]
         private, lent, withdrawn, fetched, sealing = own
+        try:
+            login = session_keyring()
+        except SessionUnusable:
+            if place is Place.SESSION:
+                raise
+            login = private  # there is none, and so nothing in it
         match place:
             case Place.SESSION:
                 home = login

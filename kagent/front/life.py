@@ -19,13 +19,14 @@ from .. import log
 from ..confine import profiles
 from ..confine.seccomp import CannotConfine
 from ..custody.rings import Rings
-from ..jobs.jobs import IDLE
+from ..jobs.jobs import IDLE, Job, Kind
 from ..jobs.sockets import Sockets
 from .server import serve
 from .settings import Settings
 from .tally import Tally
 
 # What those that are connected need to be answered: no client that comes may take it from them.
+# Half of what there is, where the user's limit is low.
 _SPARE_DESCRIPTORS = 100
 
 
@@ -33,12 +34,13 @@ def run(settings: Settings, rings: Rings, listener: socket.socket, sockets: Sock
     """Lose what system calls aren't needed, and serve."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-    most_clients = most - _SPARE_DESCRIPTORS
+    most_clients = most - min(_SPARE_DESCRIPTORS, most // 2)
     tally = Tally()
 
     async def serve_confined() -> bool:
         # From here, since what trio needs for its loop is open now, and no thread runs yet.
         profiles.front(*(one.fileno() for one in sockets)).install()
+        sockets.control.send(Job(Kind.READY).pack())
         return await serve(rings, listener, sockets, settings, tally, most_clients)
 
     try:

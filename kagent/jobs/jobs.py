@@ -45,6 +45,7 @@ class Kind(IntEnum):
     DEVICE = 8  # request, client's socket, answer
     OFFER = 9  # request, answer
     FETCH = 10  # request, answer
+    READY = 11  # none; no job, but the word that the front serves
 
 
 _DESCRIPTION = f"{DESCRIPTION_LENGTH}s"

@@ -17,8 +17,10 @@ from ..confine import process
 from .listener import ENDING, Listener
 from .notify import notify
 
-# What the keeper has systemd told: it hears only the process that it has started.
+# What the keeper has told to who started it, as sd_notify(3) has it: systemd hears only the process
+# that it has started.
 Tell = Callable[[str], None]
+READY = "READY=1"  # it serves
 
 _PASSED_ON = (*ENDING, signal.SIGUSR1)
 

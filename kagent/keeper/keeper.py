@@ -45,7 +45,7 @@ from ..jobs.policy import Policy
 from ..jobs.roles import Role
 from ..jobs.sockets import Sockets, given_up
 from ..keyctl import KernelKeyError, Keyring
-from .foreground import Tell
+from .foreground import READY, Tell
 from .listener import ENDING
 
 # Five fronts in a row that lived less than a second: the next one won't do better.
@@ -110,12 +110,13 @@ class Keeper:
         front: Front,
         tell: Tell,
     ) -> None:
-        """`front` is what the front does, for its whole life; `tell` has systemd told."""
+        """`front` is what the front does, for its whole life; `tell` is told how the agent is."""
         self._listener = listener
         self._rings = rings
         self._policy = policy
         self._run_front = front
         self._tell = tell
+        self._is_ready = False
         self._sockets: Sockets  # a new pair for each front
         self._children: dict[int, _Child] = {}
         self._front = 0
@@ -136,19 +137,17 @@ class Keeper:
         self._pending: set[int] = set()  # signals that have come and are not handled yet
         self._wakeup, self._waker = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
 
-    def run(self, *, ignore_interrupt: bool, command: int | None = None) -> int:
-        """Serve until a signal says to end; the exit code.
-
-        `command` is the pidfd of the process whose agent this is: its end is the agent's too.
-        """
+    def run(self, *, ignore_interrupt: bool) -> int:
+        """Serve until a signal says to end; the exit code."""
         for number in _SIGNALS:
             signal.signal(number, lambda number, frame: self._pending.add(number))
         signal.set_wakeup_fd(self._waker)
         if ignore_interrupt:
             signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
-        # Behind a filter no user can be looked up.
-        os.environ.setdefault("HOME", os.path.expanduser("~"))
+        # Behind a filter no user can be looked up; and a uid may be no user's.
+        if (home := os.path.expanduser("~")) != "~":
+            os.environ.setdefault("HOME", home)
         try:
             _make_sealing_key(self._rings.sealing)
             self._start_front()
@@ -161,8 +160,7 @@ class Keeper:
             for role in roles.CHILDREN:
                 _ = role.filter
             gc.freeze()
-            self._tell("READY=1")
-            return self._serve(command)
+            return self._serve()
         except CannotConfine as error:
             log.error(f"processes can't be confined: {error}")
             return 1
@@ -172,11 +170,11 @@ class Keeper:
             with suppress(KernelKeyError):
                 self._rings.give_back()
 
-    def _serve(self, command: int | None) -> int:
+    def _serve(self) -> int:
         while self._exit_code is None:
             control, looking = (one.fileno() for one in self._sockets[::2])
             wanted = [self._wakeup, control, *([looking] if not self._lookout else [])]
-            ready = _readable(wanted if command is None else [*wanted, command], self._seconds())
+            ready = _readable(wanted, self._seconds())
             if self._wakeup in ready:
                 os.read(self._wakeup, 512)
             self._do_what_is_due()
@@ -195,8 +193,6 @@ class Keeper:
                 self._take_job()
             if looking in ready:
                 self._start_lookout()
-            if command in ready:
-                return 2
         return self._exit_code
 
     def _seconds(self) -> float:
@@ -348,11 +344,19 @@ class Keeper:
                     log.warning("too many keys are being loaded at once; refused")
             case Kind.KEEP | Kind.DROP | Kind.FORGET | Kind.FORGET_ALL:
                 self._change(job, record, *descriptors)
+            case Kind.READY:
+                self._be_ready()
             case _:
                 if self._errands < _MOST_ERRANDS:
                     self._send_out(job, *descriptors)
                 else:
                     log.warning("too much is asked for at once; refused")
+
+    def _be_ready(self) -> None:
+        """Tell who waits for it, after the first front's word."""
+        if not self._is_ready:
+            self._is_ready = True
+            self._tell(READY)
 
     def _send_out(self, job: Job, *descriptors: int) -> None:
         from ..workers.errands import ERRANDS, run

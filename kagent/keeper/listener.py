@@ -36,8 +36,19 @@ def _host_mark() -> str:
     return _letters(hashlib.sha512(os.uname().nodename.encode()).digest()[:10])
 
 
+class NoPlace(Exception):
+    """There can be no socket at the default place; says where that would be, and why."""
+
+
 def _socket_directory() -> Path:
-    home = os.environ.get("HOME") or pwd.getpwuid(os.getuid()).pw_dir
+    """Raises NoPlace."""
+    home = os.environ.get("HOME")
+    if not home:
+        try:
+            home = pwd.getpwuid(os.getuid()).pw_dir
+        except KeyError as error:
+            told = f"HOME is not set, and there is no user of uid {os.getuid()}"
+            raise NoPlace(f"no home for the agent's socket: {told}") from error
     return Path(home, ".ssh", "agent")
 
 
@@ -53,25 +64,30 @@ class Listener:
         """
         self.path = path
         self.lent = lent is not None
+        self._file = os.path.abspath(path)  # an agent in the background leaves its folder
         self._directory = directory
         self.socket = lent or _listen(path)
 
     @classmethod
     def in_home(cls) -> Listener:
-        """At ~/.ssh/agent/s.HOST.agent.RANDOM, the default.  Raises OSError."""
+        """At ~/.ssh/agent/s.HOST.agent.RANDOM, the default.  Raises NoPlace."""
         directory = _socket_directory()
         for part in (directory.parent, directory):
             try:
                 part.mkdir(0o700)
             except FileExistsError:
                 pass
+            except OSError as error:
+                raise NoPlace(f"cannot make {part}: {error.strerror}") from error
         while True:
-            name = f"s.{_host_mark()}.agent.{_letters(os.urandom(10))}"
+            path = directory / f"s.{_host_mark()}.agent.{_letters(os.urandom(10))}"
             try:
-                return cls(str(directory / name))
+                return cls(str(path))
             except OSError as error:
                 if error.errno != errno.EADDRINUSE:
-                    raise
+                    # Of a path that is too long Python has no number.
+                    why = error.strerror or str(error)
+                    raise NoPlace(f"cannot bind to {path}: {why}") from error
 
     @classmethod
     def in_tmp(cls) -> Listener:
@@ -105,7 +121,7 @@ class Listener:
         if self.lent:
             return
         try:
-            os.unlink(self.path)
+            os.unlink(self._file)
             if self._directory is not None:
                 os.rmdir(self._directory)
         except OSError as error:
@@ -128,7 +144,7 @@ def remove_stale(*, of_all_hosts: bool) -> None:
     mark = "" if of_all_hosts else f"s.{_host_mark()}."
     try:
         entries = list(_socket_directory().iterdir())
-    except OSError:
+    except (NoPlace, OSError):
         return
     for path in entries:
         try:

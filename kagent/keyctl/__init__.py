@@ -15,6 +15,7 @@ from .errors import (
     PayloadNotParsed,
     PermissionDenied,
     QuotaExceeded,
+    SessionUnusable,
 )
 from .keys import (
     AsymmetricKey,
@@ -69,6 +70,7 @@ __all__ = [
     "Quota",
     "QuotaExceeded",
     "RsaPublicKey",
+    "SessionUnusable",
     "enter_private_session",
     "join_anonymous_session",
     "listed",

@@ -74,6 +74,15 @@ class OperationNotSupported(KernelKeyError):
     meaning = "this type of key doesn't do that"
 
 
+class SessionUnusable(KernelKeyError):
+    """The session keyring is revoked, say, as after the end of its login."""
+
+    meaning = (
+        "the session keyring that this process has inherited can't be used, as after the end of "
+        "its login; keyctl session starts a shell in a new one"
+    )
+
+
 class PermissionDenied(KernelKeyError):
     """EACCES."""
 

@@ -14,7 +14,14 @@ from enum import IntFlag
 from typing import NamedTuple
 
 from . import syscalls
-from .errors import KernelKeyError, KeyExpired, KeyNotFound, KeyRevoked, PermissionDenied
+from .errors import (
+    KernelKeyError,
+    KeyExpired,
+    KeyNotFound,
+    KeyRevoked,
+    PermissionDenied,
+    SessionUnusable,
+)
 
 
 class Permission(IntFlag):
@@ -215,8 +222,14 @@ class Keyring(Key):
 
 
 def session_keyring() -> Keyring:
-    """This process's session keyring, or the user-session keyring where there is none."""
-    return Keyring.special(syscalls.SESSION_KEYRING)
+    """This process's session keyring, or the user-session keyring where there is none.
+
+    Raises SessionUnusable.
+    """
+    try:
+        return Keyring.special(syscalls.SESSION_KEYRING)
+    except (KeyRevoked, KeyExpired, KeyNotFound, PermissionDenied) as error:
+        raise SessionUnusable(error.errno, error.strerror) from error
 
 
 def persistent_keyring(within: Keyring) -> Keyring:

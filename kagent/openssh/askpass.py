@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import select
 import signal
@@ -12,12 +13,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 
-from .. import log
+from .. import log, programs
 from ..confine.process import die_with_parent
 
 _DEFAULT = "/usr/bin/ssh-askpass"
 _LONGEST = 1023  # bytes of an answer
 _GRACE = 1.0  # seconds in which a window may close by itself
+_TICK = 0.02  # seconds between two looks whether it has ended
 _DISPLAYS = "set DISPLAY or WAYLAND_DISPLAY, or SSH_ASKPASS_REQUIRE=force,"
 
 # sshd's LoginGraceTime: a login that is allowed later than that comes too late.
@@ -124,7 +126,7 @@ class _Running:
     ) -> None:
         self._gone = patience.gone if patience else None
         self._deadline = time.monotonic() + patience.seconds if patience else None
-        self._process = subprocess.Popen(
+        self._process = programs.start(
             [program(), prompt],
             stdin=subprocess.DEVNULL if alone else None,
             stdout=output,
@@ -133,7 +135,6 @@ class _Running:
             preexec_fn=die_with_parent if alone else None,
         )
         self._target = -self._process.pid if alone else self._process.pid
-        self._exit = os.pidfd_open(self._process.pid)
 
     def __enter__(self) -> _Running:
         return self
@@ -141,7 +142,6 @@ class _Running:
     def __exit__(self, *_: object) -> None:
         if self._process.returncode is None:
             self._end()
-        os.close(self._exit)
 
     def read(self) -> bytes:
         """What it prints, until it has printed enough."""
@@ -158,32 +158,39 @@ class _Running:
 
     def exit_code(self) -> int:
         """How it ends; negative for a signal."""
-        self._wait_for(self._exit)
+        # Mostly it has ended: what it prints it prints last.
+        while not self._has_ended():
+            self._wait_for(None, _TICK)
         return self._process.wait()
 
-    def _wait_for(self, descriptor: int) -> None:
+    def _wait_for(self, descriptor: int | None, most: float = math.inf) -> None:
+        """Until there is something to read, or for `most` seconds."""
         poll = select.poll()
-        poll.register(descriptor, select.POLLIN)
+        if descriptor is not None:
+            poll.register(descriptor, select.POLLIN)
         if self._gone is not None:
             poll.register(self._gone, 0)  # errors and hang-ups are reported in any case
-        ready = dict(poll.poll(self._deadline and _milliseconds_until(self._deadline)))
-        if not ready:
-            raise Unanswered("the user didn't answer in time")
+        left = min(most, self._deadline - time.monotonic() if self._deadline else math.inf)
+        ready = dict(poll.poll(None if left == math.inf else math.ceil(max(0.0, left) * 1000)))
         if self._gone in ready:
             raise Unanswered("the client went away before the user answered")
+        if self._deadline and time.monotonic() >= self._deadline and not ready:
+            raise Unanswered("the user didn't answer in time")
+
+    def _has_ended(self) -> bool:
+        # By looking, as there are containers in which pidfd_open(2) is refused; and without
+        # reaping it: its number must not go to another while there may be more of it to end.
+        how = os.WEXITED | os.WNOWAIT | os.WNOHANG
+        return os.waitid(os.P_PID, self._process.pid, how) is not None
 
     def _end(self) -> None:
         # Not reaped before the second signal: until then nobody else can get its number.
         os.kill(self._target, signal.SIGTERM)
-        poll = select.poll()
-        poll.register(self._exit, select.POLLIN)
-        poll.poll(_GRACE * 1000)
+        until = time.monotonic() + _GRACE
+        while not self._has_ended() and time.monotonic() < until:
+            time.sleep(_TICK)
         os.kill(self._target, signal.SIGKILL)
         self._process.wait()
-
-
-def _milliseconds_until(deadline: float) -> float:
-    return max(0.0, deadline - time.monotonic()) * 1000
 
 
 def _ask_without_terminal(prompt: str, hint: str, patience: Patience | None) -> bytes:

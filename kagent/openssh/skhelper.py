@@ -9,11 +9,10 @@ from __future__ import annotations
 import os
 import socket
 import struct
-import subprocess
 from enum import IntEnum
 from typing import TypeVar
 
-from .. import log
+from .. import log, programs
 from ..protocol.privatekey import PRIVATE_KEY, NamedPrivateKey
 from ..protocol.wire import (
     BOOLEAN,
@@ -127,7 +126,7 @@ def _ask(kind: _Type, request: Record, answered: Codec[T]) -> T:
     ours, theirs = socket.socketpair()
     try:
         with theirs:
-            helper = subprocess.Popen([program], stdin=theirs.fileno(), stdout=theirs.fileno())
+            helper = programs.start([program], stdin=theirs.fileno(), stdout=theirs.fileno())
         with helper, ours:
             answer = _exchange(ours, _HEADER.pack(len(message) + 1, _VERSION) + message)
     except OSError as error:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, TypeAlias
 
+from .. import programs
 from ..custody.configured import Failure
 from ..keyctl import join_anonymous_session
 
@@ -115,7 +116,7 @@ def _output(words: tuple[str, ...], seconds: float, errors: int) -> bytes:
     """What a program prints, with nothing in its environment."""
     deadline = time.monotonic() + seconds
     try:
-        program = subprocess.Popen(
+        program = programs.start(
             words,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,

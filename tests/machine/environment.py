@@ -136,12 +136,16 @@ def _apt_get(*words: str, cwd: str | None = None) -> None:
 def python_with(name: str, *requirements: str) -> Path:
     """A Python of its own with `requirements`, made if it isn't there.  Raises SetUpError.
 
-    It is made anew when pyproject.toml changes, or the program that is copied and not linked.
+    It is made anew when pyproject.toml changes, or a program: they are copied and not linked.
     """
     base = _base_python()
     marks = (str(CHECKOUT), str(base), *requirements)
     digest = hashlib.sha256("\n".join(marks).encode())
-    for content in ("pyproject.toml", "kagent/provision/door"):
+    for content in (
+        "kagent/provision/door",
+        "pyproject.toml",
+        *sorted((CHECKOUT / "bin").iterdir()),
+    ):
         digest.update((CHECKOUT / content).read_bytes())
     home = cache_directory() / "python" / f"{name}-{digest.hexdigest()[:16]}"
     python = home / "bin/python"

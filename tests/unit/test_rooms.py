@@ -64,9 +64,10 @@ ROOMS = {
     "keyctl": Room(others={"_cffi_backend"}),
     "text": Room(),
     "log": Room({"text"}),
+    "programs": Room(),
     "confine": Room({"keyctl"}, {"_cffi_backend"}),
     "custody": Room({"keyctl", "log", "protocol", "text"}),
-    "openssh": Room({"confine", "log", "protocol", "text"}),
+    "openssh": Room({"confine", "log", "programs", "protocol", "text"}),
     # All that imports cryptography, or sees a private byte.
     "private": Room({"custody", "keyctl", "protocol"}, {"bcrypt", "cryptography"}),
     "jobs": Room({"confine", "custody", "keyctl", "log", "protocol"}),
@@ -80,13 +81,14 @@ ROOMS = {
     ),
     "keeper": Room({"confine", "custody", "jobs", "keyctl", "log", "workers"}),
     "provision": Room(
-        {"confine", "custody", "keyctl", "log", "openssh", "private", "protocol", "text"}
+        {"confine", "custody", "keyctl", "log", "openssh", "private", "programs", "protocol"}
+        | {"text"}
     ),
     # Root looks for a key that it has, in the memory of processes that should not.
     "prove": Room({"confine", "private", "protocol"}, {"cryptography"}),
     "cli": Room(
         {"confine", "custody", "front", "jobs", "keeper", "keyctl", "log", "openssh"}
-        | {"private", "protocol", "prove", "provision", "text"}
+        | {"private", "programs", "protocol", "prove", "provision", "text"}
     ),
 }
 # Who may see a private key: the workers, the kernel's helper, and the loader command.

@@ -15,7 +15,7 @@ from kagent import log
 from kagent.custody.identity import Custody, Identity
 from kagent.front.signature_log import Entry
 from kagent.jobs.questions import Client, Purpose, Question
-from kagent.text import printable, quoted, shown
+from kagent.text import as_it_came, printable, quoted, shown
 from kagent.workers.wording import worded
 
 # By their names: what is blank or invisible, whatever category it has.
@@ -162,6 +162,15 @@ def test_names_stay_readable(text: str, form: str) -> None:
 )
 def test_what_others_wrote_stays_in_its_place(text: str, expected: str) -> None:
     assert shown(text) == expected
+
+
+def test_foreign_bytes_stay_if_they_steer_nothing() -> None:
+    for byte in range(256):
+        came = bytes([byte])
+        gone = as_it_came(came.decode("utf-8", "surrogateescape"))
+        kept = 0x20 <= byte < 0x7F or byte >= 0xA0
+        assert (gone.encode("utf-8", "surrogateescape") == came) == kept
+        assert kept or gone.isascii()
 
 
 def test_a_cut_leaves_no_mark_without_its_letter() -> None:

@@ -21,7 +21,7 @@ from ...protocol.constraints import (
 )
 from ...protocol.messages import AddIdConstrained, AddIdentity
 from ...protocol.publickey import Certificate, PublicKey
-from ...text import printable
+from ...text import as_it_came, printable
 from ..client import AgentError, Client
 from . import keyfiles
 from .options import Options
@@ -137,7 +137,7 @@ class Adder:
             self._report.tell(f'Could not add identity "{name}": {error}')
             self._explain()
             return False
-        self._report.done(f"Identity added: {name} ({printable(comment)})")
+        self._report.done(f"Identity added: {name} ({as_it_came(comment)})")
         self._tell_constraints(lifetime)
         return True
 

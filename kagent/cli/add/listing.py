@@ -5,7 +5,7 @@ from __future__ import annotations
 from ...protocol.messages import Extension, ExtensionResponse, IdentitiesAnswer, RequestIdentities
 from ...protocol.publickey import PublicKey, UnknownKeyType
 from ...protocol.wire import TEXT, ProtocolError, Reader, repeated
-from ...text import printable
+from ...text import as_it_came, printable
 from ..client import AgentError, Client
 from .report import Report, fatal
 
@@ -28,9 +28,9 @@ def list_identities(client: Client, report: Report, hash_name: str | None) -> bo
         if key is None:
             continue
         if hash_name is None:
-            print(f"{key.line()} {printable(identity.comment)}")
+            print(f"{key.line()} {as_it_came(identity.comment)}")
         else:
-            comment = printable(identity.comment)
+            comment = as_it_came(identity.comment)
             print(f"{key.bits} {key.fingerprint(hash_name)} {comment} ({key.kind})")
     return True
 

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import os
 import pwd
-import signal
 import sys
 from collections.abc import Callable
 
 from ...confine.process import forbid_core_dumps
 from ..client import AgentUnavailable, Client
+from ..command import command
 from ..options import fail
 from .destinations import permitted_hops
 from .options import Options
@@ -30,20 +30,13 @@ _DEFAULT_FILES = (
 
 
 def main() -> int:
-    """The console script; its exit code."""
+    """The program; its exit code."""
+    return command("kagent-add", _main)
+
+
+def _main() -> int:
     forbid_core_dumps()
-    sys.stdout.reconfigure(errors="surrogateescape", line_buffering=True)  # type: ignore[union-attr]
-    sys.stderr.reconfigure(errors="surrogateescape")  # type: ignore[union-attr]
-    try:
-        return _main(Options(sys.argv[1:]))
-    except KeyboardInterrupt:
-        # As a program without a handler, but with the terminal's echo back.
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
-        os.kill(os.getpid(), signal.SIGINT)
-        return 1
-
-
-def _main(options: Options) -> int:
+    options = Options(sys.argv[1:])
     try:
         with Client() as client:
             return int(not _run(client, options))

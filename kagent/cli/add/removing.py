@@ -11,7 +11,7 @@ from ...protocol.messages import (
     RemoveIdentity,
 )
 from ...protocol.publickey import PublicKey
-from ...text import printable
+from ...text import as_it_came
 from ..client import AgentError, Client
 from . import keyfiles
 from .options import Options
@@ -85,6 +85,6 @@ class Remover:
         except AgentError as error:
             self._report.tell(f'Could not remove identity "{name}": {error}')
             return False
-        shown = "no comment" if comment is None else printable(comment)
+        shown = "no comment" if comment is None else as_it_came(comment)
         self._report.done(f"Identity removed: {name} {key.kind} ({shown})")
         return True

@@ -27,6 +27,7 @@ from ...keyctl import (
     Quota,
     QuotaExceeded,
     session_keyring,
+    syscalls,
 )
 from ...protocol.messages import Shown
 from ...protocol.wire import ProtocolError
@@ -53,6 +54,7 @@ _RAISE_QUOTA = (
     "sudo tee /etc/sysctl.d/kagent.conf && sudo sysctl -p /etc/sysctl.d/kagent.conf"
 )
 _SEALED = "so RSA keys are sealed like all others"
+_NEW_SESSION = "keyctl session - kagent $SHELL, or kagent --keyring user, persistent or private"
 _UNBLOCK = "allow add_key, keyctl and request_key in the container's seccomp profile"
 _REQUEST_KEY = Path("/sbin/request-key")
 
@@ -145,7 +147,12 @@ def _key_service() -> Finding:
 
 
 def _mend(error: KernelKeyError) -> str:
-    return _RAISE_QUOTA if isinstance(error, QuotaExceeded) else _UNBLOCK
+    match error:
+        case QuotaExceeded():
+            return _RAISE_QUOTA
+        case KeyServiceBlocked():
+            return _UNBLOCK
+    return _NEW_SESSION
 
 
 def _parser() -> Finding:
@@ -202,9 +209,18 @@ def _quota() -> Finding:
 def _session() -> Finding:
     try:
         keyring = session_keyring()
-        name = keyring.describe().description
+        about = keyring.describe()
+    except KeyServiceBlocked as error:
+        return _failure(str(error), _UNBLOCK)
     except KernelKeyError as error:
-        return _failure(str(error), _mend(error))
+        return _failure(str(error), _NEW_SESSION)
+    name = about.description
+    if about.uid != os.getuid():
+        return _warning(
+            f"{name} ({keyring.serial:#x}) isn't this login's own: it is of uid {about.uid}, whose "
+            "programs can sign with the keys in it",
+            _NEW_SESSION,
+        )
     if name.startswith("_uid_ses."):
         return _warning(
             f"this login has no session keyring of its own: keys go to {name}, which all logins of "
@@ -219,13 +235,27 @@ def _seccomp() -> Finding:
     mode = re.search(r"^Seccomp:\s+(\d)", _text(Path("/proc/self/status")), re.MULTILINE)
     if mode is None or mode[1] == "0":
         return _ok("no filter from outside")
-    try:
-        session_keyring()
-    except KeyServiceBlocked:
-        return _failure("this process's filter blocks the key syscalls", _UNBLOCK)
-    except KernelKeyError:
-        pass
+    blocked = []
+    for name, attempt in _KEY_CALLS.items():
+        try:
+            attempt(Keyring(PROCESS_KEYRING))
+        except KeyServiceBlocked:
+            blocked.append(name)
+        except KernelKeyError:
+            pass
+    if blocked:
+        return _failure(f"a filter from outside blocks {', '.join(blocked)}", _UNBLOCK)
     return _ok("a filter is on, and lets the key syscalls through")
+
+
+# With what the kernel itself refuses otherwise.
+_KEY_CALLS: dict[str, Callable[[Keyring], object]] = {
+    "add_key": lambda keyring: keyring.add("kagent:none", "kagent:doctor", b"probe"),
+    "keyctl": Keyring.describe,
+    "request_key": lambda keyring: syscalls.request_key(
+        "kagent:none", "kagent:doctor", None, keyring.serial
+    ),
+}
 
 
 def _confinement() -> Finding:

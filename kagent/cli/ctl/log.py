@@ -7,6 +7,7 @@ import argparse
 import os
 from pathlib import Path
 
+from ..command import become
 from ..options import fail
 
 # By identifier, which the service and an agent in the background have in common.
@@ -35,6 +36,6 @@ def run(*, follow: bool, lines: int | None, as_json: bool) -> int:
     words += ["--follow"] if follow else []
     words += [f"--lines={lines}"] if lines is not None else []
     try:
-        os.execvp(words[0], words)  # noqa: S606, the pager and the colours are its own
+        become(words)  # the pager and the colours are its own
     except OSError as error:
         fail(f"kagentctl: journalctl: {error.strerror}")

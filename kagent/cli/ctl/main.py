@@ -8,8 +8,7 @@ from collections.abc import Container
 from importlib import import_module
 
 from ... import __version__
-from ...keyctl import KernelKeyError
-from ..options import fail
+from ..command import command
 
 # Each is a module beside this one, imported only where it is needed: its docstring is what --help
 # says, add_arguments (if it takes any) declares them, and run is given them and does it.
@@ -30,14 +29,15 @@ _COMMANDS = {
 
 
 def main() -> int:
-    """The console script; its exit code."""
+    """The program; its exit code."""
+    return command("kagentctl", _main)
+
+
+def _main() -> int:
     words = sys.argv[1:]
     arguments = vars(parser(words).parse_args(words))
     run = arguments.pop("run")
-    try:
-        code: int = run(**arguments)
-    except KernelKeyError as error:
-        fail(f"kagentctl: {error}")
+    code: int = run(**arguments)
     return code
 
 

@@ -17,7 +17,7 @@ from ...custody import kernel
 from ...openssh.times import date
 from ...protocol.messages import STATUS, Extension, ExtensionResponse, Shown, Status
 from ...protocol.wire import ProtocolError
-from ...text import printable
+from ...text import as_it_came
 from ..client import AgentError, AgentUnavailable, Client
 from ..options import fail
 from .units import SERVICE, SOCKET, NoSystemd, properties, socket_path
@@ -45,7 +45,7 @@ def run(*, as_json: bool) -> int:
         print(json.dumps(facts, indent=2))
     else:
         for name, value in facts.items():
-            print(f"{name + ':':12}{printable(str(value))}")
+            print(f"{name + ':':12}{as_it_came(str(value))}")
     return 0
 
 
@@ -81,7 +81,7 @@ def _answers() -> Iterator[tuple[str, object]]:
     if by_systemd and (kib := _memory_of_service()):
         yield "memory", f"{kib // 1024} MiB"
     else:
-        yield "memory", f"{_memory(status.keeper) // 1024} MiB, with what is shared in each process"
+        yield "memory", _memory(status.keeper)
 
 
 def _counted(shown: tuple[Shown, ...]) -> str:
@@ -112,19 +112,44 @@ def _memory_of_service() -> int:
     return int(text) // 1024 if text.isdecimal() else 0  # or it is "[not set]"
 
 
-def _memory(keeper: int) -> int:
-    """Resident KiB of an agent's processes, what they share counted in each; 0 if unseen."""
+def _memory(keeper: int) -> str:
+    """That of all of an agent's processes.
+
+    What they share, which is most of it, is counted once: proc_pid_smaps_rollup(5).  That shows
+    none but root what a process has that lets nobody look into it.
+    """
+    processes = list(_family(keeper))
     try:
-        children = Path(f"/proc/{keeper}/task/{keeper}/children").read_text().split()
-        return sum(_resident(pid) for pid in (str(keeper), *children))
-    except OSError:
-        return 0
+        return f"{sum(_proportional(pid) for pid in processes) // 1024} MiB"
+    except PermissionError:
+        most = max(map(_resident, processes), default=0) // 1024
+        return f"{most} MiB in the largest of {len(processes)} processes, which share most of it"
 
 
-def _resident(pid: str) -> int:
+def _family(pid: int) -> Iterator[int]:
+    """A process, its children, and theirs."""
+    yield pid
     try:
-        status = Path(f"/proc/{pid}/status").read_text()
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
     except (FileNotFoundError, ProcessLookupError):
-        return 0  # many a worker lives for milliseconds
-    found = re.search(r"^VmRSS:\s+(\d+)", status, re.MULTILINE)
+        return
+    for child in map(int, children):
+        yield from _family(child)
+
+
+def _proportional(pid: int) -> int:
+    """KiB, of which what n processes share counts an nth.  Raises PermissionError."""
+    return _kib(Path(f"/proc/{pid}/smaps_rollup"), "Pss")
+
+
+def _resident(pid: int) -> int:
+    """KiB, with all that it shares."""
+    return _kib(Path(f"/proc/{pid}/status"), "VmRSS")
+
+
+def _kib(file: Path, name: str) -> int:
+    try:
+        found = re.search(rf"^{name}:\s+(\d+) kB$", file.read_text(), re.MULTILINE)
+    except (FileNotFoundError, ProcessLookupError):
+        found = None  # many a worker lives for milliseconds
     return int(found[1]) if found else 0

@@ -6,6 +6,8 @@ import os
 import subprocess
 from pathlib import Path
 
+from ..options import fail
+
 SERVICE = "kagent.service"
 SOCKET = "kagent.socket"
 AUTOLOAD = "kagent-autoload.service"  # what install writes for --autoload
@@ -43,5 +45,8 @@ def socket_path() -> str:
 
 def unit_folder() -> Path:
     """Where install writes units."""
-    configuration = os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config"
+    try:
+        configuration = os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config"
+    except RuntimeError:
+        fail(f"kagentctl: uid {os.getuid()} has no home: HOME is not set, and no user has it")
     return Path(configuration, "systemd/user")
