@@ -1,4 +1,9 @@
-"""PEM and DER private keys, read by OpenSSL, as the values that an agent takes."""
+"""PEM and DER private keys, read by OpenSSL, as the values that an agent takes.
+
+What the library doesn't open may be opened by OpenSSL's own command, and is by ssh-add: keys
+encrypted with Camellia, say, and those of elliptic curves without the zeros in front that old
+versions left out.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +25,8 @@ from ...protocol.privatekey import (
     RsaPrivateKey,
 )
 from ..library import CURVES
-from .errors import KeyFileError, WrongPassphrase
+from . import command
+from .errors import KeyFileError, UnsupportedCipher, WrongPassphrase
 
 # OpenSSL's name -> ssh's.
 _CURVES = {curve.name: name for name, curve in CURVES.items()}
@@ -31,18 +37,33 @@ def parse(data: bytes, passphrase: bytes, *, der: bool = False) -> NamedPrivateK
     load = load_der_private_key if der else load_pem_private_key
     try:
         # Checking a long RSA key takes minutes, and the agent checks what it gets anyway.
-        key = load(data, passphrase or None, unsafe_skip_rsa_key_validation=True)
-        return from_library(key)
+        key: object = load(data, passphrase or None, unsafe_skip_rsa_key_validation=True)
     except TypeError as error:
         # Encrypted and no passphrase; the other way round can't be, the empty one comes first.
         raise WrongPassphrase from error
     except (ValueError, UnsupportedAlgorithm) as error:
-        if isinstance(error, KeyFileError):
-            raise
-        # As OpenSSH does: a wrong passphrase looks like any kind of damage.
-        if passphrase:
-            raise WrongPassphrase from error
-        raise KeyFileError("invalid format") from error
+        key = _load_by_command(data, passphrase, der, error)
+    return from_library(key)
+
+
+def _load_by_command(data: bytes, passphrase: bytes, der: bool, reason: Exception) -> object:
+    """A key that the library doesn't open, for this reason.
+
+    Raises WrongPassphrase, KeyFileError.
+    """
+    try:
+        opened = command.opened(data, passphrase, der=der)
+        return load_der_private_key(opened, None, unsafe_skip_rsa_key_validation=True)
+    except command.CipherMissing as error:
+        # The library knows other ciphers than the command, and says so in no other way.
+        if isinstance(reason, UnsupportedAlgorithm) or "unknown" in str(reason).lower():
+            raise UnsupportedCipher(str(error)) from reason
+    except (ValueError, UnsupportedAlgorithm):
+        pass
+    # As OpenSSH does: a wrong passphrase looks like any kind of damage.
+    if passphrase:
+        raise WrongPassphrase from reason
+    raise KeyFileError("invalid format") from reason
 
 
 def from_library(key: object) -> NamedPrivateKey:
