@@ -114,26 +114,28 @@ def openssl(folder: Path, *words: str) -> bytes:
 @pytest.mark.parametrize("how", OPENED)
 def test_what_the_command_opens(how: str, tmp_path: Path) -> None:
     data = openssl(tmp_path, *OPENED[how])
-    key, _ = parse(data, b"geheim")
+    key, _ = parse(data, b"geheim", by_command=True)
     assert key.public_blob == public_blob(tmp_path / "key")
     for wrong in (b"", b"geheim ", b"x" * 2000):
         with pytest.raises(WrongPassphrase):
-            parse(data, wrong)
+            parse(data, wrong, by_command=True)
 
 
 def test_a_cipher_that_nothing_here_knows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No passphrase is right, so none is asked for again."""
     data = openssl(tmp_path, *UNSUPPORTED)
     with pytest.raises(UnsupportedCipher, match="openssl pkey -provider legacy"):
-        parse(data, b"geheim")
+        parse(data, b"geheim", by_command=True)
     others = [openssl(tmp_path, *OPENED[how]) for how in OPENED]
+    with pytest.raises(UnsupportedCipher, match="openssl pkey -in"):
+        parse(others[0], b"geheim")
     known = openssl(tmp_path, "rsa", "-traditional", "-aes128")
     monkeypatch.setenv("PATH", str(tmp_path))
     for data in others:
-        with pytest.raises(UnsupportedCipher, match="install openssl"):
-            parse(data, b"geheim")
+        with pytest.raises(UnsupportedCipher, match="is needed"):
+            parse(data, b"geheim", by_command=True)
     with pytest.raises(WrongPassphrase):
-        parse(known, b"wrong")
+        parse(known, b"wrong", by_command=True)
 
 
 def short_scalars() -> Iterator[tuple[str, bytes, bytes]]:
@@ -178,7 +180,7 @@ def pem(label: str, content: bytes) -> bytes:
     ("data", "point"), [pytest.param(*rest, id=name) for name, *rest in short_scalars()]
 )
 def test_a_scalar_without_its_zero_in_front(data: bytes, point: bytes) -> None:
-    key, _ = parse(data)
+    key, _ = parse(data, by_command=True)
     assert isinstance(key.key, EcdsaPrivateKey)
     assert key.key.point == point
 
