@@ -24,6 +24,7 @@ _PACKAGES = (
     "python3-cffi-backend",
     "python3-cryptography",
     "python3-trio",
+    "softhsm2",
     "sudo",
 )
 
