@@ -65,6 +65,8 @@ def _check_way(
     """Every hop must be permitted; the user is known where something is to be signed."""
     if sessions.broken or not sessions.bound:
         raise NotPermitted("an earlier attempt to bind this connection to a host failed")
+    if not all(session.provable for session in sessions.bound):
+        raise NotPermitted("a host on the way has a key that can't be checked, of an unknown type")
     last = sessions.bound[-1]
     if last.forwarded and user is not None:
         raise NotPermitted("the connection is bound to a forwarding, not to a login")

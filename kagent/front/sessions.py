@@ -32,10 +32,21 @@ class Session:
     session_id: bytes
     forwarded: bool
 
+    @property
+    def provable(self) -> bool:
+        """Whether its host can prove itself to kagent, which knows not all types of keys."""
+        certificate = self.host.certificate
+        return self.host.known and (certificate is None or certificate.authority_key.known)
+
+    @property
+    def proved_blob(self) -> bytes:
+        """The host's plain key; nothing if it couldn't prove that it has it."""
+        return self.host.plain_blob if self.provable else b""
+
 
 @dataclass
 class Sessions:
-    """The sessions of a connection, in order.  Each host in it has proved itself."""
+    """The sessions of a connection, in order.  Each host in it has proved itself, if it can."""
 
     # All but the last are forwarded.
     bound: list[Session] = field(default_factory=list)
@@ -61,14 +72,20 @@ class Sessions:
         self.attempted = True
         with self._broken_by_failure():
             bind = SessionBind.parse(contents)
-            session = Session(PublicKey.parse(bind.host_key), bind.session_id, bind.is_forwarding)
+            host = PublicKey.parse_any(bind.host_key)
+            session = Session(host, bind.session_id, bind.is_forwarding)
             if len(session.session_id) > _LONGEST_SESSION_ID:
                 raise NotPermitted("the session id is too long")
+            provable = session.provable
         known = self._knows(session)
-        with self._broken_by_failure():
-            await verify(bind)
+        if provable:
+            with self._broken_by_failure():
+                await verify(bind)
         if not known:
             self.bound.append(session)
+        if not provable:
+            # It stays in the way that requests take, as a host that no key is for.
+            raise NotPermitted(f"a host's key or authority is of an unknown type: {host.type[:64]}")
 
     @contextmanager
     def _broken_by_failure(self) -> Iterator[None]:

@@ -109,7 +109,7 @@ class Signing:
     async def _look(self, peer: Peer) -> None:
         """See who asks, if that isn't known, and by which hosts' names."""
         # Without their certificates, which can be long.
-        hosts = tuple(session.host.plain_blob for session in peer.sessions.bound)
+        hosts = tuple(session.proved_blob for session in peer.sessions.bound)
         if peer.origin is None or len(peer.origin.hosts) != len(hosts):
             peer.origin = None
             question = Who(peer.process, hosts)
@@ -264,7 +264,7 @@ class Signing:
             case.key.fingerprint(self._fingerprint_hash),
             case.peer.process,
             tuple(
-                Binding(session.host.plain_blob, session.forwarded)
+                Binding(session.proved_blob, session.forwarded)
                 for session in case.peer.sessions.way(case.signed)
             ),
             purpose,

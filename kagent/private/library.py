@@ -75,10 +75,8 @@ def _build(named: NamedPrivateKey, public: PublicKey) -> LibraryKey:
             if modulus.bit_length() not in RSA_BITS:
                 allowed = f"{RSA_BITS[0]} to {RSA_BITS[-1]}"
                 raise ValueError(f"{modulus.bit_length()} bits; ssh takes {allowed}")
-            if (
-                key.p * key.q != modulus
-                or any(key.d * exponent % (prime - 1) != 1 for prime in (key.p, key.q))
-                or key.iqmp * key.q % key.p != 1
+            if key.p * key.q != modulus or any(
+                key.d * exponent % (prime - 1) != 1 for prime in (key.p, key.q)
             ):
                 raise ValueError("its halves don't fit")
             # OpenSSL would look whether p and q are prime, which for long keys takes minutes.
@@ -88,7 +86,9 @@ def _build(named: NamedPrivateKey, public: PublicKey) -> LibraryKey:
                 d=key.d,
                 dmp1=rsa.rsa_crt_dmp1(key.d, key.p),
                 dmq1=rsa.rsa_crt_dmq1(key.d, key.q),
-                iqmp=key.iqmp,
+                # Some clients name p and q the other way round, and leave this as it was; OpenSSL
+                # notices at each signature, and signs without it.
+                iqmp=rsa.rsa_crt_iqmp(key.p, key.q),
                 public_numbers=rsa.RSAPublicNumbers(exponent, modulus),
             ).private_key(unsafe_skip_rsa_key_validation=True)
         case EcdsaPrivateKey() | EcdsaCertifiedKey():

@@ -41,25 +41,29 @@ def verify(key: PublicKey, signature: bytes, data: bytes) -> str:
     return algorithm
 
 
-def check_certificate(key: PublicKey) -> None:
+def check_certificate(key: PublicKey) -> bool:
     """Check what OpenSSH checks of every certificate that it reads (sshkey.c, cert_parse), and
     PublicKey.parse doesn't: key and authority are usable, and the authority has signed.
 
     Whether the authority is one to be trusted is another question.  A plain key is none of these.
-    Raises BadSignature.
+    Gives False if the authority's key is of an unknown type, so that nobody here can tell whether
+    it has signed.  Raises BadSignature.
     """
     certificate = key.certificate
     if certificate is None:
-        return
+        return True
     _library_key(key)
     try:
         authority = certificate.authority_key
     except ProtocolError as error:
         raise BadSignature(f"not a usable authority: {error}") from error
+    if not authority.known:
+        return False
     if authority.certificate is not None:
         raise BadSignature("a certificate is signed by a certificate")
     certified = key.blob[: -len(STRING.write(certificate.signature))]
     verify(authority, certificate.signature, certified)
+    return True
 
 
 def check_bind(bind: SessionBind) -> None:
@@ -71,7 +75,8 @@ def check_bind(bind: SessionBind) -> None:
         host = PublicKey.parse(bind.host_key)
     except ProtocolError as error:
         raise BadSignature(f"not a usable host key: {error}") from error
-    check_certificate(host)
+    if not check_certificate(host):
+        raise BadSignature("the key of its certificate's authority is of an unknown type")
     verify(host, bind.signature, bind.session_id)
 
 

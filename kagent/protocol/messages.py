@@ -125,10 +125,14 @@ class SignResponse(Message):
 
 
 class AddIdentity(Message):
-    """Hold this private key."""
+    """Hold this private key.
+
+    Constraints don't belong here, but ssh-agent reads them, and a client may count on it.
+    """
 
     key: NamedPrivateKey = field(PRIVATE_KEY)
     comment: str = field(TEXT)
+    constraints: tuple[Constraint, ...] = field(CONSTRAINTS, default=())
     type = Type.ADD_IDENTITY
 
 
@@ -285,7 +289,7 @@ _CLASSES: dict[int, type[Message]] = {cls.type: cls for cls in Message.__subclas
 
 
 def decode(payload: bytes) -> Message:
-    """The message in a frame's payload.
+    """The message in a frame's payload.  What follows it is ignored, as OpenSSH does.
 
     Raises UnknownMessage, UnknownKeyType, UnknownConstraint, or another ProtocolError.
     """
@@ -293,9 +297,7 @@ def decode(payload: bytes) -> Message:
     number = BYTE.read(reader)
     if number not in _CLASSES:
         raise UnknownMessage(f"unknown message {number}")
-    message = _CLASSES[number].read(reader)
-    reader.expect_end()
-    return message
+    return _CLASSES[number].read(reader)
 
 
 def encode(message: Message) -> bytes:

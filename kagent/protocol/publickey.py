@@ -12,6 +12,7 @@ from functools import cached_property
 
 from .algorithms import KEY_TYPES, PLAIN_TYPES, KeyType
 from .wire import (
+    REST,
     STRING,
     TEXT,
     UINT32,
@@ -65,8 +66,8 @@ class Certificate(Record):
 
     @cached_property
     def authority_key(self) -> PublicKey:
-        """`authority`, parsed.  Raises ProtocolError, UnknownKeyType."""
-        return PublicKey.parse(self.authority)
+        """`authority`, of whatever type.  Raises ProtocolError."""
+        return PublicKey.parse_any(self.authority)
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,6 +79,20 @@ class PublicKey:
     plain_type: str
     numbers: dict[str, int | bytes | str]
     certificate: Certificate | None
+
+    @classmethod
+    def parse_any(cls, blob: bytes) -> PublicKey:
+        """Read a whole blob, also of a type that isn't known: of such a key all is one number.
+
+        It is the same as another to the byte only, and nothing by it can be checked, so nothing by
+        it is to be believed.  For keys of others, of which one of a new type may spoil nothing
+        else.  Raises ProtocolError.
+        """
+        reader = Reader(blob)
+        name = TEXT.read(reader)
+        if name in KEY_TYPES or name in PLAIN_TYPES:
+            return cls.parse(blob)
+        return cls(blob, name, name, {"all": REST.read(reader)}, None)
 
     @classmethod
     def parse(cls, blob: bytes) -> PublicKey:
@@ -105,8 +120,13 @@ class PublicKey:
         return hash(self.blob)
 
     @property
+    def known(self) -> bool:
+        """Whether its type is."""
+        return self.plain_type in KEY_TYPES
+
+    @property
     def about(self) -> KeyType:
-        """What is known of its type."""
+        """What is known of its type, which is known."""
         return KEY_TYPES[self.plain_type]
 
     @cached_property
@@ -127,7 +147,9 @@ class PublicKey:
 
     @property
     def kind(self) -> str:
-        """As ssh-add -l shows it: RSA, ED25519, ECDSA-CERT, …"""
+        """As ssh-add -l shows it: RSA, ED25519, ECDSA-CERT, …; a type that isn't known as it is."""
+        if not self.known:
+            return self.type
         return self.about.kind + ("" if self.certificate is None else "-CERT")
 
     @property
@@ -157,8 +179,9 @@ def _read_certificate(reader: Reader) -> Certificate:
     return certificate
 
 
+# Somebody else's, of whatever type.
 PUBLIC_KEY = Codec(
-    lambda reader: PublicKey.parse(STRING.read(reader)), lambda key: STRING.write(key.blob)
+    lambda reader: PublicKey.parse_any(STRING.read(reader)), lambda key: STRING.write(key.blob)
 )
 
 

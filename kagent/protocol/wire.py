@@ -95,7 +95,8 @@ def _write_string(value: bytes) -> bytes:
 
 
 def _read_text(reader: Reader) -> str:
-    value = _read_string(reader)
+    # OpenSSH takes one for C's end of a string, and many a client sends it along.
+    value = _read_string(reader).removesuffix(b"\0")
     if b"\0" in value:
         raise ProtocolError("NUL in a text")
     return value.decode("utf-8", "surrogateescape")

@@ -115,7 +115,7 @@ class _Load:
             return Refused(f"the kernel doesn't hold the key: {error}")
 
     def _leave(self, message: AddIdentity | AddIdConstrained) -> Identity:
-        asked = message.constraints if isinstance(message, AddIdConstrained) else ()
+        asked = message.constraints
         constraints = self._policy.constraints(asked)
         custody = self._policy.custody_for(asked)
         blob = message.key.public_blob

@@ -41,7 +41,7 @@ class Key:
 
     @property
     def public(self) -> PublicKey:
-        return PublicKey.parse(self.blob)
+        return PublicKey.parse_any(self.blob)
 
     @property
     def type(self) -> str:
@@ -111,6 +111,8 @@ A, C, D = new("a"), new("c"), new("d")
 B = Key.of("b", ec.generate_private_key(ec.SECP256R1()))
 AUTHORITY, STRANGER = new("authority"), new("stranger")
 CERTIFIED = D.certified(AUTHORITY, "x", "d")
+# What OpenSSH had once, or will have: nobody here can tell whether its signature is good.
+UNKNOWN = replace(new("u"), blob=TEXT.write("ssh-future") + STRING.write(b"point"))
 USERS_KEY, SECOND = new("key"), new("second")
 
 

@@ -42,6 +42,25 @@ def test_a_keys_life(same: Same, person: Person, options: tuple[str, ...]) -> No
     assert same("-qD").stderr == ""
 
 
+def openssl(person: Person, name: str, *words: str) -> None:
+    """The RSA key in `plain`, encrypted into the file `name`."""
+    legacy = ("-provider", "legacy", "-provider", "default")
+    person.run("openssl", *words, "-in", "plain", "-out", name, "-passout", "pass:geheim", *legacy)
+    (person.home / name).chmod(0o600)
+
+
+def test_a_key_that_takes_openssls_command(same: Same, ours: Same, person: Person) -> None:
+    person.key("plain", *RSA, "-m", "PEM")
+    openssl(person, "old", "rsa", "-traditional", "-camellia256")
+    told = same("old", input="falsch\ngeheim\n").stderr
+    assert "Bad passphrase" in told
+    assert "Identity added: old (old)" in told
+    openssl(person, "oldest", "pkcs8", "-topk8", "-v2", "seed")
+    told = ours("oldest", input="geheim\n").stderr
+    assert told.count("assphrase") == 1
+    assert 'Error loading key "oldest": key encrypted using unsupported cipher; ' in told
+
+
 def test_order_and_several_files(same: Same, person: Person) -> None:
     for name in ("one", "two", "three"):
         person.key(name, "-t", "ed25519")

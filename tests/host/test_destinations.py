@@ -8,6 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from kagent.protocol.constraints import Confirm
+from kagent.protocol.messages import AddIdConstrained, encode
+from tests.destinations.agents import DONE, REFUSED, SIGNED, outcome
+from tests.destinations.keys import SECOND, UNKNOWN, A, hop
+from tests.destinations.requests import add, bind, login, sign
+from tests.support.frames import ask
 from tests.support.programs import Agent, Person, Sshd, agent, sshd
 
 BOTH = ("ssh-agent", "kagent")
@@ -98,15 +104,33 @@ def test_a_constrained_key_signs_nothing_but_logins(
     assert "ssh has named none" in kagent.logged()
 
 
+def asking(person: Person) -> dict[str, str]:
+    """The variables of an ssh-askpass that writes into `asked`, and exits as `answer` says."""
+    script = '#!/bin/sh\nprintf "%s\\n" "$1" >>asked\nexit $(cat answer)\n'
+    person.file("asked", "")
+    person.file("answer", "0")
+    program = person.file("askpass", script, mode=0o700)
+    return {"SSH_ASKPASS": str(program), "SSH_ASKPASS_REQUIRE": "force"}
+
+
+def test_a_host_key_of_an_unknown_type(person: Person) -> None:
+    """Its login is one, and is asked for as such; a key for it and others is taken."""
+    confirmed = encode(AddIdConstrained(SECOND.named(), SECOND.name, (Confirm(),)))
+    with agent(person, env=asking(person)) as running, running.connect() as stream:
+        assert outcome(ask(stream, add(hop(UNKNOWN), hop(A)))) == DONE
+        assert outcome(ask(stream, confirmed)) == DONE
+        assert outcome(ask(stream, bind(UNKNOWN))) == REFUSED
+        assert outcome(ask(stream, sign(login(UNKNOWN)))) == REFUSED
+        assert outcome(ask(stream, sign(login(UNKNOWN, key=SECOND), SECOND))) == SIGNED
+    asked = (person.home / "asked").read_text()
+    assert 'Login as "root" on an unknown host with a key of an unknown type.' in asked
+
+
 def test_asking_only_what_comes_from_afar(person: Person, servers: tuple[Sshd, Sshd]) -> None:
     """kagent-add --confirm-forwarded; the question names the hosts as the user knows them."""
     one, two = servers
-    script = '#!/bin/sh\nprintf "%s\\n" "$1" >>asked\nexit $(cat answer)\n'
-    env = {
-        "SSH_ASKPASS": str(person.file("askpass", script, mode=0o700)),
-        "SSH_ASKPASS_REQUIRE": "force",
-    }
-    asked, answer = person.file("asked", ""), person.file("answer", "0")
+    env = asking(person)
+    asked, answer = person.home / "asked", person.home / "answer"
     (person.home / ".ssh").mkdir(mode=0o700)
     person.file(".ssh/known_hosts", person.home / "known_hosts")
     with agent(person, env=env) as running:

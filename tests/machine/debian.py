@@ -52,7 +52,8 @@ def tree() -> Path:
     with making(home) as missing:
         if missing:
             with tempfile.TemporaryDirectory(dir=home.parent) as folder:
-                _make(Path(folder, "tree"))
+                options = f"--customize-hook={_UNPACK}"
+                debootstrap(RELEASE, Path(folder, "tree"), _PACKAGES, options)
                 Path(folder, "tree").rename(home)
     return home
 
@@ -64,11 +65,23 @@ def tree_home() -> Path:
     return cache_directory() / "systems" / f"{RELEASE}-{digest[:16]}"
 
 
-def _make(tree: Path) -> None:
-    options = ["--quiet", "--mode=root", "--variant=apt", "--format=directory"]
-    options += [f"--include={','.join(_PACKAGES)}", f"--customize-hook={_UNPACK}"]
+def debootstrap(release: str, tree: Path, packages: Sequence[str], *options: str) -> None:
+    """Make a Debian of that release with these packages; `options` are mmdebstrap's.
+
+    Raises CalledProcessError, LookupError.
+    """
+    # A mirror may stand still, and this machine's apt be told so.
+    validity = subprocess.run(
+        ["apt-config", "dump", "Acquire::Check-Valid-Until"],
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout.strip()
+    words = ["--quiet", "--mode=root", "--variant=apt", "--format=directory"]
+    words += [f"--aptopt={validity}"] if validity else []
+    words += [f"--include={','.join(packages)}", *options]
     subprocess.run(
-        ["mmdebstrap", *options, RELEASE, tree, mirror(RELEASE)],
+        ["mmdebstrap", *words, release, tree, mirror(release)],
         check=True,
         capture_output=True,
         text=True,

@@ -89,7 +89,6 @@ WRONG = {
     "an extension without a value": replace(GOOD, extensions=TEXT.write("permit-pty")),
     "bytes behind": replace(GOOD, behind=b"\0"),
     "no authority": replace(GOOD, authority=b""),
-    "an authority of no known type": replace(GOOD, authority=TEXT.write("ssh-future")),
     "an authority with bytes behind": replace(GOOD, authority=plain(AUTHORITY) + b"\0"),
     "another authority": replace(GOOD, authority=plain(KEY)),
     "an authority that is a certificate": replace(

@@ -19,7 +19,7 @@ from kagent.protocol.messages import (
 )
 from kagent.protocol.userauth import recognise
 from tests.destinations.agents import DONE, REFUSED, SIGNED, Rules, outcome
-from tests.destinations.keys import AUTHORITY, USERS_KEY, A, B, D, hop
+from tests.destinations.keys import AUTHORITY, UNKNOWN, USERS_KEY, A, B, D, Key, hop
 from tests.destinations.requests import (
     LIST,
     PLAIN,
@@ -81,6 +81,41 @@ def test_a_list_of_no_destinations_is_refused() -> None:
     assert "0 hops" in rules.refusals[0]
 
 
+# Of a type that isn't known: what can't be checked isn't believed, and nothing else fails.
+
+CERTIFIED_BY_UNKNOWN = D.certified(UNKNOWN, "d")
+UNKNOWN_TOO = hop(UNKNOWN), hop(A), hop(D, by=UNKNOWN), hop(B, origin=UNKNOWN)
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        [(bind(A), DONE), LISTED, (sign(login(A)), SIGNED)],
+        [(bind(UNKNOWN), REFUSED), HIDDEN, (sign(login(UNKNOWN)), REFUSED)],
+        [
+            (bind(CERTIFIED_BY_UNKNOWN), REFUSED),
+            HIDDEN,
+            (sign(login(CERTIFIED_BY_UNKNOWN)), REFUSED),
+        ],
+        [(forward(UNKNOWN), REFUSED), (bind(B), DONE), HIDDEN, (sign(login(B)), REFUSED)],
+        [(forward(UNKNOWN), REFUSED), (forward(UNKNOWN), REFUSED), (bind(A), DONE), HIDDEN],
+    ],
+    ids=["another host", "the host", "its authority", "on the way", "a host that claims to be"],
+)
+def test_a_host_key_of_an_unknown_type_is_not_believed(script: Script) -> None:
+    play(Rules(), [(add(*UNKNOWN_TOO), DONE), LISTED, *script])
+
+
+@pytest.mark.parametrize("host", [UNKNOWN, CERTIFIED_BY_UNKNOWN], ids=["key", "authority"])
+def test_a_host_key_of_an_unknown_type_spoils_nothing_else(host: Key) -> None:
+    play(Rules(), [(add(), DONE), (bind(host), REFUSED), LISTED, (sign(login(host)), SIGNED)])
+    sessions = connection(bind(host))
+    signed = recognise(login(host), USERS_KEY.public)
+    assert not sessions.forwarded
+    assert [session.proved_blob for session in sessions.way(signed)] == [b""]
+    assert connection(forward(host)).forwarded
+
+
 def test_other_limits() -> None:
     play(
         Rules(),
@@ -123,6 +158,8 @@ def test_a_certificate_ends_while_the_connection_goes_on() -> None:
         ([bind(A), bind(B)], "login already"),
         ([forward(A), bind(B, session=session_of(A))], "another host key"),
         ([bind(A, session=bytes(129))], "too long"),
+        ([bind(UNKNOWN)], "unknown type: ssh-future"),
+        ([bind(UNKNOWN), LIST], "can't be checked"),
     ],
 )
 def test_a_refusal_has_its_reason(frames: Sequence[bytes], reason: str) -> None:

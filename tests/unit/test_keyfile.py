@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import base64
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from hypothesis import given
 from hypothesis import strategies as st
 
 from kagent.private.keyfile import KeyFileError, WrongPassphrase, parse, public_key
+from kagent.private.keyfile.errors import UnsupportedCipher
+from kagent.protocol.privatekey import EcdsaPrivateKey
 from kagent.protocol.publickey import parse_line
 
 TYPES = {
@@ -74,6 +80,109 @@ def test_pem(type: str, format: str, passphrase: str, tmp_path: Path) -> None:
         for wrong in (b"", b"geheim "):
             with pytest.raises(WrongPassphrase):
                 parse(data, wrong)
+
+
+# What ssh-add opens, and the library may not.
+OPENED = {
+    **{
+        f"traditional {name}": ("rsa", "-traditional", f"-{name}")
+        for name in (
+            "aes192",
+            "camellia128",
+            "camellia192",
+            "camellia256",
+            "aria256",
+            "des-ede-cbc",
+        )
+    },
+    **{f"PBES2 {name}": ("pkcs8", "-topk8", "-v2", name) for name in ("camellia256", "aria128")},
+    "PBES1 with two-key DES": ("pkcs8", "-topk8", "-v1", "PBE-SHA1-2DES"),
+}
+LEGACY = ("-provider", "legacy", "-provider", "default")
+UNSUPPORTED = ("pkcs8", "-topk8", "-v2", "seed", *LEGACY)
+
+
+def openssl(folder: Path, *words: str) -> bytes:
+    """An RSA key, encrypted by OpenSSL's command."""
+    path = folder / "key"
+    if not path.exists():
+        keygen(path, *TYPES["rsa"], "-m", "PKCS8")
+    command = ["openssl", *words, "-in", path, "-passout", "pass:geheim"]
+    return subprocess.run(command, check=True, capture_output=True).stdout
+
+
+@pytest.mark.parametrize("how", OPENED)
+def test_what_the_command_opens(how: str, tmp_path: Path) -> None:
+    data = openssl(tmp_path, *OPENED[how])
+    key, _ = parse(data, b"geheim", by_command=True)
+    assert key.public_blob == public_blob(tmp_path / "key")
+    for wrong in (b"", b"geheim ", b"x" * 2000):
+        with pytest.raises(WrongPassphrase):
+            parse(data, wrong, by_command=True)
+
+
+def test_a_cipher_that_nothing_here_knows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No passphrase is right, so none is asked for again."""
+    data = openssl(tmp_path, *UNSUPPORTED)
+    with pytest.raises(UnsupportedCipher, match="openssl pkey -provider legacy"):
+        parse(data, b"geheim", by_command=True)
+    others = [openssl(tmp_path, *OPENED[how]) for how in OPENED]
+    with pytest.raises(UnsupportedCipher, match="openssl pkey -in"):
+        parse(others[0], b"geheim")
+    known = openssl(tmp_path, "rsa", "-traditional", "-aes128")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    for data in others:
+        with pytest.raises(UnsupportedCipher, match="is needed"):
+            parse(data, b"geheim", by_command=True)
+    with pytest.raises(WrongPassphrase):
+        parse(known, b"wrong", by_command=True)
+
+
+def short_scalars() -> Iterator[tuple[str, bytes, bytes]]:
+    """Keys whose scalar lacks the zero in front, as many a library writes them, and their points.
+
+    SEC1 and PKCS#8 (RFC 5915, RFC 5208) by hand: no program here leaves it out any more.
+    """
+    for curve, identifier, size in (
+        (ec.SECP256R1(), "2a8648ce3d030107", 32),
+        (ec.SECP384R1(), "2b81040022", 48),
+        (ec.SECP521R1(), "2b81040023", 66),
+    ):
+        scalar = bytes(range(1, size))  # a byte less
+        key = ec.derive_private_key(int.from_bytes(scalar, "big"), curve)
+        point = key.public_key().public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
+        oid = der(0x06, bytes.fromhex(identifier))
+        parts = der(0x02, b"\1") + der(0x04, scalar)
+        public = der(0xA1, der(0x03, b"\0" + point))
+        sec1 = der(0x30, parts + der(0xA0, oid) + public)
+        algorithm = der(0x30, der(0x06, bytes.fromhex("2a8648ce3d0201")) + oid)
+        inner = der(0x04, der(0x30, parts + public))
+        yield f"{curve.name} SEC1", pem("EC PRIVATE KEY", sec1), point
+        pkcs8 = der(0x30, der(0x02, b"\0") + algorithm + inner)
+        yield f"{curve.name} PKCS8", pem("PRIVATE KEY", pkcs8), point
+
+
+def der(tag: int, content: bytes) -> bytes:
+    """X.690, with a length in the shortest form."""
+    length = len(content)
+    if length < 0x80:
+        return bytes((tag, length)) + content
+    long = length.to_bytes((length.bit_length() + 7) // 8, "big")
+    return bytes((tag, 0x80 | len(long))) + long + content
+
+
+def pem(label: str, content: bytes) -> bytes:
+    lines = base64.encodebytes(content).decode()
+    return f"-----BEGIN {label}-----\n{lines}-----END {label}-----\n".encode()
+
+
+@pytest.mark.parametrize(
+    ("data", "point"), [pytest.param(*rest, id=name) for name, *rest in short_scalars()]
+)
+def test_a_scalar_without_its_zero_in_front(data: bytes, point: bytes) -> None:
+    key, _ = parse(data, by_command=True)
+    assert isinstance(key.key, EcdsaPrivateKey)
+    assert key.key.point == point
 
 
 def test_private_numbers_are_openssls(tmp_path: Path) -> None:

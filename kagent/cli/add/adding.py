@@ -115,7 +115,7 @@ class Adder:
             while True:
                 for attempt in attempts:
                     try:
-                        found = parse(data, attempt)
+                        found = parse(data, attempt, by_command=True)
                     except WrongPassphrase:
                         continue
                     self._passphrase = attempt or self._passphrase

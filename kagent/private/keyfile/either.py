@@ -10,16 +10,19 @@ from .errors import KeyFileError
 _DER_SEQUENCE = b"\x30"  # X.690: what every key in DER is
 
 
-def parse(data: bytes, passphrase: bytes = b"") -> tuple[NamedPrivateKey, str]:
+def parse(
+    data: bytes, passphrase: bytes = b"", *, by_command: bool = False
+) -> tuple[NamedPrivateKey, str]:
     """The key and its comment, "" where the format has none.
 
-    Takes OpenSSH's format and what OpenSSL reads: PKCS#1, SEC1 and PKCS#8, as PEM.  Raises
+    Takes OpenSSH's format and what OpenSSL reads: PKCS#1, SEC1 and PKCS#8, as PEM; with
+    `by_command` also what takes openssl(1), which a user's own command may start.  Raises
     WrongPassphrase, also for an encrypted key and no passphrase, and KeyFileError.
     """
     if openssh.is_openssh(data):
         key, comment = openssh.parse(data, passphrase)
     else:
-        key, comment = pem.parse(data, passphrase), ""
+        key, comment = pem.parse(data, passphrase, by_command=by_command), ""
     return _checked(key), comment
 
 

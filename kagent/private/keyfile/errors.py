@@ -5,6 +5,13 @@ class KeyFileError(ValueError):
     """The file holds no private key that ssh can use."""
 
 
+class UnsupportedCipher(KeyFileError):
+    """The key is encrypted with what can't be decrypted here; the text says what to do."""
+
+    def __init__(self, remedy: str) -> None:
+        super().__init__(f"key encrypted using unsupported cipher; {remedy}")
+
+
 class WrongPassphrase(KeyFileError):
     """The key is encrypted, and not with the passphrase given."""
 

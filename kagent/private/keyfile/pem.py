@@ -1,4 +1,8 @@
-"""PEM and DER private keys, read by OpenSSL, as the values that an agent takes."""
+"""PEM and DER private keys, read by OpenSSL, as the values that an agent takes.
+
+What the library doesn't open, OpenSSL's own command may, as ssh-add does: keys encrypted with
+Camellia, say, and those of elliptic curves whose scalar lacks the zeros in front.
+"""
 
 from __future__ import annotations
 
@@ -20,29 +24,48 @@ from ...protocol.privatekey import (
     RsaPrivateKey,
 )
 from ..library import CURVES
-from .errors import KeyFileError, WrongPassphrase
+from . import command
+from .errors import KeyFileError, UnsupportedCipher, WrongPassphrase
 
 # OpenSSL's name -> ssh's.
 _CURVES = {curve.name: name for name, curve in CURVES.items()}
 
 
-def parse(data: bytes, passphrase: bytes, *, der: bool = False) -> NamedPrivateKey:
-    """The key.  Raises WrongPassphrase, KeyFileError."""
+def parse(
+    data: bytes, passphrase: bytes, *, der: bool = False, by_command: bool = False
+) -> NamedPrivateKey:
+    """The key; what the library doesn't open, by OpenSSL's command if that may be.
+
+    Raises WrongPassphrase, KeyFileError.
+    """
     load = load_der_private_key if der else load_pem_private_key
     try:
         # Checking a long RSA key takes minutes, and the agent checks what it gets anyway.
-        key = load(data, passphrase or None, unsafe_skip_rsa_key_validation=True)
-        return from_library(key)
+        key: object = load(data, passphrase or None, unsafe_skip_rsa_key_validation=True)
     except TypeError as error:
         # Encrypted and no passphrase; the other way round can't be, the empty one comes first.
         raise WrongPassphrase from error
     except (ValueError, UnsupportedAlgorithm) as error:
-        if isinstance(error, KeyFileError):
-            raise
-        # As OpenSSH does: a wrong passphrase looks like any kind of damage.
-        if passphrase:
-            raise WrongPassphrase from error
-        raise KeyFileError("invalid format") from error
+        if not by_command:
+            raise _complaint(error, passphrase, command.CONVERT) from error
+        try:
+            opened = command.opened(data, passphrase)
+            key = load_der_private_key(opened, None, unsafe_skip_rsa_key_validation=True)
+        except command.CipherMissing as missing:
+            raise _complaint(error, passphrase, str(missing)) from error
+        except (ValueError, UnsupportedAlgorithm):
+            raise _complaint(error, passphrase) from error
+    return from_library(key)
+
+
+def _complaint(error: Exception, passphrase: bytes, remedy: str = "") -> KeyFileError:
+    """What was wrong for the library; with a `remedy` where the cipher may be."""
+    # The library knows ciphers that the command doesn't, and tells in no other way which it does.
+    unknown = isinstance(error, UnsupportedAlgorithm) or "unknown" in str(error).lower()
+    if remedy and unknown:
+        return UnsupportedCipher(remedy)
+    # As OpenSSH does: a wrong passphrase looks like any kind of damage.
+    return WrongPassphrase() if passphrase else KeyFileError("invalid format")
 
 
 def from_library(key: object) -> NamedPrivateKey:
