@@ -229,11 +229,7 @@ class Worker:
         self._payload = self._key = None
 
     def _rehearse(self) -> None:
-        """All that a burst does, so that its memory is there when it is asked for."""
-        try:
-            _read(self._sealed, f"{PREFIX}nobody", None)
-        except KernelKeyError as error:
-            pack_answer(Refused(_reason(error)))
+        """What a burst does but for looking at keys, so that its memory is there when it begins."""
         for key, algorithm in _throwaways():
             job = SignJob.unpack(SignJob(PREFIX, algorithm, bytes(256)).pack())
             pack_signature(custody.sign(custody.parse(key), job.algorithm, job.data))
