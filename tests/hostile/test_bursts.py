@@ -180,7 +180,7 @@ def test_stopped_when_it_has_the_key(ring: SigningRing, number: int, seconds: fl
             nonlocal looks
             payload = original(*arguments)  # type: ignore[arg-type]
             looks += 1
-            if looks == number:  # the rehearsal finds none
+            if looks == number:
                 os.kill(os.getpid(), signal.SIGSTOP)
             return payload
 
