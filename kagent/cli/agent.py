@@ -149,7 +149,7 @@ def _lifetime(text: str | None) -> int:
 
 
 def _burst(text: str | None) -> dict[str, int]:
-    """The argument of policy.Policy."""
+    """The argument of terms.Terms."""
     if text is None:
         return {}
     if re.fullmatch(r"0*\d{1,2}|100", text, re.ASCII) is None:
@@ -310,12 +310,12 @@ def _keep(listener: Listener, options: _Options, tell: foreground.Tell) -> int:
     from ..custody.rings import KeeperRings, Place
     from ..front import life
     from ..front.settings import Settings
-    from ..jobs.policy import Policy
+    from ..jobs.terms import Terms
     from ..keeper.keeper import Keeper
 
     process.forbid_core_dumps()
     process.set_name("kagent-keeper")
-    policy = Policy(
+    terms = Terms(
         Custody(options.custody) if options.custody else None,
         options.lifetime,
         Providers(**options.providers),
@@ -330,7 +330,7 @@ def _keep(listener: Listener, options: _Options, tell: foreground.Tell) -> int:
         keeper = Keeper(
             listener.socket,
             KeeperRings.enter(Place(options.keyring)),
-            policy,
+            terms,
             partial(life.run, settings),
             tell,
         )

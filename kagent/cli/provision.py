@@ -109,13 +109,13 @@ def _check_user(policy: Policy, user: str, program: str) -> int:
     import pwd
 
     from ..provision import check
-    from ..provision.policy import Asker
+    from ..provision.policy import Requester
 
     try:
-        asker = Asker(pwd.getpwnam(user).pw_uid, program)
+        requester = Requester(pwd.getpwnam(user).pw_uid, program)
     except KeyError:
         fail(f"kagent-provision: there is no user {user}")
-    findings = list(check.of_asker(policy, asker))
+    findings = list(check.of_requester(policy, requester))
     for permitted, text in findings:
         print(f"{'ok' if permitted else 'refused':7}  {text}")
     return int(not any(permitted for permitted, _ in findings))

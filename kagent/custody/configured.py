@@ -23,7 +23,7 @@ _LARGEST = 262144  # bytes
 _MOST_LINES = 100  # more don't fit into what an agent may answer
 
 
-class Failure(IntEnum):
+class FetchFailure(IntEnum):
     """Why there is no key, by the error with which request_key(2) then fails."""
 
     DENIED = errno.EKEYREJECTED
@@ -49,12 +49,12 @@ class Failure(IntEnum):
 
 _LOG = "journalctl -t kagent-provision, as root, tells more"
 _MEANINGS = {
-    Failure.DENIED: f"the machine's policy refuses the key to this user or program; {_LOG}",
-    Failure.FAILED: f"where the key is kept, it can't be had now; {_LOG}",
-    Failure.TOO_SLOW: f"where the key is kept, there is no answer in time; {_LOG}",
-    Failure.UNUSABLE: f"what was fetched is not the key, or of no use to the kernel; {_LOG}",
-    Failure.BUSY: "too many keys are being fetched for this user, or were refused just now",
-    Failure.NOBODY: "nothing on this machine provides the key: see kagent-provision(8)",
+    FetchFailure.DENIED: f"the machine's policy refuses the key to this user or program; {_LOG}",
+    FetchFailure.FAILED: f"where the key is kept, it can't be had now; {_LOG}",
+    FetchFailure.TOO_SLOW: f"where the key is kept, there is no answer in time; {_LOG}",
+    FetchFailure.UNUSABLE: f"what was fetched is not the key, or of no use to the kernel; {_LOG}",
+    FetchFailure.BUSY: "too many keys are being fetched for this user, or were refused just now",
+    FetchFailure.NOBODY: "nothing on this machine provides the key: see kagent-provision(8)",
 }
 
 

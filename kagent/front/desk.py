@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from ..custody.store import Store
 from .channels import Workers
 from .configured import Fetching
-from .lock import Lock
+from .lock import AgentLock
 from .settings import Settings
 from .sign_workers import SignWorkers
 from .tally import Tally
@@ -19,7 +19,7 @@ class Desk:
     """One for a front's whole life."""
 
     store: Store
-    lock: Lock
+    lock: AgentLock
     workers: Workers
     sign_workers: SignWorkers
     fetching: Fetching

@@ -47,7 +47,7 @@ class _State(NamedTuple):
         return _STATE.pack(*self)
 
 
-class Lock:
+class AgentLock:
     """Whether the agent is locked, and the way in and out."""
 
     def __init__(self, store: Store) -> None:

@@ -7,7 +7,7 @@ import struct
 from dataclasses import dataclass, field
 
 from ..custody import clock
-from ..jobs.questions import Client, Origin
+from ..jobs.questions import ClientProcess, Origin
 from .sessions import Sessions
 
 _CREDENTIALS = struct.Struct("3i")  # struct ucred: pid, uid, gid.  unix(7)
@@ -22,7 +22,7 @@ class Peer:
     """A connected client."""
 
     client: socket.socket
-    process: Client
+    process: ClientProcess
     uid: int
     sessions: Sessions = field(default_factory=Sessions)
     origin: Origin | None = None  # once it is known; with the hosts that were bound then
@@ -33,4 +33,4 @@ class Peer:
         """Who has just connected."""
         credentials = client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
         pid, uid, _ = _CREDENTIALS.unpack(credentials)
-        return cls(client, Client(pid, clock.now()), uid)
+        return cls(client, ClientProcess(pid, clock.now()), uid)

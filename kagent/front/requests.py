@@ -13,8 +13,7 @@ import trio
 from .. import log
 from ..custody import clock
 from ..custody.anchor import Held
-from ..custody.identity import Identity as HeldIdentity
-from ..custody.identity import description_of
+from ..custody.identity import Identity, description_of
 from ..custody.store import StillThere
 from ..jobs.jobs import Answer, Done, Kind, Loaded, Refused
 from ..keyctl import KernelKeyError
@@ -31,7 +30,7 @@ from ..protocol.messages import (
     ExtensionResponse,
     Failure,
     IdentitiesAnswer,
-    Identity,
+    ListedKey,
     Message,
     RemoveAllIdentities,
     RemoveAllRsaIdentities,
@@ -117,7 +116,7 @@ class Requests:
         log.info(f"holding {fingerprint} {quoted(identity.comment)}, custody {held}")
         return Success()
 
-    async def _hold(self, peer: Peer, loaded: Loaded) -> HeldIdentity:
+    async def _hold(self, peer: Peer, loaded: Loaded) -> Identity:
         """Have the key of a load held, whole or not at all.
 
         What was held of it before stays until all is done, so that it can be gone back to.  Raises
@@ -153,7 +152,7 @@ class Requests:
                 raise
         return identity
 
-    async def _go_back(self, identity: HeldIdentity, before: Held | None) -> None:
+    async def _go_back(self, identity: Identity, before: Held | None) -> None:
         """After a load that failed halfway: what was held before stays."""
         description = identity.description
         if before and self._store.is_private(before.identity):
@@ -164,7 +163,7 @@ class Requests:
             if before is None:
                 self._store.remove(identity.blob)
 
-    def _check_load(self, peer: Peer, identity: HeldIdentity) -> None:
+    def _check_load(self, peer: Peer, identity: Identity) -> None:
         if self._lock.locked:  # meanwhile
             raise Refusal("the agent is locked")
         if identity.ended(clock.now()):
@@ -237,7 +236,7 @@ class Requests:
 
     async def _list(self, peer: Peer) -> Message:
         return IdentitiesAnswer(
-            tuple(Identity(one.blob, one.comment) for one in await self._shown(peer))
+            tuple(ListedKey(one.blob, one.comment) for one in await self._shown(peer))
         )
 
     async def _show(self, peer: Peer) -> Message:
@@ -365,7 +364,7 @@ def _expiry(deadline: int) -> int:
     return round(time.time() + left / clock.SECOND)
 
 
-def _is_visible(identity: HeldIdentity, peer: Peer) -> bool:
+def _is_visible(identity: Identity, peer: Peer) -> bool:
     try:
         check_visible(identity, peer.sessions, time.time())
     except NotPermitted as reason:

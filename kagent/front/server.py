@@ -19,7 +19,7 @@ from .channels import Workers
 from .configured import Fetching
 from .connection import Connection
 from .desk import Desk
-from .lock import Lock
+from .lock import AgentLock
 from .peer import Peer, Refusal
 from .requests import Requests
 from .settings import Settings
@@ -51,7 +51,9 @@ async def serve(
     async with trio.open_nursery() as serving, trio.open_nursery() as clients:
         workers, sign_workers = Workers(sockets), SignWorkers(sockets.signing)
         fetching, signers = Fetching(workers), Signers()
-        desk = Desk(store, Lock(store), workers, sign_workers, fetching, signers, settings, tally)
+        desk = Desk(
+            store, AgentLock(store), workers, sign_workers, fetching, signers, settings, tally
+        )
         requests = Requests(desk, Signing(desk))
 
         async def end_with_keeper() -> None:

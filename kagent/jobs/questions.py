@@ -21,7 +21,7 @@ from ..protocol.wire import (
 )
 
 
-class Client(Record):
+class ClientProcess(Record):
     """Who connected: SO_PEERCRED's pid, 0 for a process of another pid namespace, and when it was
     accepted, in nanoseconds of CLOCK_BOOTTIME."""
 
@@ -51,7 +51,7 @@ class Asker(Record):
 class Who(Record):
     """Who is that client, and what are the hosts with these keys called?"""
 
-    client: Client = field(record(Client))
+    client: ClientProcess = field(record(ClientProcess))
     host_keys: tuple[bytes, ...] = field(counted(STRING))
 
 
@@ -108,7 +108,7 @@ class Question(Record):
 
     comment: str = field(TEXT)
     fingerprint: str = field(TEXT)
-    client: Client = field(record(Client))
+    client: ClientProcess = field(record(ClientProcess))
     bindings: tuple[Binding, ...] = field(counted(record(Binding)))
     purpose: Purpose = field(_PURPOSE)
     name: str = field(TEXT)

@@ -41,9 +41,9 @@ from ..jobs.jobs import (
     Refused,
     pack_answer,
 )
-from ..jobs.policy import Policy
 from ..jobs.roles import Role
 from ..jobs.sockets import Sockets, given_up
+from ..jobs.terms import Terms
 from ..keyctl import KernelKeyError, Keyring
 from .foreground import READY, Tell
 from .listener import ENDING
@@ -106,14 +106,14 @@ class Keeper:
         self,
         listener: socket.socket,
         rings: KeeperRings,
-        policy: Policy,
+        terms: Terms,
         front: Front,
         tell: Tell,
     ) -> None:
         """`front` is what the front does, for its whole life; `tell` is told how the agent is."""
         self._listener = listener
         self._rings = rings
-        self._policy = policy
+        self._terms = terms
         self._run_front = front
         self._tell = tell
         self._is_ready = False
@@ -299,7 +299,7 @@ class Keeper:
 
             signing, sealed = self._sockets.signing, self._rings.sealed.reader
             safe = sign.Safe(self._rings.sealing, sealed)
-            work = partial(sign.run, signing, safe, self._policy.burst)
+            work = partial(sign.run, signing, safe, self._terms.burst)
             kept = [signing.fileno(), sealed.fileno()]
             self._tell_of_signers(WORKERS_COME)
             try:
@@ -362,7 +362,7 @@ class Keeper:
         from ..workers.errands import ERRANDS, run
 
         errand = ERRANDS[job.kind]
-        work = partial(run, errand, job, descriptors, self._rings, self._policy)
+        work = partial(run, errand, job, descriptors, self._rings, self._terms)
         handles = [self._rings.handles.reader.fileno()] if job.kind is Kind.DEVICE else []
         self._fork(errand.role, work, [*descriptors, *handles], self._errand_ended)
         self._errands += 1
@@ -381,7 +381,7 @@ class Keeper:
         handover, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         one = _Load(self._front, number, os.dup(answer), inbox, handover)
         way = load.Way(inbox, theirs, kernel.room(os.getuid()) != 0)
-        work = partial(load.run, job, client, answer, number, way, self._policy)
+        work = partial(load.run, job, client, answer, number, way, self._terms)
         kept = [client, answer, theirs.fileno()]
         ended = partial(self._load_ended, one)
         otherwise = partial(load.turn_down, job, client, answer)

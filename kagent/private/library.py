@@ -42,17 +42,17 @@ HASHES: dict[str, hashes.HashAlgorithm] = {
 }
 
 
-class Refused(Exception):
+class KeyRefused(Exception):
     """The key can't be held as asked; the text says why and what does work."""
 
 
 def refuse(reason: str, cause: Exception | None = None) -> NoReturn:
-    """Raise Refused."""
-    raise Refused(reason) from cause
+    """Raise KeyRefused."""
+    raise KeyRefused(reason) from cause
 
 
 def library_key(named: NamedPrivateKey) -> LibraryKey:
-    """The key as OpenSSL has it, its halves checked against each other.  Raises Refused."""
+    """The key as OpenSSL has it, its halves checked against each other.  Raises KeyRefused."""
     try:
         public = PublicKey.parse(named.public_blob)
         return _build(named, public)

@@ -94,7 +94,7 @@ class RequestIdentities(Message):
     type = Type.REQUEST_IDENTITIES
 
 
-class Identity(Record):
+class ListedKey(Record):
     """A key on offer: the blob of its public half or certificate, and its comment."""
 
     blob: bytes = field(STRING)
@@ -104,7 +104,7 @@ class Identity(Record):
 class IdentitiesAnswer(Message):
     """The keys, in the order in which they were added."""
 
-    identities: tuple[Identity, ...] = field(counted(record(Identity)))
+    identities: tuple[ListedKey, ...] = field(counted(record(ListedKey)))
     type = Type.IDENTITIES_ANSWER
 
 

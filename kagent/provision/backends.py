@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import ClassVar, TypeAlias
 
 from .. import programs
-from ..custody.configured import Failure
+from ..custody.configured import FetchFailure
 from ..keyctl import join_anonymous_session
 
 _MOST_LINKS = 40  # the kernel's
@@ -24,7 +24,7 @@ _SYSTEMD_CREDS = "/usr/bin/systemd-creds"
 class NotDelivered(Exception):
     """There is no key: `failure` is for who asked, the text for the administrator."""
 
-    def __init__(self, failure: Failure, reason: str) -> None:
+    def __init__(self, failure: FetchFailure, reason: str) -> None:
         super().__init__(reason)
         self.failure = failure
 
@@ -46,7 +46,7 @@ class File:
                     raise NotRootsOwn(f"{self.path} must be a file of mode 0600")
                 return file.read(_LARGEST)
         except (OSError, NotRootsOwn) as error:
-            raise NotDelivered(Failure.FAILED, str(error)) from error
+            raise NotDelivered(FetchFailure.FAILED, str(error)) from error
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ class Command:
         try:
             check_only_root_writes(Path(self.words[0]))
         except (OSError, NotRootsOwn) as error:
-            raise NotDelivered(Failure.FAILED, str(error)) from error
+            raise NotDelivered(FetchFailure.FAILED, str(error)) from error
         return _output(self.words, seconds, errors)
 
 
@@ -128,7 +128,7 @@ def _output(words: tuple[str, ...], seconds: float, errors: int) -> bytes:
             preexec_fn=_leave_keyrings,
         )
     except (OSError, subprocess.SubprocessError) as error:
-        raise NotDelivered(Failure.FAILED, f"{words[0]}: {error}") from error
+        raise NotDelivered(FetchFailure.FAILED, f"{words[0]}: {error}") from error
     with program:
         assert program.stdout
         try:
@@ -136,12 +136,12 @@ def _output(words: tuple[str, ...], seconds: float, errors: int) -> bytes:
             code = program.wait(max(0.0, deadline - time.monotonic()))
         except (TimeoutError, subprocess.TimeoutExpired) as error:
             told = f"{words[0]} took longer than {seconds:g} seconds"
-            raise NotDelivered(Failure.TOO_SLOW, told) from error
+            raise NotDelivered(FetchFailure.TOO_SLOW, told) from error
         finally:
             # With all that it has started: the leader is not waited for yet, or was the last.
             _kill_group(program.pid)
     if code:
-        raise NotDelivered(Failure.FAILED, f"{words[0]} ended with exit code {code}")
+        raise NotDelivered(FetchFailure.FAILED, f"{words[0]} ended with exit code {code}")
     return printed
 
 
@@ -166,4 +166,4 @@ def _read(pipe: int, deadline: float) -> bytes:
         if not chunk:
             return printed
         printed += chunk
-    raise NotDelivered(Failure.UNUSABLE, f"more than {_LARGEST} bytes were printed")
+    raise NotDelivered(FetchFailure.UNUSABLE, f"more than {_LARGEST} bytes were printed")

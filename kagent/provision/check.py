@@ -13,7 +13,7 @@ from pathlib import Path
 from ..custody.configured import SYSTEM_FILE, Configuration
 from . import delivery
 from .backends import NotDelivered, NotRootsOwn, check_only_root_writes
-from .policy import Asker, Policy, Rule
+from .policy import Policy, Requester, Rule
 
 REQUEST_KEY_LINES = Path("/etc/request-key.d/kagent.conf")
 
@@ -81,15 +81,15 @@ def of_installation() -> Iterator[str]:
             yield f"kagent-provision runs as root, and is not root's alone: {error}"
 
 
-def of_asker(policy: Policy, asker: Asker) -> Iterator[tuple[bool, str]]:
-    """For each key that has rules whether `asker` may have it, and by which rule."""
+def of_requester(policy: Policy, requester: Requester) -> Iterator[tuple[bool, str]]:
+    """For each key that has rules whether `requester` may have it, and by which rule."""
     for key in dict.fromkeys(rule.key for rule in policy.rules):
-        rule = policy.rule_for(key, asker)
-        by = f"by {asker.program}" if asker.program else "by a program that can't be seen"
+        rule = policy.rule_for(key, requester)
+        by = f"by {requester.program}" if requester.program else "by a program that can't be seen"
         if rule:
-            yield True, f"{key}: rule {rule.number} permits it to {asker.name} {by}"
+            yield True, f"{key}: rule {rule.number} permits it to {requester.name} {by}"
         else:
-            yield False, f"{key}: no rule permits it to {asker.name} {by}"
+            yield False, f"{key}: no rule permits it to {requester.name} {by}"
 
 
 def _delivered(rule: Rule, errors: int) -> str:

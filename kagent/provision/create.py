@@ -9,10 +9,10 @@ import sys
 
 from .. import log
 from ..confine.memory import lock_memory
-from ..custody.configured import Failure
+from ..custody.configured import FetchFailure
 from ..keyctl import KernelKeyError, Key, Permission, listed, mask, syscalls
 from .backends import NotDelivered
-from .policy import POLICY_FILE, Asker, Policy, PolicyError
+from .policy import POLICY_FILE, Policy, PolicyError, Requester
 
 # What the receiver may do with it: find it, which is what signing takes, and see how long it lives.
 _PERMISSIONS = mask(possessor=Permission.SEARCH | Permission.VIEW)
@@ -37,10 +37,12 @@ def create(serial: int) -> int:
     signal.alarm(_SECONDS)
     syscalls.assume_authority(serial)
     about = Key(serial).describe()
-    asker = Asker(about.uid, _program(_asking_process(serial)))
-    told = f"{about.description} for {asker.name} by {asker.program or 'an unknown program'}"
+    requester = Requester(about.uid, _program(_asking_process(serial)))
+    told = (
+        f"{about.description} for {requester.name} by {requester.program or 'an unknown program'}"
+    )
     try:
-        given = _deliver(serial, about.description, asker)
+        given = _deliver(serial, about.description, requester)
     except NotDelivered as error:
         log.warning(f"refused {told}: {error}")
         syscalls.reject(serial, _SECONDS_OF_REFUSAL, error.failure, 0)
@@ -49,15 +51,15 @@ def create(serial: int) -> int:
     return 0
 
 
-def _deliver(serial: int, description: str, asker: Asker) -> str:
+def _deliver(serial: int, description: str, requester: Requester) -> str:
     """What was given, for the log."""
     try:
         policy = Policy.read(POLICY_FILE)
     except PolicyError as error:
-        raise NotDelivered(Failure.FAILED, str(error)) from error
-    rule = policy.rule_for(description, asker)
+        raise NotDelivered(FetchFailure.FAILED, str(error)) from error
+    rule = policy.rule_for(description, requester)
     if rule is None:
-        raise NotDelivered(Failure.DENIED, f"no rule in {POLICY_FILE} permits it")
+        raise NotDelivered(FetchFailure.DENIED, f"no rule in {POLICY_FILE} permits it")
     # The turn is for others to find out as much; a backend may take its time.
     fcntl.flock(sys.stdin.fileno(), fcntl.LOCK_UN)
     # Late, since most of a helper's time and memory is what this imports.
@@ -73,7 +75,7 @@ def _deliver(serial: int, description: str, asker: Asker) -> str:
         syscalls.set_timeout(serial, rule.lifetime)
         syscalls.instantiate(serial, delivered.payload, 0)
     except KernelKeyError as error:
-        raise NotDelivered(Failure.FAILED, f"the kernel refused: {error}") from error
+        raise NotDelivered(FetchFailure.FAILED, f"the kernel refused: {error}") from error
     fingerprint = delivered.public.fingerprint()
     return f"{fingerprint} by rule {rule.number}, for {rule.lifetime} seconds"
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..custody.configured import SYSTEM_FILE, Configuration, Failure
+from ..custody.configured import SYSTEM_FILE, Configuration, FetchFailure
 from ..custody.kernel import why_not
 from ..keyctl import PROCESS_KEYRING, KernelKeyError, Keyring
 from ..private import pkcs8
 from ..private.keyfile import KeyFileError, WrongPassphrase, parse_any
-from ..private.library import Refused, der, library_key
+from ..private.library import KeyRefused, der, library_key
 from ..protocol.publickey import PublicKey
 from .backends import NotDelivered
 from .policy import Rule
@@ -38,7 +38,7 @@ def fetch(rule: Rule, errors: int) -> Delivery:
         named = parse_any(printed, passphrase)
         public = PublicKey.parse(named.public_blob)
         if reason := why_not(public):
-            raise NotDelivered(Failure.UNUSABLE, reason)
+            raise NotDelivered(FetchFailure.UNUSABLE, reason)
         key = library_key(named)
         # The process keyring ends with this process.
         own = Keyring.special(PROCESS_KEYRING, create=True)
@@ -49,13 +49,13 @@ def fetch(rule: Rule, errors: int) -> Delivery:
             if rule.passphrase
             else ("the key is encrypted: the rule needs a passphrase")
         )
-        raise NotDelivered(Failure.UNUSABLE, told) from error
+        raise NotDelivered(FetchFailure.UNUSABLE, told) from error
     except KeyFileError as error:
-        raise NotDelivered(Failure.UNUSABLE, f"no private key was given: {error}") from error
-    except (Refused, pkcs8.CannotSign) as error:
-        raise NotDelivered(Failure.UNUSABLE, str(error)) from error
+        raise NotDelivered(FetchFailure.UNUSABLE, f"no private key was given: {error}") from error
+    except (KeyRefused, pkcs8.CannotSign) as error:
+        raise NotDelivered(FetchFailure.UNUSABLE, str(error)) from error
     except KernelKeyError as error:
-        raise NotDelivered(Failure.FAILED, f"the kernel refused: {error}") from error
+        raise NotDelivered(FetchFailure.FAILED, f"the kernel refused: {error}") from error
     return Delivery(der(key), public, _is_configured(rule.key, public))
 
 
@@ -65,5 +65,5 @@ def _is_configured(key: str, public: PublicKey) -> bool:
     blobs = {one.public.plain_blob for one in identities if one.description == key}
     if blobs and public.plain_blob not in blobs:
         told = f"{public.fingerprint()} is not the key that {SYSTEM_FILE} has as {key}"
-        raise NotDelivered(Failure.UNUSABLE, told)
+        raise NotDelivered(FetchFailure.UNUSABLE, told)
     return bool(blobs)

@@ -25,7 +25,7 @@ class PolicyError(ValueError):
 
 
 @dataclass(frozen=True)
-class Asker:
+class Requester:
     """Who asks: a user, and the program's file, "" if that can't be told."""
 
     uid: int
@@ -63,10 +63,10 @@ class Rule:
     backend: Backend
     passphrase: Backend | None
 
-    def permits(self, asker: Asker) -> bool:
+    def permits(self, requester: Requester) -> bool:
         """Whether it is for that user and program."""
-        user = asker.name in self.users or bool(asker.groups.intersection(self.groups))
-        return user and (not self.programs or asker.program in self.programs)
+        user = requester.name in self.users or bool(requester.groups.intersection(self.groups))
+        return user and (not self.programs or requester.program in self.programs)
 
 
 @dataclass(frozen=True)
@@ -97,9 +97,9 @@ class Policy:
         except PolicyError as error:
             raise PolicyError(f"{file}: {error}") from error
 
-    def rule_for(self, key: str, asker: Asker) -> Rule | None:
-        """The first one that lets `asker` have that key."""
-        return next((one for one in self.rules if one.key == key and one.permits(asker)), None)
+    def rule_for(self, key: str, requester: Requester) -> Rule | None:
+        """The first one that lets `requester` have that key."""
+        return next((one for one in self.rules if one.key == key and one.permits(requester)), None)
 
 
 def _group_name(gid: int) -> str:

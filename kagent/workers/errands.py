@@ -17,9 +17,9 @@ from .. import log
 from ..custody.rings import KeeperRings
 from ..jobs import roles
 from ..jobs.jobs import Answer, Job, Kind, pack_answer
-from ..jobs.policy import Policy
 from ..jobs.questions import Ask, DeviceSignature, Fetch, Offer
 from ..jobs.roles import Role
+from ..jobs.terms import Terms
 from ..protocol.messages import SessionBind
 from ..protocol.wire import Record
 from . import asking, bind, device, fetch
@@ -37,7 +37,7 @@ class Context(NamedTuple):
     """
 
     rings: KeeperRings
-    policy: Policy
+    terms: Terms
     client: int
 
 
@@ -71,19 +71,19 @@ ERRANDS = {
         roles.OFFER,
         Offer,
         _SECONDS,
-        lambda request, context: fetch.offer(context.rings.shared.fetched, context.policy),
+        lambda request, context: fetch.offer(context.rings.shared.fetched, context.terms),
     ),
     Kind.FETCH: Errand(
         roles.FETCH,
         Fetch,
         _SECONDS_OF_OTHERS,
-        lambda request, context: fetch.fetch(request, context.rings.shared.fetched, context.policy),
+        lambda request, context: fetch.fetch(request, context.rings.shared.fetched, context.terms),
     ),
 }
 
 
 def run(
-    errand: Errand, job: Job, descriptors: Sequence[int], rings: KeeperRings, policy: Policy
+    errand: Errand, job: Job, descriptors: Sequence[int], rings: KeeperRings, terms: Terms
 ) -> NoReturn:
     """The life of such a worker, from after the fork to its end.  `descriptors` as in Kind."""
     request, *client, answer = descriptors
@@ -92,7 +92,7 @@ def run(
         body = receive(request, job.body_length)
         if body is not None:
             asked = errand.request.parse(body)
-            done = errand.carry_out(asked, Context(rings, policy, *(client or [-1])))
+            done = errand.carry_out(asked, Context(rings, terms, *(client or [-1])))
             os.write(answer, pack_answer(done))
             # By itself this would come late, after the memory's end: the front waits for it.
             os.close(answer)

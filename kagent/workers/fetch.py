@@ -11,11 +11,11 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 
-from ..custody.configured import Configuration, Configured, Failure, files
+from ..custody.configured import Configuration, Configured, FetchFailure, files
 from ..custody.identity import Custody, Identity
 from ..jobs.jobs import Fetched, Offered, Refused
-from ..jobs.policy import Policy
 from ..jobs.questions import Fetch
+from ..jobs.terms import Terms
 from ..keyctl import (
     AsymmetricKey,
     KernelKeyError,
@@ -35,28 +35,28 @@ from ..protocol.messages import Shown
 _CALLOUT = "kagent"
 
 
-def offer(ring: Keyring, policy: Policy) -> Offered:
+def offer(ring: Keyring, terms: Terms) -> Offered:
     """The job of telling which identities are configured, and what is known of their keys."""
-    if policy.custody is Custody.SEALED:
+    if terms.custody is Custody.SEALED:
         return Offered(())
     return Offered(tuple(_shown(Configuration.read(*files()).identities, ring)))
 
 
-def fetch(request: Fetch, ring: Keyring, policy: Policy) -> Fetched | Refused:
+def fetch(request: Fetch, ring: Keyring, terms: Terms) -> Fetched | Refused:
     """The job of having a key fetched, or finding it where it has been fetched already."""
     configuration = Configuration.read(*files())
     configured = configuration.find(request.blob)
     if configured is None:
         faults = "; some lines that configure keys are of no use: see kagentctl doctor"
         return Refused("no such key" + (faults if configuration.faults else ""))
-    if policy.custody is Custody.SEALED:
+    if terms.custody is Custody.SEALED:
         return Refused("kagent was started with --custody sealed, and this key isn't to be")
     try:
         key = _request(configured.description, ring)
         numbers = configured.public.numbers
         proved = RsaPublicKey(int(numbers["e"]), int(numbers["n"])).is_of(key)
     except KernelKeyError as error:
-        return Refused(f"{configured.description}: {Failure.explain(error)}")
+        return Refused(f"{configured.description}: {FetchFailure.explain(error)}")
     if not proved:
         # It stays until its time is over: fetched anew at each request it would be no other.
         return Refused(f"{configured.description}: a key was fetched, but not the configured one")
@@ -99,5 +99,5 @@ def _state(one: Configured, line: Listed | None, ring: Keyring) -> tuple[str, in
     try:
         syscalls.search(ring.serial, "asymmetric", one.description)
     except KernelKeyError as error:
-        return f"refused: {Failure.explain(error)}", expires
+        return f"refused: {FetchFailure.explain(error)}", expires
     return "not fetched yet", 0

@@ -20,11 +20,10 @@ from ..custody.identity import Custody, Identity, description_of
 from ..custody.kernel import why_not
 from ..custody.rings import POSSESSOR_ONLY
 from ..jobs.jobs import LEFT, LONGEST_KEY, Answer, Job, Loaded, Refused, pack_answer
-from ..jobs.policy import NotKept, Policy
+from ..jobs.terms import NotKept, Terms
 from ..keyctl import PROCESS_KEYRING, KernelKeyError, Keyring, QuotaExceeded, with_patience
 from ..private import pkcs8
-from ..private.library import LibraryKey, der, library_key, refuse
-from ..private.library import Refused as KeyRefused
+from ..private.library import KeyRefused, LibraryKey, der, library_key, refuse
 from ..private.verify import BadSignature, check_certificate
 from ..protocol.messages import AddIdConstrained, AddIdentity, decode
 from ..protocol.publickey import PublicKey
@@ -55,7 +54,7 @@ def run(
     answer: int,
     number: int,
     way: Way,
-    policy: Policy,
+    terms: Terms,
 ) -> NoReturn:
     """The life of a load worker, from after the fork to its end.
 
@@ -67,7 +66,7 @@ def run(
         signal.alarm(_SECONDS)
         body = receive(client, job.body_length)
         if body is not None:
-            told = _Load(number, way, policy, bound=job.bound).carry_out(
+            told = _Loading(number, way, terms, bound=job.bound).carry_out(
                 bytes((job.message_type,)) + body
             )
             os.write(answer, pack_answer(told))
@@ -89,13 +88,13 @@ def turn_down(job: Job, client: int, answer: int, reason: str) -> NoReturn:
         os._exit(0)
 
 
-class _Load:
+class _Loading:
     """One key, from the message to the inbox."""
 
-    def __init__(self, number: int, way: Way, policy: Policy, *, bound: bool) -> None:
+    def __init__(self, number: int, way: Way, terms: Terms, *, bound: bool) -> None:
         self._number = number
         self._way = way
-        self._policy = policy
+        self._terms = terms
         self._bound = bound
 
     def carry_out(self, payload: bytes) -> Answer:
@@ -116,8 +115,8 @@ class _Load:
 
     def _leave(self, message: AddIdentity | AddIdConstrained) -> Identity:
         asked = message.constraints
-        constraints = self._policy.constraints(asked)
-        custody = self._policy.custody_for(asked)
+        constraints = self._terms.constraints(asked)
+        custody = self._terms.custody_for(asked)
         blob = message.key.public_blob
         check_certificate(PublicKey.parse(blob))
         description = description_of(blob)
@@ -125,7 +124,7 @@ class _Load:
         if identity.lifetime:
             deadline = clock.now() + identity.lifetime * clock.SECOND
             identity = identity.replace(deadline=deadline)
-        device = self._policy.providers.take(message.key, asked, from_remote=self._bound)
+        device = self._terms.providers.take(message.key, asked, from_remote=self._bound)
         if device is not None:
             if custody is not None:
                 refuse(f"a FIDO key can't be held in custody {custody}")

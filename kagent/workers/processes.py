@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from ..custody import clock
-from ..jobs.questions import Asker, Client
+from ..jobs.questions import Asker, ClientProcess
 from ..text import shown
 
 _MOST_SHOWN = 8
@@ -103,7 +103,7 @@ class Process:
         return ""
 
 
-def lineage(client: Client) -> list[Process]:
+def lineage(client: ClientProcess) -> list[Process]:
     """The client's process, the one that started it, and so on until process 1.
 
     Ends earlier at one that has ended or can't be seen, and after eight.

@@ -42,7 +42,7 @@ from ..jobs.jobs import (
     pack_answer,
     pack_signature,
 )
-from ..jobs.policy import BURST
+from ..jobs.terms import BURST
 from ..keyctl import KernelKeyError, Keyring, syscalls
 from ..private import sealed as custody
 from ..private.sealed import ParsedKey

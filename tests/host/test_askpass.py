@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from kagent.jobs.jobs import Done, Refused
-from kagent.jobs.questions import Ask, Client, Purpose, Question
+from kagent.jobs.questions import Ask, ClientProcess, Purpose, Question
 from kagent.openssh.askpass import CannotAsk, Patience, Unanswered, confirm, notice, secret
 from kagent.workers.asking import ask as job
 from kagent.workers.wording import worded
@@ -216,7 +216,7 @@ def test_the_job_asks_as_ssh_agent_does_and_more(askpass: Person) -> None:
     theirs = asked.read_text()
     asked.unlink()
     fingerprint = theirs.split()[-1].removesuffix(".")
-    asker = Client(os.getpid(), time.clock_gettime_ns(time.CLOCK_BOOTTIME))
+    asker = ClientProcess(os.getpid(), time.clock_gettime_ns(time.CLOCK_BOOTTIME))
     question = Ask(worded(Question("my key", fingerprint, asker, (), Purpose.UNKNOWN, "")).prompt)
     kept, answer = os.pipe()
     assert job(question, answer) == Done()

@@ -20,7 +20,7 @@ from kagent.custody.identity import description_of
 from kagent.custody.rings import make_sealing_key, sealing_key
 from kagent.custody.shelf import OwnShelf
 from kagent.jobs.jobs import Signed, SignJob, unpack_answer
-from kagent.jobs.policy import BURST
+from kagent.jobs.terms import BURST
 from kagent.keyctl import Keyring, session_keyring, syscalls
 from kagent.private import sealed
 from kagent.private.library import LibraryKey, der

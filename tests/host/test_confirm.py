@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from kagent.jobs.questions import Asker, Binding, Client, Purpose, Question, Who
+from kagent.jobs.questions import Asker, Binding, ClientProcess, Purpose, Question, Who
 from kagent.protocol.messages import Extension, decode
 from kagent.protocol.publickey import PublicKey, parse_line
 from kagent.protocol.wire import STRING, Reader
@@ -36,7 +36,7 @@ PYTHON = Path(sys.executable).resolve()
 SHELL = Path("/bin/sh").resolve().name
 
 
-def asker(client: Client) -> Asker:
+def asker(client: ClientProcess) -> Asker:
     """Who that is, as the front is told."""
     return origin(Who(client, ())).asker
 
@@ -51,12 +51,12 @@ class Door:
         self._listener.listen()
         self._listener.settimeout(SECONDS)
 
-    def accept(self) -> tuple[socket.socket, Client]:
+    def accept(self) -> tuple[socket.socket, ClientProcess]:
         """The next one, as the front knows it."""
         stream, _ = self._listener.accept()
         stream.settimeout(SECONDS)
         credentials = stream.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
-        return stream, Client(struct.unpack("3i", credentials)[0], now())
+        return stream, ClientProcess(struct.unpack("3i", credentials)[0], now())
 
     def close(self) -> None:
         self._listener.close()
@@ -74,7 +74,7 @@ def door(folder: Path) -> Iterator[Door]:
 
 
 @contextmanager
-def let_in(door: Door, *command: str | Path, **options: object) -> Iterator[Client]:
+def let_in(door: Door, *command: str | Path, **options: object) -> Iterator[ClientProcess]:
     """Whom that command lets connect, until the block ends."""
     with subprocess.Popen(command, **options) as process:  # type: ignore[call-overload]
         stream, client = door.accept()
@@ -83,7 +83,7 @@ def let_in(door: Door, *command: str | Path, **options: object) -> Iterator[Clie
         process.wait(SECONDS)
 
 
-def labels(client: Client) -> list[str]:
+def labels(client: ClientProcess) -> list[str]:
     """From the client up to these tests, and without them."""
     processes = lineage(client)
     assert os.getpid() in [process.pid for process in processes]
@@ -134,20 +134,20 @@ def test_of_many_that_started_it_the_nearest_are_shown(door: Door, person: Perso
 def test_a_process_that_took_the_number_of_another_is_not_taken_for_it() -> None:
     before = now()
     with subprocess.Popen(["sleep", "1000"]) as late:
-        assert asker(Client(late.pid, now())).programs[0] == "sleep"
-        assert asker(Client(late.pid, before - 10**9)).programs == ()
+        assert asker(ClientProcess(late.pid, now())).programs[0] == "sleep"
+        assert asker(ClientProcess(late.pid, before - 10**9)).programs == ()
         late.kill()
 
 
 def test_a_process_of_another_container_is_said_to_be_one() -> None:
-    assert str(asker(Client(0, now()))) == "a process of another container"
+    assert str(asker(ClientProcess(0, now()))) == "a process of another container"
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can be another user")
 def test_of_other_users_processes_only_their_own_word_is_known() -> None:
     if as_nobody(lambda: str(Path(f"/proc/{os.getppid()}").exists())) == "False":
         pytest.skip("this machine's /proc hides the processes of others (hidepid)")
-    client = Client(os.getpid(), now())
+    client = ClientProcess(os.getpid(), now())
     name = Path("/proc/self/comm").read_text().strip()
     assert as_nobody(lambda: asker(client).programs[0]) == f"[{name}]"
 
@@ -189,7 +189,7 @@ def hosts(person: Person, monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
 def question(*bindings: Binding, **changes: object) -> Question:
     """May these tests log in as git?"""
     asked = Question(
-        "me@home", "SHA256:x", Client(os.getpid(), now()), bindings, Purpose.LOGIN, "git"
+        "me@home", "SHA256:x", ClientProcess(os.getpid(), now()), bindings, Purpose.LOGIN, "git"
     )
     return asked.replace(**changes)
 

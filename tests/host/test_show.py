@@ -18,7 +18,7 @@ from kagent.protocol.messages import (
     STATUS,
     ExtensionResponse,
     IdentitiesAnswer,
-    Identity,
+    ListedKey,
     Message,
     Shown,
     Status,
@@ -173,7 +173,7 @@ def test_an_agent_may_say_anything(person: Person) -> None:
     assert text.replace("\n", "").isprintable()
     assert len(text.splitlines()) == 9
     for option in ("-l", "-L"):
-        listed = IdentitiesAnswer((Identity(blob, evil),))
+        listed = IdentitiesAnswer((ListedKey(blob, evil),))
         text = answered(person, listed, "kagent-add", option)
         assert len(text.splitlines()) == 1
         assert text.strip().isprintable()

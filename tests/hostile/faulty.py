@@ -11,11 +11,11 @@ from kagent.custody.anchor import RECORD_TYPES, Held
 from kagent.custody.identity import Identity, description_of
 from kagent.custody.rings import KeeperRings
 from kagent.custody.store import Store
-from kagent.front.lock import Lock
+from kagent.front.lock import AgentLock
 from kagent.front.peer import Refusal
 from kagent.front.requests import Requests
 from kagent.front.signatures import Signing
-from kagent.jobs.policy import Policy
+from kagent.jobs.terms import Terms
 from kagent.keeper.keeper import Keeper
 from kagent.keyctl import KernelKeyError
 from kagent.protocol.constraints import Confirm
@@ -50,13 +50,13 @@ def _decide_before_waiting() -> None:
 
 def _keep_the_lock_in_memory() -> None:
     """A new front knows of no lock."""
-    made = Lock.__init__
+    made = AgentLock.__init__
 
-    def unlocked(lock: Lock, store: Store) -> None:
+    def unlocked(lock: AgentLock, store: Store) -> None:
         made(lock, store)
         lock.locked = False
 
-    Lock.__init__ = unlocked  # type: ignore[method-assign]
+    AgentLock.__init__ = unlocked  # type: ignore[method-assign]
 
 
 def _forget_when_keys_end() -> None:
@@ -99,14 +99,14 @@ def _let_go_of_what_is_removed() -> None:
 
 def _lose_a_constraint() -> None:
     """A constraint that comes with another is forgotten."""
-    kept = Policy.constraints
+    kept = Terms.constraints
 
-    def constraints(policy: Policy, asked):  # type: ignore[no-untyped-def]
-        all_of_them = kept(policy, asked)
+    def constraints(terms: Terms, asked):  # type: ignore[no-untyped-def]
+        all_of_them = kept(terms, asked)
         others = tuple(one for one in all_of_them if one != Confirm())
         return others or all_of_them
 
-    Policy.constraints = constraints  # type: ignore[method-assign]
+    Terms.constraints = constraints  # type: ignore[method-assign]
 
 
 def _sign_while_locked() -> None:

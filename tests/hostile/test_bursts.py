@@ -1,6 +1,6 @@
-"""A sign worker goes on for one burst, and with what the kernel still holds.
+"""A sign worker goes on for one burst, and with what is still held.
 
-Asked as the front asks it, in a keyring of the test's: so that each moment can be chosen.
+Asked as the front asks it, of keys that the test holds: so that each moment can be chosen.
 """
 
 from __future__ import annotations
@@ -16,17 +16,19 @@ import pytest
 
 from kagent.custody import clock
 from kagent.custody.identity import description_of
-from kagent.custody.rings import SigningRing
+from kagent.custody.rings import make_sealing_key, sealing_key
+from kagent.custody.shelf import OwnShelf
 from kagent.jobs.jobs import Answer, Refused, Signed, SignJob, unpack_answer
-from kagent.jobs.policy import BURST
-from kagent.keyctl import Key, Keyring, join_anonymous_session, syscalls
+from kagent.jobs.terms import BURST
+from kagent.keyctl import join_anonymous_session
 from kagent.private.library import library_key
+from kagent.private.sealed import ParsedKey, seal
 from kagent.protocol.constraints import Lifetime
 from kagent.protocol.wire import STRING, TEXT, Reader
 from kagent.prove.memory import Search
 from kagent.prove.needles import Needles
 from kagent.workers import sign as sign_worker
-from kagent.workers.sign import Worker
+from kagent.workers.sign import Safe, Worker
 from tests.hostile.asking import Client, Pair
 from tests.hostile.conftest import settle
 from tests.support.programs import Person, agent, wait_until
@@ -36,17 +38,31 @@ SPAN = 2  # seconds, in which a busy machine loads a key and signs
 DATA = b"to be signed"
 
 
+class Held:
+    """Sealed keys, as the keeper has them."""
+
+    def __init__(self) -> None:
+        self.keyring = join_anonymous_session()
+        self.shelf = OwnShelf()
+        make_sealing_key(self.keyring)
+
+    def hold(self, pair: Pair, under: Pair | None = None) -> None:
+        """Seal a key, as that of the identity `under` if that is another."""
+        description = description_of((under or pair).blob)
+        self.shelf.put(description, seal(sealing_key(self.keyring), description, pair.der))
+
+
 class Signer:
     """A sign worker, and its end of the socket as the front has it."""
 
-    def __init__(self, ring: SigningRing, burst: int, prepare: Callable[[], object]) -> None:
+    def __init__(self, held: Held, burst: int, prepare: Callable[[], object]) -> None:
         self.stream, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.pid = os.fork()
         if self.pid == 0:
             try:
                 self.stream.close()
                 prepare()
-                Worker(theirs, ring, burst).work()
+                Worker(theirs, Safe(held.keyring, held.shelf.reader), burst).work()
                 os._exit(0)
             finally:
                 os._exit(1)
@@ -81,10 +97,10 @@ class Signer:
 
 @contextmanager
 def signing(
-    ring: SigningRing, burst: int = BURST, prepare: Callable[[], object] = lambda: None
+    held: Held, burst: int = BURST, prepare: Callable[[], object] = lambda: None
 ) -> Iterator[Signer]:
     """A worker that waits, until the block ends; `prepare` is called in its process."""
-    signer = Signer(ring, burst, prepare)
+    signer = Signer(held, burst, prepare)
     try:
         yield signer
     finally:
@@ -92,13 +108,8 @@ def signing(
 
 
 @pytest.fixture
-def ring() -> SigningRing:
-    return SigningRing(Keyring.create("sealed", join_anonymous_session()), "user")
-
-
-def hold(ring: SigningRing, pair: Pair, under: Pair | None = None) -> Key:
-    """Seal a key, as that of the identity `under` if that is another."""
-    return ring.add(description_of((under or pair).blob), pair.der, ring.keyring)
+def held() -> Held:
+    return Held()
 
 
 def is_by(answer: Answer | None, pair: Pair) -> bool:
@@ -117,11 +128,11 @@ def _unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("_unhurried")
-def test_requests_without_end(ring: SigningRing) -> None:
+def test_requests_without_end(held: Held) -> None:
     """They don't keep a worker that has seen a key: it ends in the middle of them."""
     pair = Pair.new()
-    hold(ring, pair)
-    with signing(ring) as signer, signing(ring, ENDLESS) as control:
+    held.hold(pair)
+    with signing(held) as signer, signing(held, ENDLESS) as control:
         started = time.monotonic()
         assert isinstance(signer.ask(pair), Signed)
         while signer.ask(pair):
@@ -130,17 +141,17 @@ def test_requests_without_end(ring: SigningRing) -> None:
 
 
 @pytest.mark.usefixtures("_unhurried")
-def test_answers_that_nobody_reads(ring: SigningRing) -> None:
+def test_answers_that_nobody_reads(held: Held) -> None:
     """Nor does it wait until somebody does."""
     pair = Pair.new()
-    hold(ring, pair)
+    held.hold(pair)
 
     def narrow() -> None:
         for descriptor in os.listdir("/proc/self/fd"):
             with suppress(OSError), socket.socket(fileno=os.dup(int(descriptor))) as one:
                 one.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 0)
 
-    with signing(ring, prepare=narrow) as signer:
+    with signing(held, prepare=narrow) as signer:
         for _ in range(50):
             with suppress(BrokenPipeError):
                 signer.send(pair)
@@ -149,13 +160,13 @@ def test_answers_that_nobody_reads(ring: SigningRing) -> None:
 
 @pytest.mark.usefixtures("_unhurried")
 @pytest.mark.parametrize("burst", [BURST, ENDLESS], ids=["a burst", "control"])
-def test_stopped_between_two_signatures(ring: SigningRing, burst: int) -> None:
+def test_stopped_between_two_signatures(held: Held, burst: int) -> None:
     """For longer than its burst: it must end, not sign, when it goes on."""
     pair = Pair.new()
-    hold(ring, pair)
+    held.hold(pair)
     stopped = False
     while not stopped:  # else it has ended first
-        with signing(ring, burst) as signer:
+        with signing(held, burst) as signer:
             assert isinstance(signer.ask(pair), Signed)
             stopped = signer.stop()
             if stopped:
@@ -169,25 +180,25 @@ def test_stopped_between_two_signatures(ring: SigningRing, burst: int) -> None:
 @pytest.mark.usefixtures("_unhurried")
 @pytest.mark.parametrize("seconds", [0.0, 1.5 * BURST / clock.SECOND], ids=["control", "a burst"])
 @pytest.mark.parametrize("number", [1, 2])
-def test_stopped_when_it_has_the_key(ring: SigningRing, number: int, seconds: float) -> None:
+def test_stopped_when_it_has_the_key(held: Held, number: int, seconds: float) -> None:
     """The same, at its worst moment."""
     pair = Pair.new()
-    hold(ring, pair)
+    held.hold(pair)
     looks = 0
 
     def stop_when_it_reads() -> None:
-        def read(*arguments: object) -> bytearray:
+        def current(worker: Worker, description: str) -> ParsedKey:
             nonlocal looks
-            payload = original(*arguments)  # type: ignore[arg-type]
+            key = original(worker, description)
             looks += 1
             if looks == number:
                 os.kill(os.getpid(), signal.SIGSTOP)
-            return payload
+            return key
 
-        original, sign_worker._read = sign_worker._read, read
+        original, Worker._current = Worker._current, current  # type: ignore[method-assign]
 
     burst = BURST if seconds else ENDLESS
-    with signing(ring, burst, stop_when_it_reads) as signer:
+    with signing(held, burst, stop_when_it_reads) as signer:
         if number == 2:
             signer.ask(pair)
         signer.send(pair)
@@ -199,48 +210,46 @@ def test_stopped_when_it_has_the_key(ring: SigningRing, number: int, seconds: fl
         assert isinstance(signer.answer(), Signed) != bool(seconds)
 
 
-ENDS: dict[str, Callable[[SigningRing, Key], object]] = {
-    "removed": lambda ring, key: ring.keyring.destroy(key),
-    "unlinked": lambda ring, key: ring.keyring.unlink(key),
-    "revoked": lambda ring, key: key.revoke(),
-    "expired": lambda ring, key: (syscalls.set_timeout(key.serial, 1), time.sleep(2.1)),
+ENDS: dict[str, Callable[[OwnShelf, str], object]] = {
+    "removed": lambda shelf, description: shelf.remove(description),
+    "damaged": lambda shelf, description: shelf.put(description, bytes(80)),
 }
 
 
 @pytest.mark.usefixtures("_unhurried")
 @pytest.mark.parametrize("what", ENDS)
-def test_a_key_that_is_gone_signs_nothing_more(ring: SigningRing, what: str) -> None:
+def test_a_key_that_is_gone_signs_nothing_more(held: Held, what: str) -> None:
     """Whatever is kept of it; and the other goes on."""
     pair, other = Pair.new(), Pair.new()
-    key = hold(ring, pair)
-    hold(ring, other)
-    with signing(ring, ENDLESS) as signer:
+    held.hold(pair)
+    held.hold(other)
+    with signing(held, ENDLESS) as signer:
         for _ in range(2):
             assert is_by(signer.ask(pair), pair)
-        ENDS[what](ring, key)
+        ENDS[what](held.shelf, description_of(pair.blob))
         assert isinstance(signer.ask(pair), Refused)
         assert is_by(signer.ask(other), other)
         assert isinstance(signer.ask(pair), Refused)
 
 
 @pytest.mark.usefixtures("_unhurried")
-def test_a_key_that_was_loaded_anew(ring: SigningRing) -> None:
-    """What the kernel holds signs, and not what is kept."""
+def test_a_key_that_was_loaded_anew(held: Held) -> None:
+    """What is held signs, and not what is kept."""
     pair, other = Pair.new(), Pair.new()
-    with signing(ring, ENDLESS) as signer:
-        hold(ring, pair)
+    with signing(held, ENDLESS) as signer:
+        held.hold(pair)
         assert is_by(signer.ask(pair), pair)
-        hold(ring, other, under=pair)
+        held.hold(other, under=pair)
         assert is_by(signer.ask(pair), other)
 
 
 @pytest.mark.usefixtures("_unhurried")
-def test_of_the_first_key_nothing_is_left_for_the_second(ring: SigningRing) -> None:
+def test_of_the_first_key_nothing_is_left_for_the_second(held: Held) -> None:
     """Its request comes while the first key is there; when it is answered, that one is not."""
-    with signing(ring, ENDLESS) as signer:  # before this process has them
+    with signing(held, ENDLESS) as signer:  # before this process has them
         pair, other = Pair.new(), Pair.new()
-        hold(ring, pair)
-        hold(ring, other)
+        held.hold(pair)
+        held.hold(other)
         search = Search(Needles({"the first": pair.private.key}))  # type: ignore[dict-item]
         assert is_by(signer.ask(pair), pair)
         assert search.look(signer.pid).found  # the control
@@ -253,10 +262,10 @@ def test_of_the_first_key_nothing_is_left_for_the_second(ring: SigningRing) -> N
 
 
 @pytest.mark.usefixtures("_unhurried")
-def test_one_signature_a_process(ring: SigningRing) -> None:
+def test_one_signature_a_process(held: Held) -> None:
     pair = Pair.new()
-    hold(ring, pair)
-    with signing(ring, burst=0) as signer:
+    held.hold(pair)
+    with signing(held, burst=0) as signer:
         assert is_by(signer.ask(pair), pair)
         assert signer.ask(pair) is None
 

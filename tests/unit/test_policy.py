@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from kagent.provision.backends import Command, Credential, File, NotRootsOwn, check_only_root_writes
-from kagent.provision.policy import Asker, Policy, PolicyError
+from kagent.provision.policy import Policy, PolicyError, Requester
 
 GOOD = """
 [[rule]]
@@ -56,14 +56,14 @@ def test_read(folder: Path) -> None:
 def test_who_may_have_it(folder: Path) -> None:
     """The first rule that fits; by name, by group, by program."""
     rules = policy(folder, GOOD)
-    root, nobody = Asker(0, "/usr/bin/python3"), Asker(65534, "/usr/bin/python3")
+    root, nobody = Requester(0, "/usr/bin/python3"), Requester(65534, "/usr/bin/python3")
     first, second = rules.rules
     assert rules.rule_for("kagent:deploy", root) == first
-    assert rules.rule_for("kagent:deploy", Asker(0, "/usr/bin/git")) == second
-    assert rules.rule_for("kagent:deploy", Asker(0, "")) == second
+    assert rules.rule_for("kagent:deploy", Requester(0, "/usr/bin/git")) == second
+    assert rules.rule_for("kagent:deploy", Requester(0, "")) == second
     assert rules.rule_for("kagent:deploy", nobody) is None
     assert rules.rule_for("kagent:other", root) is None
-    unknown = Asker(12345, "/usr/bin/python3")
+    unknown = Requester(12345, "/usr/bin/python3")
     assert rules.rule_for("kagent:deploy", unknown) is None
     assert unknown.name == "12345"
 

@@ -7,12 +7,12 @@ import subprocess
 
 import pytest
 
-from kagent.jobs.questions import Binding, Client, Purpose, Question
+from kagent.jobs.questions import Binding, ClientProcess, Purpose, Question
 from kagent.protocol.wire import ProtocolError, Reader
 from kagent.workers.hostnames import Destination
 
 QUESTION = Question(
-    "käse", "SHA256:x", Client(4711, 2**63), (Binding(b"key", True),), Purpose.SSHSIG, "git"
+    "käse", "SHA256:x", ClientProcess(4711, 2**63), (Binding(b"key", True),), Purpose.SSHSIG, "git"
 )
 
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from kagent import log
 from kagent.custody.identity import Custody, Identity
 from kagent.front.signature_log import Entry
-from kagent.jobs.questions import Client, Purpose, Question
+from kagent.jobs.questions import ClientProcess, Purpose, Question
 from kagent.text import as_it_came, printable, quoted, shown
 from kagent.workers.wording import worded
 
@@ -180,7 +180,7 @@ def test_a_cut_leaves_no_mark_without_its_letter() -> None:
 @pytest.mark.parametrize("text", HIDING.values(), ids=HIDING)
 @pytest.mark.parametrize("purpose", Purpose)
 def test_nothing_hides_in_a_question(text: str, purpose: Purpose) -> None:
-    client = Client(os.getpid(), 2**63)
+    client = ClientProcess(os.getpid(), 2**63)
     asked = worded(Question(text, "SHA256:x", client, (), purpose, text)).prompt
     assert all(is_harmless(line) for line in asked.split("\n"))
     assert len(asked.split("\n")) == 4

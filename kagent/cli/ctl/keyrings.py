@@ -27,7 +27,7 @@ from ..options import fail
 MEANT = "its fingerprint, its comment, or its public key file"
 
 
-class Login(NamedTuple):
+class LoginKeyrings(NamedTuple):
     """The session keyring and the user's, both possessed by this process.
 
     Whoever is in the session possesses the first; the second only where it is linked.
@@ -38,11 +38,11 @@ class Login(NamedTuple):
 
 
 @cache
-def login() -> Login:
+def login() -> LoginKeyrings:
     """Those of this process, from now on."""
     process, user = Keyring.special(PROCESS_KEYRING, create=True), Keyring.special(USER_KEYRING)
     process.link(user)
-    return Login(session_keyring(), user)
+    return LoginKeyrings(session_keyring(), user)
 
 
 @cache

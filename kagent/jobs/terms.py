@@ -31,7 +31,7 @@ class NotKept(Exception):
 
 
 @dataclass(frozen=True)
-class Policy:
+class Terms:
     """Holds for every key; what a key is sent with can only be stricter."""
 
     custody: Custody | None = None  # the only one that is allowed
