@@ -7,7 +7,7 @@ import struct
 import trio
 
 from .. import log
-from ..protocol.messages import HEADER_LENGTH, MAX_PAYLOAD, Failure, Type, encode
+from ..protocol.messages import HEADER_LENGTH, MAX_PAYLOAD, Failure, Type
 from .peer import Peer
 from .requests import Requests
 
@@ -51,12 +51,15 @@ class Connection:
             raise Disconnected(f"a message of {length} bytes")
         if kind in _CARRIES_PRIVATE_KEY:
             answer = await self._requests.add(self._peer, kind, length - 1)
-            await self._send(encode(answer or Failure()))
+            self._peer.answers.begin(answer or Failure())
+            await self._peer.answers.finish()
             if answer is None:
                 raise Disconnected("lost in the middle of a key")
         else:
             payload = bytes((kind,)) + await self._receive(length - 1)
-            await self._send(await self._requests.answer(self._peer, payload))
+            if answer := await self._requests.answer(self._peer, payload):
+                self._peer.answers.begin(answer)
+            await self._peer.answers.finish()
 
     async def _receive(self, length: int) -> bytes:
         chunks = []
@@ -71,10 +74,3 @@ class Connection:
             chunks.append(chunk)
             length -= len(chunk)
         return b"".join(chunks)
-
-    async def _send(self, frame: bytes) -> None:
-        while frame:
-            try:
-                frame = frame[self._client.send(frame) :]
-            except BlockingIOError:
-                await trio.lowlevel.wait_writable(self._client)

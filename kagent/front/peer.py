@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from ..custody import clock
 from ..jobs.questions import ClientProcess, Origin
+from .answers import Answers
 from .sessions import Sessions
 
 _CREDENTIALS = struct.Struct("3i")  # struct ucred: pid, uid, gid.  unix(7)
@@ -24,6 +25,7 @@ class Peer:
     client: socket.socket
     process: ClientProcess
     uid: int
+    answers: Answers
     sessions: Sessions = field(default_factory=Sessions)
     origin: Origin | None = None  # once it is known; with the hosts that were bound then
     explanation: str = ""  # of what became of the last request
@@ -33,4 +35,4 @@ class Peer:
         """Who has just connected."""
         credentials = client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
         pid, uid, _ = _CREDENTIALS.unpack(credentials)
-        return cls(client, ClientProcess(pid, clock.now()), uid)
+        return cls(client, ClientProcess(pid, clock.now()), uid, Answers(client))

@@ -42,7 +42,6 @@ from ..protocol.messages import (
     Success,
     Unlock,
     decode,
-    encode,
 )
 from ..protocol.publickey import PublicKey
 from ..protocol.wire import TEXT, ProtocolError
@@ -175,19 +174,20 @@ class Requests:
                 "the key is held already, for some hosts only, and can't be changed from afar"
             )
 
-    async def answer(self, peer: Peer, payload: bytes) -> bytes:
-        """Every other request; what is left to be sent of the answer's frame."""
+    async def answer(self, peer: Peer, payload: bytes) -> Message | None:
+        """Every other request; None if its answer is begun already."""
         logged = False
         try:
             message = decode(payload)
             if isinstance(message, SignRequest):
                 logged = True  # with all that is known of it
-                return await self._signing.answer(peer, message)
-            return encode(await self._carry_out(peer, message))
+                await self._signing.answer(peer, message)
+                return None
+            return await self._carry_out(peer, message)
         except (Refusal, NotPermitted, ProtocolError) as error:
-            return encode(self._refuse(peer, str(error), logged=logged))
+            return self._refuse(peer, str(error), logged=logged)
         except KernelKeyError as error:
-            return encode(self._refuse(peer, f"the kernel refused: {error}", logged=logged))
+            return self._refuse(peer, f"the kernel refused: {error}", logged=logged)
 
     def _refuse(self, peer: Peer, reason: str, *, logged: bool = False) -> Message:
         self._tally.refused(reason)

@@ -18,7 +18,7 @@ from ..jobs.questions import Ask, Binding, DeviceSignature, Origin, Purpose, Que
 from ..keyctl import KernelKeyError, KeyExpired, KeyNotFound, KeyRevoked, PermissionDenied
 from ..protocol.algorithms import SignFlags, algorithm_of
 from ..protocol.constraints import Confirm, ConfirmForwarded
-from ..protocol.messages import SignRequest, SignResponse, encode
+from ..protocol.messages import SignRequest, SignResponse
 from ..protocol.publickey import PublicKey
 from ..protocol.userauth import Login, SignedMessage, ToBeSigned, recognise
 from ..protocol.wire import ProtocolError, Record
@@ -27,7 +27,6 @@ from .destinations import check_signature
 from .peer import Peer, Refusal
 from .sessions import NotPermitted
 from .signature_log import Entry
-from .threads import send_what_fits
 from .turns import Turns
 
 _SECONDS_TO_LOOK = 1.0  # at who asks; it takes milliseconds
@@ -72,8 +71,8 @@ class Signing:
         self._asking = Turns(1, 1)
         self._under_way: set[trio.Event] = set()
 
-    async def answer(self, peer: Peer, request: SignRequest) -> bytes:
-        """Sign, or say why not; what is left to be sent of the answer's frame.
+    async def answer(self, peer: Peer, request: SignRequest) -> None:
+        """Sign, and begin the answer; or say why not.
 
         Raises Refusal, NotPermitted, ProtocolError, KernelKeyError.
         """
@@ -83,10 +82,9 @@ class Signing:
         # First, since many a client ends as soon as it has what it wants.
         await self._look(peer)
         try:
-            frame = await self._answer(peer, request, key, entry)
+            await self._answer(peer, request, key, entry)
             self._tally.signatures += 1
             entry.signed = True
-            return frame
         except (Refusal, NotPermitted, ProtocolError, KernelKeyError) as error:
             entry.refusal = str(error)
             raise
@@ -122,7 +120,7 @@ class Signing:
 
     async def _answer(
         self, peer: Peer, request: SignRequest, key: PublicKey | ProtocolError, entry: Entry
-    ) -> bytes:
+    ) -> None:
         if self._lock.locked:
             raise Refusal("the agent is locked")
         held = self._store.find(request.blob)
@@ -169,7 +167,7 @@ class Signing:
         check_signature(now.identity, case.peer.sessions, case.signed, time.time())
         return now
 
-    async def _sign(self, case: _Case) -> bytes:
+    async def _sign(self, case: _Case) -> None:
         match case.held.identity.custody:
             case Custody.KERNEL:
                 return await self._sign_in_kernel(case)
@@ -181,12 +179,13 @@ class Signing:
         self._check(case)
         if isinstance(answer, Signed):
             # Now and not later: the client can go on while this is logged.
-            return send_what_fits(case.peer.client, encode(SignResponse(answer.signature)))
+            case.peer.answers.begin(SignResponse(answer.signature))
+            return
         raise Refusal(answer.reason if isinstance(answer, Refused) else "the sign worker died")
 
-    async def _sign_in_kernel(self, case: _Case) -> bytes:
+    async def _sign_in_kernel(self, case: _Case) -> None:
         try:
-            return await self._signers.answer(case.peer.client, self._checked(case))
+            await self._signers.call(self._checked(case))
         except (KeyNotFound, KeyExpired, KeyRevoked, PermissionDenied):
             # Loading a key again replaces it, which may have happened since it was looked up: it
             # is gone then, or just not possessed any more.  A fetched one has its time.
@@ -194,17 +193,17 @@ class Signing:
             if not case.loaded:
                 again = await self._find_elsewhere(case.request.blob)
                 case = replace(case, held=again)
-            return await self._signers.answer(case.peer.client, self._checked(case))
+            await self._signers.call(self._checked(case))
 
-    def _checked(self, case: _Case) -> Callable[[], bytes]:
-        """What gives the answer with the signature; for any thread."""
+    def _checked(self, case: _Case) -> Callable[[], None]:
+        """What signs, and begins the answer; for any thread."""
 
-        def sign() -> bytes:
+        def sign() -> None:
             key = self._check(case).key
             if key is None:
                 raise Refusal("the key was loaded again meanwhile, in another custody")
             made = kernel.sign(key, case.algorithm, case.request.data)
-            return encode(SignResponse(made))
+            case.peer.answers.begin(SignResponse(made))
 
         return sign
 

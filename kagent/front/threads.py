@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import queue
-import socket
 import threading
 from collections.abc import Callable
 
@@ -12,36 +11,23 @@ import trio
 
 
 class _Work:
-    """A signature to be made; the thread that makes it leaves here how that went."""
+    """Something to be done; the thread that does it leaves here what it raised."""
 
-    unsent = b""
     error: BaseException | None = None
 
-    def __init__(self, client: socket.socket, sign: Callable[[], bytes]) -> None:
-        self._client = client
-        self._sign = sign
+    def __init__(self, work: Callable[[], None]) -> None:
+        self._work = work
         self.task = trio.lowlevel.current_task()
 
     def do(self) -> None:
         try:
-            self.unsent = self._sign_and_send()
+            self._work()
         except BaseException as error:
             self.error = error
 
-    def _sign_and_send(self) -> bytes:
-        return send_what_fits(self._client, self._sign())
-
-
-def send_what_fits(client: socket.socket, frame: bytes) -> bytes:
-    """Send without waiting; what couldn't be sent.  Raises OSError."""
-    try:
-        return frame[client.send(frame) :]
-    except BlockingIOError:
-        return frame
-
 
 class Signers:
-    """Runs signatures and sends the answer from the same thread.
+    """Runs what signs and answers in one of them.
 
     trio.to_thread would bring the signature back to the loop first, and the client would wait for
     that; here the loop learns of it while the client already has its answer.
@@ -53,17 +39,17 @@ class Signers:
         for _ in range(os.cpu_count() or 1):
             threading.Thread(target=self._work, daemon=True).start()
 
-    async def answer(self, client: socket.socket, sign: Callable[[], bytes]) -> bytes:
-        """Call `sign` in a thread and send the frame it gives; what couldn't be sent at once.
+    async def call(self, sign: Callable[[], None]) -> None:
+        """Call `sign` in a thread.  Raises what that raises.
 
-        Raises what `sign` raises, with nothing sent.  Not cancelled halfway: a signature takes
-        milliseconds, and half a frame would be worse than a late one.
+        Not cancelled halfway: a signature takes milliseconds, and half a frame would be worse than
+        a late one.
         """
-        work = _Work(client, sign)
+        work = _Work(sign)
         self._queue.put(work)
         await trio.lowlevel.wait_task_rescheduled(lambda _: trio.lowlevel.Abort.FAILED)
         if work.error is None:
-            return work.unsent
+            return
         try:
             raise work.error
         finally:
