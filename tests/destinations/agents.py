@@ -117,7 +117,7 @@ class Rules:
             case RequestIdentities():
                 return IdentitiesAnswer(
                     tuple(
-                        messages.Identity(one.blob, one.comment)
+                        messages.ListedKey(one.blob, one.comment)
                         for one in self.identities.values()
                         if self._is_visible(sessions, one)
                     )

@@ -198,7 +198,7 @@ class Front:
                 private.add("user", _LOCK, passphrase)
                 self._move_all(self._rings.anchor, private)
             case RequestIdentities():
-                shown = [messages.Identity(one.blob, one.comment) for one in self._identities()]
+                shown = [messages.ListedKey(one.blob, one.comment) for one in self._identities()]
                 return IdentitiesAnswer(tuple(shown))
             case Extension("show@kagent"):  # fault: whoever asks
                 told = [

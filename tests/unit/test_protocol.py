@@ -84,7 +84,7 @@ CONSTRAINTS = st.lists(
     unique_by=type,
     max_size=7,
 ).map(tuple)
-IDENTITIES = st.lists(built(messages.Identity), max_size=4).map(tuple)
+IDENTITIES = st.lists(built(messages.ListedKey), max_size=4).map(tuple)
 MESSAGES = st.sampled_from(Message.__subclasses__()).flatmap(
     lambda cls: built(cls, key=private_keys(), constraints=CONSTRAINTS, identities=IDENTITIES)
 )
