@@ -32,6 +32,7 @@ it.  What is in the first three, or has ever been, others can write to: it is ne
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
@@ -44,6 +45,7 @@ from ..keyctl import (
     Key,
     Keyring,
     Permission,
+    Quota,
     SessionUnusable,
     enter_private_session,
     mask,
@@ -63,6 +65,9 @@ ANCHOR = mask(possessor=Permission.ALL, user=Permission.VIEW)
 LOCK_NAME = "kagent-lock"
 
 _SEALING_NAME = "kagent-sealing"
+
+# What the kernel takes to collect keys, at most, in seconds.
+_TRIES, _MOMENT = 50, 0.02
 
 
 class Place(StrEnum):
@@ -254,11 +259,21 @@ class KeeperRings:
             persistent_keyring(self.session)
 
     def give_back(self) -> None:
-        """Let go of all that counts against the user's quota, as the agent ends."""
-        shared = self.shared
-        for keyring in (shared.private, shared.lent, shared.withdrawn, shared.fetched):
+        """Let go of all that counts against the user's quota, as the agent ends.
+
+        What is let go of counts until it is collected, for which this waits a moment: who starts
+        another agent then has room.  Raises KernelKeyError.
+        """
+        shared, before = self.shared, Quota.of(os.getuid())
+        own = (shared.private, shared.lent, shared.withdrawn, shared.fetched, self.sealing)
+        ours = len(own) + sum(len(keyring.keys()) for keyring in (shared.private, self.sealing))
+        for keyring in (*own, self.session):
             keyring.clear()
-        self.session.clear()
+        for _ in range(_TRIES):
+            now = Quota.of(os.getuid())
+            if before is None or now is None or now.keys <= before.keys - ours:
+                break
+            time.sleep(_MOMENT)
 
     def new_inbox(self, number: int) -> Keyring:
         """A keyring for what a load brings."""

@@ -80,14 +80,15 @@ def test_an_agent_that_ends_gives_its_quota_back(person: Person) -> None:
     with agent(person):
         pass
     before = Quota.of(person.uid)
-    for _ in range(3):
-        with agent(person) as kagent, Client(kagent.socket) as client:
-            for _ in range(30):
-                assert client.add(Pair.rsa(), Confirm())
-    after = Quota.of(person.uid)
     assert before
-    assert after
-    assert after.keys <= before.keys + 12, (before, after)
+    for _ in range(5):
+        with agent(person) as kagent, Client(kagent.socket) as client:
+            for _ in range(10):
+                assert client.add(Pair.rsa(), Confirm())
+        after = Quota.of(person.uid)
+        assert after
+        # But for the sessions of processes that were killed a moment ago.
+        assert after.keys <= before.keys + 10, (before, after)
 
 
 def used(person: Person) -> float:

@@ -200,8 +200,9 @@ def test_a_custody_that_is_none(person: Person) -> None:
 def test_replaced_and_removed(kagent: Agent) -> None:
     """A key is held once, keeps its place, and of a removed one nothing is left."""
     paths = [kagent.person.key(name, *TYPES[name]) for name in ("ed25519", "nistp256")]
-    with kagent.connect() as stream:
-        ask(stream, encode(SignRequest(b"", b"", 0)))  # whatever is made at the first request
+    kagent.run("ssh-add", paths[0])  # whatever is made at the first request
+    kagent.run("ssh-add", "-D")
+    wait_until(lambda: kagent.signers == [])
     before = keys_at_rest(kagent.person)
     for path in (*paths, paths[0]):
         kagent.run("ssh-add", path)
@@ -222,7 +223,7 @@ def test_gone_with_the_keeper(person: Person, number: int) -> None:
     before = keys_at_rest(person)
     with agent(person) as kagent:
         kagent.run("ssh-add", *(person.key(name, *TYPES[name]) for name in TYPES))
-        assert keys_of(person) >= before + 2 * len(TYPES)
+        assert keys_of(person) > before
         os.kill(kagent.keeper, number)
         kagent.process.wait(SECONDS)
         wait_until(lambda: keys_of(person) <= before)
@@ -285,7 +286,7 @@ def busy(pid: int) -> bool:
     """Whether a worker has begun to use a processor for more than it takes to wait."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "R"
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):
         return False
 
 

@@ -171,7 +171,7 @@ def test_an_agent_may_say_anything(person: Person) -> None:
     text = answered(person, ExtensionResponse(STATUS, status.write()), "kagentctl", "status")
     assert "since:      beyond the year 9999" in text
     assert text.replace("\n", "").isprintable()
-    assert len(text.splitlines()) == 9
+    assert len(text.splitlines()) == 10
     for option in ("-l", "-L"):
         listed = IdentitiesAnswer((ListedKey(blob, evil),))
         text = answered(person, listed, "kagent-add", option)
