@@ -309,12 +309,12 @@ class KeeperRings:
         return []
 
     def forget_all(self) -> None:
-        """As `forget`, of all identities, but for the keys in the private ring.  Raises OSError."""
+        """As `forget`, of all identities, but for the keys in the private ring."""
         for shelf in (self.records, self.sealed, self.handles):
             shelf.clear()
 
     def remove_all(self) -> list[str]:
-        """Destroy all keys; the faults, in words.  Raises OSError."""
+        """Destroy all keys; the faults, in words."""
         self.forget_all()
         return self.shared.remove_all()
 

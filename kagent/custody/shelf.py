@@ -7,7 +7,9 @@ which only those have that are given its descriptor: nothing of it is in the mem
 from __future__ import annotations
 
 import errno
+import mmap
 import os
+import resource
 import struct
 from collections.abc import Mapping
 
@@ -20,6 +22,9 @@ _ENTRY = struct.Struct(
     f"={DESCRIPTION_LENGTH}sI"
 )  # an identity's description, and how long its bytes are
 _TRIES = 1000
+
+# Bytes of which none counts before it is used: for some ten thousand identities.
+_SIZE = 1 << 24
 
 
 class Shelf:
@@ -73,30 +78,38 @@ class OwnShelf(Shelf):
     """One to write to; `reader` is the same by a descriptor that can't be written to.
 
     The content isn't kept in the writer's memory: so its children, which inherit that, don't have
-    what they aren't given a descriptor of.
+    what they aren't given a descriptor of.  It is written by a mapping, which they don't inherit:
+    write(2) could be made to fail by who lowers RLIMIT_FSIZE, as any process of the user can with
+    prlimit(2), and then what is to be removed would stay.
     """
 
     def __init__(self) -> None:
         """Raises OSError."""
         super().__init__(os.memfd_create("kagent", os.MFD_CLOEXEC))
+        _, most = resource.getrlimit(resource.RLIMIT_FSIZE)
+        self._size = _SIZE if most == resource.RLIM_INFINITY else min(_SIZE, most)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
+        os.ftruncate(self._descriptor, self._size)
+        self._memory = mmap.mmap(self._descriptor, self._size)
+        self._memory.madvise(mmap.MADV_DONTFORK)
         path = f"/proc/self/fd/{self._descriptor}"
         self.reader = Shelf(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
 
     def put(self, description: str, content: bytes) -> None:
         """Have `content` there, in the place of what is there of that identity.
 
-        Raises OSError, with nothing changed.
+        Raises OSError, with nothing changed, if there is no room.
         """
         self._publish({**self._read(), description: content})
 
     def remove(self, description: str) -> None:
-        """Have nothing there of that identity.  Raises OSError."""
+        """Have nothing there of that identity."""
         entries = self._read()
         if entries.pop(description, None) is not None:
             self._publish(entries)
 
     def clear(self) -> None:
-        """Have nothing there.  Raises OSError."""
+        """Have nothing there."""
         if self:
             self._publish({})
 
@@ -106,19 +119,15 @@ class OwnShelf(Shelf):
 
     def _publish(self, entries: dict[str, bytes]) -> None:
         number, start, length = self._header()
-        start = max(start, _HEADER.size)
         content = _NUMBER.pack(number + 1) + _packed(entries)
-        fits = _HEADER.size + len(content) <= start
-        offset = _HEADER.size if fits else start + length
-        self._write(content, offset)
-        self._write(_HEADER.pack(number + 1, offset, len(content)), 0)
-        self._write(bytes(length), start)
-        if fits:
-            os.ftruncate(self._descriptor, offset + len(content))
-
-    def _write(self, content: bytes, offset: int) -> None:
-        if os.pwrite(self._descriptor, content, offset) < len(content):
-            raise OSError(errno.ENOSPC, "there is no memory for what is held")
+        # One half is read while the other is written.
+        half = (self._size - _HEADER.size) // 2
+        if len(content) > half:
+            raise OSError(errno.ENOSPC, "there is no room for so many keys")
+        offset = _HEADER.size if start > _HEADER.size else _HEADER.size + half
+        self._memory[offset : offset + len(content)] = content
+        self._memory[: _HEADER.size] = _HEADER.pack(number + 1, offset, len(content))
+        self._memory[start : start + length] = bytes(length)
 
 
 def _packed(entries: dict[str, bytes]) -> bytes:

@@ -225,7 +225,7 @@ class Keeper:
         self._keep_signers()
 
     def _start_front(self) -> None:
-        pairs = [socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET) for _ in range(3)]
+        pairs = [_socketpair() for _ in range(3)]
         self._sockets = Sockets(*(ours for ours, _ in pairs))
         theirs = Sockets(*(one for _, one in pairs))
         self._front = self._fork(
@@ -377,9 +377,14 @@ class Keeper:
             self._turn_down(job, client, answer, "the agent is locked")
             return
         self._load_number = self._load_number % _MOST_NUMBERS + 1
-        number, inbox = self._load_number, self._inbox()
-        handover, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        one = _Load(self._front, number, os.dup(answer), inbox, handover)
+        number, waiting = self._load_number, os.dup(answer)
+        try:
+            handover, theirs = _socketpair()
+        except OSError:
+            os.close(waiting)
+            raise
+        inbox = self._inbox()
+        one = _Load(self._front, number, waiting, inbox, handover)
         way = load.Way(inbox, theirs, kernel.room(os.getuid()) != 0)
         work = partial(load.run, job, client, answer, number, way, self._terms)
         kept = [client, answer, theirs.fileno()]
@@ -430,19 +435,17 @@ class Keeper:
     def _seal(self, one: _Load) -> None:
         from ..workers import seal
 
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        work = partial(seal.run, one.handover, theirs, self._rings.sealing)
-        kept = [one.handover.fileno(), theirs.fileno()]
         try:
-            self._fork(roles.SEAL, work, kept, partial(self._sealed, one, ours))
+            ours, theirs = _socketpair()
+            with theirs:
+                work = partial(seal.run, one.handover, theirs, self._rings.sealing)
+                kept = [one.handover.fileno(), theirs.fileno()]
+                self._fork(roles.SEAL, work, kept, partial(self._sealed, one, ours))
         except OSError as error:
             log.error(f"no seal worker can be started: {error}")
-            ours.close()
             self._load_done(one)
-            return
-        finally:
-            theirs.close()
-        self._loads += 1
+        else:
+            self._loads += 1
 
     def _sealed(self, one: _Load, ours: socket.socket, code: int) -> None:
         self._loads -= 1
@@ -620,6 +623,10 @@ def _make_sealing_key(keyring: Keyring) -> None:
             os._exit(1)
     if os.waitpid(child, 0)[1]:
         raise KernelKeyError(errno.ENOKEY, "the key that opens sealed keys can't be made")
+
+
+def _socketpair() -> tuple[socket.socket, socket.socket]:
+    return socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
 
 
 def _received(ours: socket.socket) -> bytes:

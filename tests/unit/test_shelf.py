@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
+import resource
 import time
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -32,8 +33,7 @@ def test_a_reader_sees_what_is_there_and_nothing_else_is_left(
             shelf.put(name, expected[name])
         assert shelf.reader.entries() == expected
         assert bool(shelf) == bool(shelf.reader) == bool(expected)
-        size = os.fstat(shelf.fileno()).st_size
-        raw = os.pread(shelf.fileno(), size, 0)
+        raw = os.pread(shelf.fileno(), os.fstat(shelf.fileno()).st_size, 0)
         assert raw.count(b"content ") == sum(one.count(b"content ") for one in expected.values())
     shelf.clear()
     assert not shelf.reader.entries()
@@ -50,31 +50,54 @@ def test_who_has_the_reader_can_not_write() -> None:
 
 def test_a_reader_never_sees_half_a_change() -> None:
     """In another process, while it is written to all the time."""
-    shelf, stop = OwnShelf(), multiprocessing.get_context("fork").Event()
-
-    def write() -> None:
-        while not stop.is_set():
-            for length in (1, 40_000, 7, 90_000):
-                shelf.put(NAMES[0], bytes([length % 251]) * length)
-
-    writer = multiprocessing.get_context("fork").Process(target=write)
-    writer.start()
-    try:
+    shelf = OwnShelf()
+    reader = os.fork()
+    if reader == 0:
         seen, end = set[int](), time.monotonic() + 30
         while len(seen) < 4 and time.monotonic() < end:
             for content in Shelf(shelf.reader.fileno()).entries().values():
-                assert set(content) == {len(content) % 251}
+                if set(content) != {len(content) % 251}:
+                    os._exit(1)
                 seen.add(len(content))
-        assert len(seen) == 4
-    finally:
-        stop.set()
-        writer.join()
+        os._exit(0 if len(seen) == 4 else 2)
+    while os.waitid(os.P_PID, reader, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+        for length in (1, 40_000, 7, 90_000):
+            shelf.put(NAMES[0], bytes([length % 251]) * length)
+    assert os.waitstatus_to_exitcode(os.waitpid(reader, 0)[1]) == 0
 
 
-def test_what_does_not_fit_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_does_not_fit_changes_nothing() -> None:
     shelf = OwnShelf()
     shelf.put(NAMES[0], b"content")
-    monkeypatch.setattr(os, "pwrite", lambda descriptor, content, offset: len(content) - 1)
-    with pytest.raises(OSError, match="no memory"):
-        shelf.put(NAMES[0], b"other")
+    with pytest.raises(OSError, match="no room"):
+        shelf.put(NAMES[0], bytes(1 << 23))
     assert shelf.reader.entries() == {NAMES[0]: b"content"}
+
+
+def test_no_limit_of_files_keeps_what_is_to_go() -> None:
+    """Who runs as the same user can lower it, of the process that writes."""
+    shelf = OwnShelf()
+    shelf.put(NAMES[0], b"content")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))
+    try:
+        shelf.put(NAMES[1], b"other")
+        shelf.remove(NAMES[0])
+        assert shelf.reader.entries() == {NAMES[1]: b"other"}
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_a_fork_has_nothing_of_it() -> None:
+    """But by a descriptor that it is given."""
+    shelf = OwnShelf()
+    shelf.put(NAMES[0], b"content")
+    maps = Path("/proc/self/maps")
+
+    def mapped() -> int:
+        return maps.read_text().count("/memfd:kagent")
+
+    here, child = mapped(), os.fork()
+    if child == 0:
+        os._exit(mapped())
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0 < here

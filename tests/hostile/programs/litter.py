@@ -45,7 +45,9 @@ _KINDS: dict[str, tuple[bytes, Callable[[int], None]]] = {
 def _raw_key(kind: bytes, name: bytes, place: int) -> None:
     """A description in no encoding."""
     buffer = syscalls._address(bytearray(kind + b"\0")), syscalls._address(bytearray(name + b"\0"))
-    syscalls._call("add_key", syscalls._ADD_KEY, *buffer, syscalls._address(bytearray(b"x")), 1, place)
+    syscalls._call(
+        "add_key", syscalls._ADD_KEY, *buffer, syscalls._address(bytearray(b"x")), 1, place
+    )
 
 
 def litter(name: str) -> int:
