@@ -212,7 +212,8 @@ def _look_around(options: _Options) -> None:
     """End here if it is known that an agent can't live, before there is anything of it."""
     try:
         # A write: a filter from outside may let a look through.
-        Keyring.special(PROCESS_KEYRING, create=True).add("user", "kagent:probe", b"probe")
+        own = Keyring.special(PROCESS_KEYRING, create=True)
+        own.destroy(own.add("user", "kagent:probe", b"probe"))
         if options.keyring == "session":
             session_keyring()
         seccomp.check()
