@@ -17,9 +17,11 @@ from kagent.keyctl import join_anonymous_session, syscalls
 
 from .support.programs import Agent, Person, agent
 
-# A shell that starts the tests in the background has them ignore SIGINT, and so would all that is
-# started here.
-signal.signal(signal.SIGINT, signal.default_int_handler)
+# A shell that starts the tests in the background has them ignore SIGINT and SIGQUIT, nohup SIGHUP,
+# and so would all that is started here.  What is caught here is the default there.
+for _number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
+    if signal.getsignal(_number) is signal.SIG_IGN:
+        signal.signal(_number, signal.default_int_handler)
 
 
 # How long an example takes says more of the machine than of the code.

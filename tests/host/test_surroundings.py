@@ -358,10 +358,7 @@ def test_a_command_has_the_signals_of_a_program(place: Place) -> None:
     """Without what Python does to them, and without what our parent did to us."""
     words = ("kagent", "-a", "s", "grep", "Sig[BI]", "/proc/self/status")
     told = outcome(place, "command", words)[1]
-    # What a shell in the background does to these is for commands too.
-    by_a_shell = 1 << signal.SIGINT - 1 | 1 << signal.SIGQUIT - 1
-    masks = [int(mask, 16) for mask in re.findall(rb":\t(.*)", told)]
-    assert [mask & ~by_a_shell for mask in masks] == [0, 0]
+    assert set(re.findall(rb":\t0*(.*)", told)) == {b""}
 
 
 ASKPASS = """\

@@ -140,7 +140,10 @@ def _address_in(pid: int, name: str) -> int:
 
 
 def _start(mappings: list[tuple[int, int, str]], file: str) -> int:
-    return min(start for start, _, mapped in mappings if mapped == file)
+    starts = [start for start, _, mapped in mappings if mapped == file]
+    if not starts:
+        raise ProcessLookupError(f"{file} is not, or no more, in its memory")
+    return min(starts)
 
 
 def _mappings(pid: int) -> list[tuple[int, int, str]]:
