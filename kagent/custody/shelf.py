@@ -11,13 +11,14 @@ import mmap
 import os
 import resource
 import struct
+import zlib
 from collections.abc import Mapping
+from typing import NamedTuple
 
 from .identity import DESCRIPTION_LENGTH
 
-# Where the content is now, which begins with the same number.
-_HEADER = struct.Struct("=QQQ")  # number, offset, length
-_NUMBER = struct.Struct("=Q")
+# Where the content is now.
+_HEADER = struct.Struct("=QQQI")  # number of the change, offset, length, checksum
 _ENTRY = struct.Struct(
     f"={DESCRIPTION_LENGTH}sI"
 )  # an identity's description, and how long its bytes are
@@ -25,6 +26,13 @@ _TRIES = 1000
 
 # Bytes of which none counts before it is used: for some ten thousand identities.
 _SIZE = 1 << 24
+
+
+class _Header(NamedTuple):
+    number: int = 0
+    offset: int = _HEADER.size
+    length: int = 0
+    checksum: int = 0
 
 
 class Shelf:
@@ -36,42 +44,39 @@ class Shelf:
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
-        self._number = 0
-        self._entries: dict[str, bytes] = {}
+        # With the number of the change that they are of; at once, for the sake of threads.
+        self._seen: tuple[int, Mapping[str, bytes]] = 0, {}
 
     def fileno(self) -> int:
         """Its descriptor."""
         return self._descriptor
 
     def entries(self) -> Mapping[str, bytes]:
-        """All that is there now.  Raises OSError."""
+        """All that is there now; for any thread.  Raises OSError."""
+        seen, entries = self._seen
         for _ in range(_TRIES):
             header = self._header()
-            number, offset, length = header
-            if number == self._number:
-                break
-            content = self._content(offset, length)
-            # The old content is wiped once the header has changed.
-            whole = content[: _NUMBER.size] == _NUMBER.pack(number) and header == self._header()
-            if whole:
-                self._entries, self._number = _parse(content), number
-                break
-        else:
-            raise OSError("what is held changes all the time")
-        return self._entries
+            if header.number == seen:
+                return entries
+            content = self._content(header)
+            # The old content is wiped once the header has changed; and the writer may have been
+            # stopped in the middle of any of it.
+            if zlib.crc32(content) == header.checksum and header == self._header():
+                entries = _parse(content)
+                self._seen = header.number, entries
+                return entries
+        raise OSError("what is held changes all the time")
 
     def __bool__(self) -> bool:
         """Whether anything is there."""
-        _, _, length = self._header()
-        return length > _NUMBER.size
+        return self._header().length > 0
 
-    def _header(self) -> tuple[int, int, int]:
-        header = os.pread(self._descriptor, _HEADER.size, 0)
-        number, offset, length = _HEADER.unpack(header) if header else (0, 0, 0)
-        return number, offset, length
+    def _header(self) -> _Header:
+        packed = os.pread(self._descriptor, _HEADER.size, 0)
+        return _Header(*_HEADER.unpack(packed)) if packed else _Header()
 
-    def _content(self, offset: int, length: int) -> bytes:
-        return os.pread(self._descriptor, length, offset)
+    def _content(self, header: _Header) -> bytes:
+        return os.pread(self._descriptor, header.length, header.offset)
 
 
 class OwnShelf(Shelf):
@@ -114,19 +119,19 @@ class OwnShelf(Shelf):
             self._publish({})
 
     def _read(self) -> dict[str, bytes]:
-        _, offset, length = self._header()
-        return _parse(self._content(offset, length))
+        return _parse(self._content(self._header()))
 
     def _publish(self, entries: dict[str, bytes]) -> None:
-        number, start, length = self._header()
-        content = _NUMBER.pack(number + 1) + _packed(entries)
+        number, start, length, _ = self._header()
+        content = _packed(entries)
         # One half is read while the other is written.
         half = (self._size - _HEADER.size) // 2
         if len(content) > half:
             raise OSError(errno.ENOSPC, "there is no room for so many keys")
         offset = _HEADER.size if start > _HEADER.size else _HEADER.size + half
         self._memory[offset : offset + len(content)] = content
-        self._memory[: _HEADER.size] = _HEADER.pack(number + 1, offset, len(content))
+        header = _Header(number + 1, offset, len(content), zlib.crc32(content))
+        self._memory[: _HEADER.size] = _HEADER.pack(*header)
         self._memory[start : start + length] = bytes(length)
 
 
@@ -138,7 +143,7 @@ def _packed(entries: dict[str, bytes]) -> bytes:
 
 
 def _parse(content: bytes) -> dict[str, bytes]:
-    entries, at = {}, _NUMBER.size
+    entries, at = {}, 0
     while at < len(content):
         description, length = _ENTRY.unpack_from(content, at)
         at += _ENTRY.size + length

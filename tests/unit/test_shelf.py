@@ -66,6 +66,18 @@ def test_a_reader_never_sees_half_a_change() -> None:
     assert os.waitstatus_to_exitcode(os.waitpid(reader, 0)[1]) == 0
 
 
+def test_what_is_half_written_is_not_there() -> None:
+    """Whoever stops the writer in the middle: it is read again, and not believed."""
+    shelf = OwnShelf()
+    shelf.put(NAMES[0], b"content")
+    at = os.pread(shelf.fileno(), os.fstat(shelf.fileno()).st_size, 0).index(b"content")
+    os.pwrite(shelf.fileno(), b"C", at)
+    with pytest.raises(OSError, match="changes"):
+        Shelf(shelf.reader.fileno()).entries()
+    os.pwrite(shelf.fileno(), b"c", at)
+    assert Shelf(shelf.reader.fileno()).entries() == {NAMES[0]: b"content"}
+
+
 def test_what_does_not_fit_changes_nothing() -> None:
     shelf = OwnShelf()
     shelf.put(NAMES[0], b"content")
