@@ -26,6 +26,7 @@ _TRIES = 1000
 
 # Bytes of which none counts before it is used: for some ten thousand identities.
 _SIZE = 1 << 24
+_LEAST_SIZE = 1 << 20  # what RLIMIT_FSIZE must leave of it
 
 
 class _Header(NamedTuple):
@@ -92,7 +93,11 @@ class OwnShelf(Shelf):
         """Raises OSError."""
         super().__init__(os.memfd_create("kagent", os.MFD_CLOEXEC))
         _, most = resource.getrlimit(resource.RLIMIT_FSIZE)
+        if most != resource.RLIM_INFINITY and most < _LEAST_SIZE:
+            raise OSError(f"a file may have {most} bytes only: `ulimit -f {_LEAST_SIZE >> 10}`")
         self._size = _SIZE if most == resource.RLIM_INFINITY else min(_SIZE, most)
+        # One half is read while the other is written.
+        self._half = (self._size - _HEADER.size) // 2
         resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
         os.ftruncate(self._descriptor, self._size)
         self._memory = mmap.mmap(self._descriptor, self._size)
@@ -105,7 +110,9 @@ class OwnShelf(Shelf):
 
         Raises OSError, with nothing changed, if there is no room.
         """
-        self._publish({**self._read(), description: content})
+        entries = {**self._read(), description: content}
+        self._make_room(len(_packed(entries)))
+        self._publish(entries)
 
     def remove(self, description: str) -> None:
         """Have nothing there of that identity."""
@@ -121,14 +128,20 @@ class OwnShelf(Shelf):
     def _read(self) -> dict[str, bytes]:
         return _parse(self._content(self._header()))
 
+    def _make_room(self, length: int) -> None:
+        """Have memory for so much, and in both halves, so that a removal needs none.
+
+        A process that writes to a mapping where there is none left is ended.
+        """
+        if length > self._half:
+            raise OSError(errno.ENOSPC, "there is no room for so many keys")
+        for start in (_HEADER.size, _HEADER.size + self._half):
+            os.posix_fallocate(self._descriptor, start, length)
+
     def _publish(self, entries: dict[str, bytes]) -> None:
         number, start, length, _ = self._header()
         content = _packed(entries)
-        # One half is read while the other is written.
-        half = (self._size - _HEADER.size) // 2
-        if len(content) > half:
-            raise OSError(errno.ENOSPC, "there is no room for so many keys")
-        offset = _HEADER.size if start > _HEADER.size else _HEADER.size + half
+        offset = _HEADER.size if start > _HEADER.size else _HEADER.size + self._half
         self._memory[offset : offset + len(content)] = content
         header = _Header(number + 1, offset, len(content), zlib.crc32(content))
         self._memory[: _HEADER.size] = _HEADER.pack(*header)

@@ -196,3 +196,13 @@ def test_values_that_make_no_sense(person: Person, words: list[str]) -> None:
     assert ours.returncode == theirs.returncode
     assert ours.stderr.splitlines()[0] == theirs.stderr.splitlines()[0].rstrip("\r")
     assert not (person.home / ".ssh").exists()
+
+
+@pytest.mark.parametrize("most", [0, 1024])
+def test_where_files_may_not_grow(person: Person, most: int) -> None:
+    """What is held lies in such as have no name."""
+    limited = ("prlimit", f"--fsize={most}:{most}", "kagent", "-s", "-a", person.home / "socket")
+    told = person.run(*limited, check=False)
+    assert told.returncode == 1
+    assert "ulimit -f 1024" in told.stderr
+    assert not (person.home / "socket").exists()

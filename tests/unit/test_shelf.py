@@ -100,6 +100,16 @@ def test_no_limit_of_files_keeps_what_is_to_go() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
+def test_a_removal_needs_no_memory() -> None:
+    """Where there is none, it would end the writer."""
+    shelf = OwnShelf()
+    shelf.put(NAMES[0], b"content")
+    shelf.put(NAMES[1], bytes(40_000))
+    used = os.fstat(shelf.fileno()).st_blocks
+    shelf.remove(NAMES[0])
+    assert os.fstat(shelf.fileno()).st_blocks == used
+
+
 def test_a_fork_has_nothing_of_it() -> None:
     """But by a descriptor that it is given."""
     shelf = OwnShelf()
