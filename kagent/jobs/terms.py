@@ -21,7 +21,7 @@ from ..protocol.constraints import (
 # costs some milliseconds of a processor, which are few beside this, and of less there are more.
 BURST = 100 * clock.MILLISECOND
 
-# What is kept, by whom: lifetimes by the kernel, the others by the front at each request.
+# What is kept, by whom: lifetimes by the keeper, and all by the front at each request.
 # A token's provider is kept with its key.
 _KEPT = (Lifetime, Confirm, ConfirmForwarded, RestrictDestination)
 
