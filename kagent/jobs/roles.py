@@ -175,7 +175,7 @@ SIGN = Role(
 LOOKOUT = Role(
     "kagent-lookout",
     "lookout",
-    "as long as the front, from the first signature on",
+    "from a signature on, until there was none for ten minutes",
     "/proc and known_hosts, to tell who asks and for which host",
     "no",
     (),
