@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import trio
 
-from ..custody.identity import Custody
+from ..custody.identity import Custody, Identity
 from ..jobs.jobs import Answer, Job, Kind, unpack_answer
 from ..jobs.questions import Fetch, Question, Who, pack_inquiry
 from ..jobs.sockets import Sockets
@@ -28,6 +28,7 @@ class Workers:
 
     async def load(
         self,
+        number: int,
         client: socket.socket,
         message_type: int,
         body_length: int,
@@ -39,17 +40,21 @@ class Workers:
 
         None if the worker died first: how much it has read of the body is then unknown.
         """
-        job = Job(Kind.LOAD, message_type, bound, locked, body_length=body_length)
+        job = Job(Kind.LOAD, message_type, bound, locked, number, body_length)
         return await self._keeper.ask(job.pack(), [client.fileno()])
 
-    async def keep(
-        self, number: int, description: str, deadline: int = 0, record: bytes = b""
-    ) -> Answer | None:
-        """Have the keeper hold the key of load `number` for the identity of that description.
+    async def keep(self, number: int, identity: Identity, record: bytes = b"") -> Answer | None:
+        """Have the keeper hold the key of load `number` for that identity.
 
         With its `record`, if that is the keeper's to hold; number 0 changes the record alone.
         """
-        job = Job(Kind.KEEP, number=number, description=description, deadline=deadline)
+        job = Job(
+            Kind.KEEP,
+            number=number,
+            deadline=identity.deadline,
+            description=identity.description,
+            custody=identity.custody,
+        )
         return await self._keeper.ask(job.pack() + record)
 
     async def drop(self, number: int) -> Answer | None:

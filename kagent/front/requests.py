@@ -71,6 +71,7 @@ class Requests:
     """Answers the requests of all clients."""
 
     def __init__(self, desk: Desk, signing: Signing) -> None:
+        self._loads = 0
         self._changing = trio.Lock()  # what is held, by one request at a time
         self._loading = Turns(_MOST_LOADS, _MOST_LOADS_EACH)
         self._stalling = Turns(_MOST_STALLING, 1)
@@ -90,13 +91,18 @@ class Requests:
         """
         turns = self._loading if await _has_come(peer.client, body_length) else self._stalling
         async with turns.of(peer.process.pid):
+            number = self._loads = self._loads + 1
             answer = await self._workers.load(
+                number,
                 peer.client,
                 message_type,
                 body_length,
                 bound=peer.sessions.attempted,
                 locked=self._lock.locked,
             )
+            if not isinstance(answer, Loaded):
+                # Whatever a worker may have left that doesn't say so.
+                await self._workers.drop(number)
             if isinstance(answer, Refused):
                 return self._refuse(peer, answer.reason)
             if not isinstance(answer, Loaded):
@@ -106,7 +112,7 @@ class Requests:
                 return None
             try:
                 async with self._changing:
-                    identity = await self._hold(peer, answer)
+                    identity = await self._hold(peer, number, answer.identity)
             except (Refusal, StillThere, KernelKeyError, ProtocolError) as error:
                 return self._refuse(peer, f"the key is not held: {error}")
         fingerprint = PublicKey.parse(identity.blob).fingerprint()
@@ -115,7 +121,7 @@ class Requests:
         log.info(f"holding {fingerprint} {quoted(identity.comment)}, custody {held}")
         return Success()
 
-    async def _hold(self, peer: Peer, loaded: Loaded) -> Identity:
+    async def _hold(self, peer: Peer, number: int, loaded: Identity) -> Identity:
         """Have the key of a load held, whole or not at all.
 
         What was held of it before stays until all is done, so that it can be gone back to.  Raises
@@ -123,20 +129,18 @@ class Requests:
         """
         store, workers = self._store, self._workers
         try:
-            self._check_load(peer, loaded.identity)
-            before = store.find_readable(loaded.identity.blob)
-            identity = store.in_its_place(loaded.identity)
+            self._check_load(peer, loaded)
+            before = store.find_readable(loaded.blob)
+            identity = store.in_its_place(loaded)
         except BaseException:
             with trio.CancelScope(shield=True):
-                await workers.drop(loaded.number)
+                await workers.drop(number)
             raise
         private, description = store.is_private(identity), identity.description
         record = identity.write() if private else b""
         with trio.CancelScope(shield=True):
             try:
-                _expect_done(
-                    await workers.keep(loaded.number, description, identity.deadline, record)
-                )
+                _expect_done(await workers.keep(number, identity, record))
                 store.settle(identity, locked=self._lock.locked)
                 if identity.constraints:
                     # Else it could be used around them.
@@ -153,12 +157,10 @@ class Requests:
 
     async def _go_back(self, identity: Identity, before: Held | None) -> None:
         """After a load that failed halfway: what was held before stays."""
-        description = identity.description
         if before and self._store.is_private(before.identity):
-            record, deadline = before.identity.write(), before.identity.deadline
-            await self._workers.keep(0, description, deadline, record)
+            await self._workers.keep(0, before.identity, before.identity.write())
         else:
-            await self._workers.forget(description)
+            await self._workers.forget(identity.description)
             if before is None:
                 self._store.remove(identity.blob)
 

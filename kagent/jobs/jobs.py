@@ -48,7 +48,7 @@ class Kind(IntEnum):
 
 
 _DESCRIPTION = f"{DESCRIPTION_LENGTH}s"
-_HEADER = struct.Struct(f"=BB??IIQ{_DESCRIPTION}8s")
+_HEADER = struct.Struct(f"=BB??QIQ{_DESCRIPTION}8s")
 HEADER_LENGTH = _HEADER.size
 LONGEST_JOB = HEADER_LENGTH + MAX_PAYLOAD  # with a record behind it
 
@@ -57,10 +57,11 @@ class Job(NamedTuple):
     """One job.
 
     LOAD has the type byte that the front has read, the length of what follows it, whether the
-    connection was bound to a host, and whether the agent is locked.  KEEP has the number of the
-    load whose key is to be held, 0 if it is held already, the identity's description, and when the
-    keeper is to end it, in nanoseconds of CLOCK_BOOTTIME, 0 for never; behind it comes the record
-    that the keeper is to hold, if it is to.  DROP has the number of a load whose key is not wanted.
+    connection was bound to a host, and whether the agent is locked; and the number by which the
+    front will tell what is to become of it.  KEEP has the number of the load whose key is to be
+    held, 0 if it is held already, the identity's description, its custody, and when the keeper is
+    to end it, in nanoseconds of CLOCK_BOOTTIME, 0 for never; behind it comes the record that the
+    keeper is to hold, if it is to.  DROP has the number of a load whose key is not wanted.
     FORGET has the description of the identity that is to go, but for what it is in `custody`; the
     others have the length of the Record that the worker can read.
     """
@@ -145,9 +146,11 @@ class SignJob(NamedTuple):
 
 
 class Loaded(Record):
-    """The keeper has what load `number` has brought, which is to be kept or dropped."""
+    """The keeper has what this load has brought, which is to be kept or dropped.
 
-    number: int = field(UINT32)
+    It is a load worker's word, of the key that it was sent, and of no other.
+    """
+
     identity: Identity = field(record(Identity))
 
 

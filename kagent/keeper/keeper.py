@@ -56,7 +56,6 @@ _MOST_SHORT_LIVES = 5
 # many keeps nobody out; this is for a front that is somebody else's.
 _MOST_LOADS = 16
 _MOST_ERRANDS = 64
-_MOST_NUMBERS = (1 << 32) - 1
 
 # A persistent keyring ends three days after it was last asked for.
 _RENEWAL_SECONDS = 3600.0
@@ -128,8 +127,8 @@ class Keeper:
         self._loads = 0  # workers
         self._errands = 0
         self._brought: dict[int, _Brought] = {}  # by the number of the load
-        self._load_number = 0
         self._inboxes: list[Keyring] = []  # empty ones, to be used again
+        self._inboxes_made = 0
         # Description -> when that identity ends.  The kernel's own timeouts follow a clock that
         # can be set.
         self._deadlines: dict[str, int] = {}
@@ -375,17 +374,16 @@ class Keeper:
         if job.locked:
             self._turn_down(job, client, answer, "the agent is locked")
             return
-        self._load_number = self._load_number % _MOST_NUMBERS + 1
-        number, waiting = self._load_number, os.dup(answer)
+        waiting = os.dup(answer)
         try:
             handover, theirs = _socketpair()
         except OSError:
             os.close(waiting)
             raise
         inbox = self._inbox()
-        one = _Load(self._front, number, waiting, inbox, handover)
+        one = _Load(self._front, job.number, waiting, inbox, handover)
         way = load.Way(inbox, theirs, kernel.room(os.getuid()) != 0)
-        work = partial(load.run, job, client, answer, number, way, self._terms)
+        work = partial(load.run, job, client, answer, way, self._terms)
         kept = [client, answer, theirs.fileno()]
         ended = partial(self._load_ended, one)
         otherwise = partial(load.turn_down, job, client, answer)
@@ -403,7 +401,8 @@ class Keeper:
         if self._inboxes:
             return self._inboxes.pop()
         try:
-            return self._rings.new_inbox(self._load_number)
+            self._inboxes_made += 1
+            return self._rings.new_inbox(self._inboxes_made)
         except KernelKeyError as error:
             log.warning(f"no keyring for a key: {error}")
             return None
@@ -456,6 +455,7 @@ class Keeper:
 
     def _has_brought(self, one: _Load, brought: _Brought) -> None:
         if one.front == self._front and not given_up(one.answer):
+            self._drop(one.number)  # a front that is somebody else's may have two of that number
             self._brought[one.number] = brought
         self._load_done(one)
 
@@ -464,7 +464,7 @@ class Keeper:
         os.close(one.answer)
         one.handover.close()
         brought = self._brought.get(one.number)
-        if one.inbox and not (brought and brought.inbox):
+        if one.inbox and not (brought and brought.inbox == one.inbox):
             self._empty(one.inbox)
 
     def _drop(self, number: int) -> None:
@@ -500,7 +500,7 @@ class Keeper:
             case Kind.KEEP:
                 # The record last: what it says is there by then.
                 if job.number:
-                    self._take(self._brought.pop(job.number), job.description)
+                    self._take(self._brought.pop(job.number), job)
                 if record:
                     self._rings.records.put(job.description, record)
                 self._deadlines.pop(job.description, None)
@@ -517,14 +517,18 @@ class Keeper:
                 self._rings.forget_all()
         return []
 
-    def _take(self, brought: _Brought, description: str) -> None:
-        if brought.inbox:
-            try:
-                self._rings.empty_inbox(brought.inbox, description)
-            finally:
+    def _take(self, brought: _Brought, job: Job) -> None:
+        try:
+            # Else a load worker could give another key that is held the constraints of its answer.
+            if brought.custody is not job.custody:
+                raise ValueError(f"a load has left a key of custody {brought.custody}")
+            if brought.inbox:
+                self._rings.empty_inbox(brought.inbox, job.description)
+            else:
+                self._rings.take(brought.custody, job.description, brought.content)
+        finally:
+            if brought.inbox:
                 self._empty(brought.inbox)
-        else:
-            self._rings.take(brought.custody, description, brought.content)
 
     def _remove_all(self) -> None:
         self._deadlines.clear()

@@ -52,7 +52,6 @@ def run(
     job: Job,
     client: int,
     answer: int,
-    number: int,
     way: Way,
     terms: Terms,
 ) -> NoReturn:
@@ -66,7 +65,7 @@ def run(
         signal.alarm(_SECONDS)
         body = receive(client, job.body_length)
         if body is not None:
-            told = _Loading(number, way, terms, bound=job.bound).carry_out(
+            told = _Loading(way, terms, bound=job.bound).carry_out(
                 bytes((job.message_type,)) + body
             )
             os.write(answer, pack_answer(told))
@@ -91,8 +90,7 @@ def turn_down(job: Job, client: int, answer: int, reason: str) -> NoReturn:
 class _Loading:
     """One key, from the message to the inbox."""
 
-    def __init__(self, number: int, way: Way, terms: Terms, *, bound: bool) -> None:
-        self._number = number
+    def __init__(self, way: Way, terms: Terms, *, bound: bool) -> None:
         self._way = way
         self._terms = terms
         self._bound = bound
@@ -103,7 +101,7 @@ class _Loading:
             message = decode(payload)
             if not isinstance(message, AddIdentity | AddIdConstrained):
                 return Refused("not a request to add a key")
-            return Loaded(self._number, self._leave(message))
+            return Loaded(self._leave(message))
         except ProtocolError as error:
             return Refused(f"malformed request: {error}")
         except BadSignature as error:
