@@ -9,6 +9,7 @@ import errno
 import gc
 import math
 import os
+import resource
 import select
 import signal
 import socket
@@ -59,10 +60,16 @@ _MOST_ERRANDS = 64
 
 # A persistent keyring ends three days after it was last asked for.
 _RENEWAL_SECONDS = 3600.0
+# When a front is tried again that could not be started.
+_RESTART_SECONDS = 0.5
 # How long keys of a login that has ended may stay, in a keeper that hasn't.
 _LOGOUT_SECONDS = 5.0
 
 _SIGNALS = (*ENDING, signal.SIGCHLD, signal.SIGUSR1)
+
+# As it is at the start: any program of the user can lower the limit, by prlimit(2), and what is
+# open stays so.
+_, _MOST_DESCRIPTORS = resource.getrlimit(resource.RLIMIT_NOFILE)
 
 
 # The rings that the front shares, the listening socket, and its side of the sockets.
@@ -171,7 +178,9 @@ class Keeper:
         """Until then, or until there is a reason to end."""
         while self._exit_code is None and not until():
             control, looking = (one.fileno() for one in self._sockets[::2])
-            wanted = [self._wakeup, control, *([looking] if not self._lookout else [])]
+            wanted = [self._wakeup]
+            if self._front:
+                wanted += [control, *([looking] if not self._lookout else [])]
             ready = _readable(wanted, self._seconds())
             if self._wakeup in ready:
                 os.read(self._wakeup, 512)
@@ -188,6 +197,9 @@ class Keeper:
                 self._pending.discard(signal.SIGCHLD)
                 self._reap()
                 continue  # what is ready may be of a front that has ended
+            if not self._front:
+                self._start_front_again()
+                continue
             if control in ready:
                 self._take_job()
             if looking in ready:
@@ -199,8 +211,11 @@ class Keeper:
         if self._deadlines:
             left = (min(self._deadlines.values()) - clock.now()) / clock.SECOND
             due = min(due, max(left, 0.0))
-        if self._rings.shared.lent.keys():
-            due = min(due, _LOGOUT_SECONDS)
+        if not self._front:
+            due = min(due, _RESTART_SECONDS)
+        with suppress(KernelKeyError):  # a front that is somebody else's may have ended it
+            if self._rings.shared.lent.keys():
+                due = min(due, _LOGOUT_SECONDS)
         return due
 
     def _do_what_is_due(self) -> None:
@@ -226,14 +241,16 @@ class Keeper:
         pairs = [_socketpair() for _ in range(3)]
         self._sockets = Sockets(*(ours for ours, _ in pairs))
         theirs = Sockets(*(one for _, one in pairs))
-        self._front = self._fork(
-            roles.FRONT,
-            partial(self._run_front, self._rings.shared, self._listener, theirs),
-            [self._listener.fileno(), self._rings.records.reader.fileno()]
-            + [one.fileno() for one in theirs],
-            self._front_ended,
-        )
-        theirs.close()
+        try:
+            self._front = self._fork(
+                roles.FRONT,
+                partial(self._run_front, self._rings.shared, self._listener, theirs),
+                [self._listener.fileno(), self._rings.records.reader.fileno()]
+                + [one.fileno() for one in theirs],
+                self._front_ended,
+            )
+        finally:
+            theirs.close()
         self._front_started = time.monotonic()
 
     def _front_ended(self, code: int) -> None:
@@ -255,8 +272,15 @@ class Keeper:
             self._exit_code = 1
             return
         log.warning("the front has ended; starting another")
-        self._start_front()
-        self._keep_signers()
+        self._start_front_again()
+
+    def _start_front_again(self) -> None:
+        try:
+            self._start_front()
+        except OSError as error:  # no more processes, say: the keys wait for one
+            log.error(f"no front can be started: {error}")
+        else:
+            self._keep_signers()
 
     def _end_front(self) -> None:
         # It is ending, or has closed what it must keep open.  Looked for without waiting for
@@ -269,21 +293,22 @@ class Keeper:
         from ..workers import lookout
 
         looking = self._sockets.looking
-        if not looking.recv(1, socket.MSG_PEEK):
-            self._end_front()
-            return
         try:
+            if not looking.recv(1, socket.MSG_PEEK):
+                self._end_front()
+                return
             work = partial(lookout.run, looking)
             self._lookout = self._fork(roles.LOOKOUT, work, [looking.fileno()], self._lookout_ended)
         except OSError as error:
             log.error(f"no lookout can be started: {error}")
-            looking.recv(1)  # that request is not going to be answered
+            with suppress(OSError):
+                looking.recv(1)  # that request is not going to be answered
 
     def _lookout_ended(self, code: int) -> None:
         self._lookout = 0
         if code == 1:
             # It didn't get so far as to read: the next would meet the same end, over and over.
-            with suppress(BlockingIOError):
+            with suppress(OSError):
                 self._sockets.looking.recv(1, socket.MSG_DONTWAIT)
 
     def _keep_signers(self) -> None:
@@ -306,8 +331,8 @@ class Keeper:
                 log.error(f"no sign workers can be started: {error}")
 
     def _tell_of_signers(self, whether: bytes) -> None:
-        # The front has ended, or doesn't listen.
-        with suppress(BrokenPipeError, BlockingIOError):
+        # The front has ended, with what it hasn't read or without, or it doesn't listen.
+        with suppress(OSError):
             self._sockets.signing.send(whether, socket.MSG_DONTWAIT)
 
     def _signers_ended(self, code: int) -> None:
@@ -318,8 +343,9 @@ class Keeper:
             self._keep_signers()
 
     def _take_job(self) -> None:
-        packet, descriptors, _, _ = socket.recv_fds(self._sockets.control, LONGEST_JOB, 4)
+        descriptors: list[int] = []
         try:
+            packet, descriptors, _, _ = socket.recv_fds(self._sockets.control, LONGEST_JOB, 4)
             if not packet:
                 self._end_front()
                 return
@@ -489,10 +515,10 @@ class Keeper:
         except (OSError, ValueError) as error:
             done = Refused(f"the kernel refused: {error}")
         self._keep_signers()
-        try:
+        # Not to wait, for a front that is somebody else's.
+        os.set_blocking(answer, False)
+        with suppress(BrokenPipeError, BlockingIOError):  # it has ended, or doesn't read
             os.write(answer, pack_answer(done))
-        except BrokenPipeError:
-            pass  # the front has ended
 
     def _changed(self, job: Job, record: bytes) -> list[str]:
         """What could not be done, in words."""
@@ -502,10 +528,7 @@ class Keeper:
                 if job.number:
                     self._take(self._brought.pop(job.number), job)
                 if record:
-                    self._rings.records.put(job.description, record)
-                self._deadlines.pop(job.description, None)
-                if job.deadline:
-                    self._deadlines[job.description] = job.deadline
+                    return self._record(job, record)
             case Kind.DROP:
                 self._drop(job.number)
             case Kind.FORGET:
@@ -516,6 +539,23 @@ class Keeper:
                 self._deadlines.clear()
                 self._rings.forget_all()
         return []
+
+    def _record(self, job: Job, record: bytes) -> list[str]:
+        """Hold a record, and its deadline; the faults, in words.
+
+        What is to end is never put off, but by a key that takes its place.
+        """
+        faults, deadline = [], job.deadline
+        if before := self._deadlines.get(job.description):
+            if job.number:
+                faults = self._rings.forget(job.description, job.custody)
+            else:
+                deadline = min(before, deadline or before)
+        self._rings.records.put(job.description, record)
+        self._deadlines.pop(job.description, None)
+        if deadline:
+            self._deadlines[job.description] = deadline
+        return faults
 
     def _take(self, brought: _Brought, job: Job) -> None:
         try:
@@ -661,4 +701,4 @@ def _close_all_but(kept: Sequence[int]) -> None:
     for descriptor in sorted(kept):
         os.closerange(start, descriptor)
         start = descriptor + 1
-    os.closerange(start, os.sysconf("SC_OPEN_MAX"))
+    os.closerange(start, _MOST_DESCRIPTORS)

@@ -1,0 +1,137 @@
+"""Whatever happens to other processes, the keeper goes on, and keeps what it was told to."""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from kagent.custody.identity import Custody, Identity
+from kagent.keeper.keeper import _close_all_but
+from kagent.protocol.constraints import Lifetime
+from tests.hostile.asking import Client, Pair
+from tests.hostile.conftest import settle
+from tests.support.injection import python_in
+from tests.support.programs import Agent, Person, agent, children_of, wait_until
+
+
+@pytest.fixture
+def kagent(person: Person) -> Iterator[Agent]:
+    with agent(person) as running:
+        settle(running)
+        yield running
+
+
+@contextmanager
+def stopped(pid: int) -> Iterator[None]:
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+def test_a_front_dies_with_its_workers_unread(kagent: Agent) -> None:
+    """The keeper hears of its death late, when it has something to tell to it."""
+    pair = Pair.new()
+    with Client(kagent.socket) as client:
+        assert client.add(pair)
+        assert client.signs(pair)
+    wait_until(lambda: kagent.signers)
+    front, before = kagent.front, set(kagent.signers)
+    os.kill(front, signal.SIGSTOP)
+    for pid in before:
+        os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: len(set(kagent.signers) - before) == len(before))
+    [parent] = [pid for pid in kagent.children if set(children_of(pid)) & set(kagent.signers)]
+    with stopped(kagent.keeper):
+        os.kill(parent, signal.SIGSTOP)  # else it may be the one that hears of it
+        os.kill(front, signal.SIGKILL)
+        os.kill(kagent.keeper, signal.SIGUSR1)  # remove all, and so no sign workers any more
+    with Client(kagent.socket) as client:
+        assert not client.lists(pair)
+    assert kagent.front != front
+
+
+def limit(kagent: Agent, processes: str) -> None:
+    """As any program of the user can; and as a full machine does."""
+    kagent.person.run("prlimit", "-p", str(kagent.keeper), f"--nproc={processes}:")
+
+
+def test_a_front_dies_where_no_process_can_be_started(kagent: Agent) -> None:
+    """There is another as soon as one can be."""
+    pair, keeper, front = Pair.new(), kagent.keeper, kagent.front
+    with Client(kagent.socket) as client:
+        assert client.add(pair)
+    most = kagent.person.run("prlimit", "-p", str(keeper), "--nproc", "-o", "SOFT", "--noheadings")
+    limit(kagent, "1")
+    os.kill(front, signal.SIGKILL)
+    wait_until(lambda: "no front can be started" in kagent.logged())
+    limit(kagent, most.stdout.strip())
+    with Client(kagent.socket) as client:
+        assert client.signs(pair)
+
+
+# As a front that was taken over could: with what it has.
+SEND = """
+import gc, os, socket
+from kagent.jobs.jobs import Job, Kind
+from kagent.custody.identity import Custody
+[workers] = [one for one in gc.get_objects() if type(one).__name__ == "Workers"]
+reading, writing = os.pipe2(os.O_NONBLOCK)
+{before}
+job = Job({job})
+socket.send_fds(workers._keeper._socket, [job.pack() + {record!r}], [writing])
+"""
+FILL = """
+try:
+    while True:
+        os.write(writing, bytes(4096))
+except BlockingIOError:
+    os.set_blocking(writing, True)
+"""
+
+
+def test_an_answer_that_nobody_reads(kagent: Agent) -> None:
+    python_in(kagent.front, SEND.format(before=FILL, job="Kind.DROP", record=b""))
+    with Client(kagent.socket, seconds=10) as client:
+        assert client.add(Pair.new())
+
+
+def test_a_lifetime_is_not_put_off(kagent: Agent) -> None:
+    """By who says that the key is held without."""
+    pair = Pair.new()
+    with Client(kagent.socket) as client:
+        assert client.add(pair, Lifetime(3))
+        identity = Identity(pair.blob, "for ever", Custody.SEALED)
+        job = f"Kind.KEEP, description={identity.description!r}, custody=Custody.SEALED"
+        python_in(kagent.front, SEND.format(before="", job=job, record=identity.write()))
+        wait_until(lambda: "for ever" in kagent.run("ssh-add", "-l").stdout)
+        assert client.signs(pair)
+        time.sleep(3.5)
+        assert not client.signs(pair)
+
+
+def test_a_lowered_limit_leaves_a_worker_no_descriptor() -> None:
+    """Any program of the user can lower it, of the process that forks."""
+    reading, writing = os.pipe()
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    child = os.fork()
+    if child == 0:
+        try:
+            far = os.dup2(writing, 200)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (100, most[1]))
+            _close_all_but([reading])
+            os.fstat(reading)
+            os._exit(Path(f"/proc/self/fd/{far}").exists())
+        finally:
+            os._exit(2)
+    os.close(reading)
+    os.close(writing)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
