@@ -10,7 +10,6 @@ Scripts stay readable, with the marks that they put on letters.
 
 from __future__ import annotations
 
-import json
 import re
 import unicodedata
 
@@ -57,8 +56,6 @@ _LOOKALIKES = str.maketrans(
     | dict.fromkeys("\u2190\u21d0\u21e6\u27f5\u27f8\u2b05\u2b60\u2b70\u2b98\uffe9", "-")
 )
 
-_quote = json.JSONEncoder(ensure_ascii=False).encode
-
 
 def printable(text: str) -> str:
     """One line of text that can't forge a line, drive a terminal or hide anything.
@@ -101,7 +98,10 @@ def shown(text: str, most: int = 64) -> str:
 
 def quoted(value: str) -> str:
     """As it is if it is one plain word, else in quotes, so that it can't be taken for more."""
-    return value if _PLAIN_WORD.fullmatch(value) else _quote(printable(value))
+    if _PLAIN_WORD.fullmatch(value):
+        return value
+    escaped = printable(value).replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'
 
 
 def _visible(found: re.Match[str]) -> str:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import resource
 from collections.abc import Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 from ._libc import ffi
@@ -39,7 +38,9 @@ def memory_areas(*, python_objects: bool = True) -> Sequence[Area]:
     300 µs, so a process that forks often does it once.  proc_pid_maps(5).
     """
     found: dict[str, list[Area]] = {"[stack]": [], "[heap]": [], "": []}
-    for line in Path("/proc/self/maps").read_text().splitlines():
+    with open("/proc/self/maps", encoding="utf-8", errors="surrogateescape") as file:
+        lines = file.read().splitlines()
+    for line in lines:
         addresses, access, _, _, _, *name = line.split(maxsplit=5)
         areas = found.get("".join(name))
         if areas is not None and access == "rw-p":

@@ -10,7 +10,6 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from ..keyctl import AsymmetricKey, Description, KernelKeyError, Key, Keyring
@@ -29,8 +28,7 @@ class Held(NamedTuple):
     key: AsymmetricKey | None
 
 
-@dataclass(frozen=True)
-class Anchor:
+class Anchor(NamedTuple):
     """A keyring with identities, that others can write to, or could when its content was there.
 
     What counts is only what the key itself shows to be true: that the kernel signs with it, without

@@ -10,9 +10,9 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
+from typing import NamedTuple
 
 from ..keyctl import KernelKeyError
 from ..protocol.publickey import PublicKey, parse_line
@@ -58,8 +58,7 @@ _MEANINGS = {
 }
 
 
-@dataclass(frozen=True)
-class Configured:
+class Configured(NamedTuple):
     """A line: the key's description in the kernel, its public half, and a comment for people."""
 
     description: str
@@ -67,8 +66,7 @@ class Configured:
     comment: str
 
 
-@dataclass(frozen=True)
-class Configuration:
+class Configuration(NamedTuple):
     """What the files say; `faults` are their lines that say nothing of use, each with a reason."""
 
     identities: tuple[Configured, ...]

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from ..protocol.constraints import Constraint, SkProvider
 from ..protocol.patterns import matches_list
@@ -47,8 +46,7 @@ class DeviceKey(Record):
     provider: str = field(TEXT)
 
 
-@dataclass(frozen=True)
-class Providers:
+class Providers(NamedTuple):
     """Which provider libraries are taken: ssh-agent -P and -O allow-remote-pkcs11."""
 
     allowed: str = "/usr/lib*/*,/usr/local/lib*/*"
@@ -100,8 +98,7 @@ class Providers:
         return path
 
 
-@dataclass(frozen=True)
-class WebSafety:
+class WebSafety(NamedTuple):
     """What keys made for the web may sign: ssh-agent -O no-restrict-websafe and websafe-allow=…"""
 
     restricted: bool = True

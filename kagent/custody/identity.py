@@ -30,7 +30,7 @@ class Custody(StrEnum):
     """How a private key is held."""
 
     KERNEL = "kernel"  # as an asymmetric key; the kernel signs
-    SEALED = "sealed"  # as bytes that only the keeper possesses; a one-shot process signs
+    SEALED = "sealed"  # as ciphertext that a key in the kernel opens; a one-shot process signs
     DEVICE = "device"  # by a FIDO token; what is kept only names it to the token
 
 

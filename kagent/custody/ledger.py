@@ -6,7 +6,7 @@ its key is in the private ring.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from ..keyctl import AsymmetricKey, Keyring
 from ..protocol.wire import ProtocolError
@@ -16,8 +16,7 @@ from .identity import Custody, Identity, description_of
 from .shelf import Shelf
 
 
-@dataclass(frozen=True)
-class Ledger:
+class Ledger(NamedTuple):
     """What is on the shelf and in the ring is what there is, at every request anew."""
 
     records: Shelf

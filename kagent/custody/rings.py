@@ -34,8 +34,8 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 from ..keyctl import (
     PROCESS_KEYRING,
@@ -109,8 +109,7 @@ def own_keyring(name: str, within: Keyring, permissions: int = ANCHOR) -> Keyrin
     return Keyring(found.serial) if ours else None
 
 
-@dataclass(frozen=True)
-class Rings:
+class Rings(NamedTuple):
     """What keeper and front share."""
 
     place: Place
@@ -211,8 +210,7 @@ def destroy_in_all(keyrings: Iterable[Keyring], description: str) -> list[str]:
     return [fault for keyring in keyrings for fault in destroy_in(keyring, description)]
 
 
-@dataclass(frozen=True)
-class KeeperRings:
+class KeeperRings(NamedTuple):
     """What the keeper has: what it shares, its own session keyring, and what signs."""
 
     shared: Rings

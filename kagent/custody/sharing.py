@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from ..keyctl import Permission, mask
 from .identity import PREFIX
@@ -40,8 +40,7 @@ INBOX = mask(
 _NAME = re.compile(rf"{PREFIX}from:(\d+):(.+)")
 
 
-@dataclass(frozen=True)
-class Giver:
+class Giver(NamedTuple):
     """Whose keys a keyring is for."""
 
     uid: int

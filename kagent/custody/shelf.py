@@ -24,6 +24,9 @@ _ENTRY = struct.Struct(
 )  # an identity's description, and how long its bytes are
 _TRIES = 1000
 
+# linux/memfd.h: what isn't to be executed.  Without it sysctl vm.memfd_noexec can forbid the file.
+_MFD_NOEXEC_SEAL = 0x0008
+
 # Bytes of which none counts before it is used: for some ten thousand identities.
 _SIZE = 1 << 24
 _LEAST_SIZE = 1 << 20  # what RLIMIT_FSIZE must leave of it
@@ -91,7 +94,7 @@ class OwnShelf(Shelf):
 
     def __init__(self) -> None:
         """Raises OSError."""
-        super().__init__(os.memfd_create("kagent", os.MFD_CLOEXEC))
+        super().__init__(_memory_file())
         _, most = resource.getrlimit(resource.RLIMIT_FSIZE)
         if most != resource.RLIM_INFINITY and most < _LEAST_SIZE:
             raise OSError(f"a file may have {most} bytes only: `ulimit -f {_LEAST_SIZE >> 10}`")
@@ -146,6 +149,15 @@ class OwnShelf(Shelf):
         header = _Header(number + 1, offset, len(content), zlib.crc32(content))
         self._memory[: _HEADER.size] = _HEADER.pack(*header)
         self._memory[start : start + length] = bytes(length)
+
+
+def _memory_file() -> int:
+    try:
+        return os.memfd_create("kagent", os.MFD_CLOEXEC | _MFD_NOEXEC_SEAL)
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # a kernel before 6.3
+            raise
+        return os.memfd_create("kagent", os.MFD_CLOEXEC)
 
 
 def _packed(entries: dict[str, bytes]) -> bytes:

@@ -13,8 +13,6 @@ from __future__ import annotations
 import errno
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
-from functools import cached_property
 
 from ..keyctl import KernelKeyError, Key, KeyNotFound, Keyring, PermissionDenied
 from ..protocol.wire import ProtocolError
@@ -30,7 +28,6 @@ class StillThere(Exception):
     """Something that others could use around a constraint can't be destroyed; says what."""
 
 
-@dataclass(frozen=True)
 class Store:
     """The identities in an agent's keyrings.
 
@@ -38,20 +35,11 @@ class Store:
     finding out about a key the first time takes tens of milliseconds.
     """
 
-    rings: Rings
-
-    @cached_property
-    def adopted(self) -> Adopted:
-        """The identities that were not loaded by this agent."""
-        return Adopted(lambda: self.rings.around, lambda: self.rings.anchor)
-
-    @cached_property
-    def _ledger(self) -> Ledger:
-        return Ledger(self.rings.records, self.rings.private)
-
-    @cached_property
-    def _lent(self) -> Anchor:
-        return Anchor(self.rings.lent)
+    def __init__(self, rings: Rings) -> None:
+        self.rings = rings
+        self.adopted = Adopted(lambda: rings.around, lambda: rings.anchor)
+        self._ledger = Ledger(rings.records, rings.private)
+        self._lent = Anchor(rings.lent)
 
     @property
     def _anchor(self) -> Anchor | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from ..custody.store import Store
 from .channels import Workers
@@ -14,8 +14,7 @@ from .tally import Tally
 from .threads import Signers
 
 
-@dataclass(frozen=True)
-class Desk:
+class Desk(NamedTuple):
     """One for a front's whole life."""
 
     store: Store

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import socket
 import struct
-from dataclasses import dataclass, field
 
 from ..custody import clock
 from ..jobs.questions import ClientProcess, Origin
@@ -18,21 +17,21 @@ class Refusal(Exception):
     """The request is answered with FAILURE; the text goes to the log and to who asks."""
 
 
-@dataclass
 class Peer:
     """A connected client."""
 
-    client: socket.socket
-    process: ClientProcess
-    uid: int
-    answers: Answers
-    sessions: Sessions = field(default_factory=Sessions)
-    origin: Origin | None = None  # once it is known; with the hosts that were bound then
-    explanation: str = ""  # of what became of the last request
+    def __init__(self, client: socket.socket, process: ClientProcess, uid: int) -> None:
+        self.client = client
+        self.process = process
+        self.uid = uid
+        self.answers = Answers(client)
+        self.sessions = Sessions()
+        self.origin: Origin | None = None  # once it is known; with the hosts that were bound then
+        self.explanation = ""  # of what became of the last request
 
     @classmethod
     def of(cls, client: socket.socket) -> Peer:
         """Who has just connected."""
         credentials = client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
         pid, uid, _ = _CREDENTIALS.unpack(credentials)
-        return cls(client, ClientProcess(pid, clock.now()), uid, Answers(client))
+        return cls(client, ClientProcess(pid, clock.now()), uid)

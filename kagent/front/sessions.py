@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from ..protocol.messages import SessionBind
 from ..protocol.publickey import PublicKey
@@ -24,8 +24,7 @@ class NotPermitted(Exception):
     """A session can't be bound to this connection, or a key not be used on it; says why."""
 
 
-@dataclass(frozen=True)
-class Session:
+class Session(NamedTuple):
     """An ssh session with `host`, which may use the connection itself if it is `forwarded`."""
 
     host: PublicKey
@@ -44,19 +43,19 @@ class Session:
         return self.host.plain_blob if self.provable else b""
 
 
-@dataclass
 class Sessions:
     """The sessions of a connection, in order.  Each host in it has proved itself, if it can."""
 
-    # All but the last are forwarded.
-    bound: list[Session] = field(default_factory=list)
-    # Once true, always true: no local connection any more, even if nothing came of it.
-    attempted: bool = False
-    # Whether a host didn't prove itself.  ssh has let it use the connection all the same, so
-    # whatever is bound after it is not where it seems to be.  ssh-agent forgets about it when
-    # another session is bound; but it verifies as ssh does, with the same code, so that there a
-    # host that ssh believes can't fail.
-    broken: bool = False
+    def __init__(self) -> None:
+        # All but the last are forwarded.
+        self.bound: list[Session] = []
+        # Once true, always true: no local connection any more, even if nothing came of it.
+        self.attempted = False
+        # Whether a host didn't prove itself.  ssh has let it use the connection all the same, so
+        # whatever is bound after it is not where it seems to be.  ssh-agent forgets about it when
+        # another session is bound; but it verifies as ssh does, with the same code, so that there a
+        # host that ssh believes can't fail.
+        self.broken = False
 
     @property
     def forwarded(self) -> bool:

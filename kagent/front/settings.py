@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from ..custody.device import WebSafety
 
 
-@dataclass(frozen=True)
-class Settings:
+class Settings(NamedTuple):
     """What the front shows, what it lets FIDO keys sign, and when it is idle."""
 
     fingerprint_hash: str = "sha256"
-    web_safety: WebSafety = field(default_factory=WebSafety)
+    web_safety: WebSafety = WebSafety()
     idle_exit: int = 0  # seconds without a client after which the agent ends; 0: never

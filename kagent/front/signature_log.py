@@ -6,7 +6,6 @@ Never a byte of a key, nor what was signed.
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
 
 from .. import log
 from ..custody.identity import Identity
@@ -15,21 +14,21 @@ from ..protocol.publickey import PublicKey
 from ..text import quoted
 
 
-@dataclass
 class Entry:
     """A request for a signature, filled in as more becomes known.
 
     `key` is None if what was asked for is no public key.
     """
 
-    key: PublicKey | None
-    identity: Identity | None = None
-    algorithm: str = ""
-    user: str = ""
-    forwarded: bool = False
-    signed: bool = False
-    refusal: str = ""
-    fault: str = ""  # why there is neither signature nor refusal, as when the client has gone
+    def __init__(self, key: PublicKey | None, *, forwarded: bool) -> None:
+        self.key = key
+        self.identity: Identity | None = None
+        self.algorithm = ""
+        self.user = ""
+        self.forwarded = forwarded
+        self.signed = False
+        self.refusal = ""
+        self.fault = ""  # why there is neither signature nor refusal, as when the client has gone
 
     def write(self, origin: Origin | None) -> None:
         """Log it.  `origin` is who asked, and the hosts on the way; None if that can't be told."""

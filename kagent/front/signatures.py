@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import NamedTuple
 
 import trio
 
@@ -34,8 +34,7 @@ _LONGEST_SHOWN = 1000  # characters; a question shows less, the beginning and th
 _SECONDS_UNDER_WAY = 1.0
 
 
-@dataclass(frozen=True)
-class _Case:
+class _Case(NamedTuple):
     """A request, and what was found out about it."""
 
     peer: Peer
@@ -192,7 +191,7 @@ class Signing:
             self._fetching.drop(case.held)
             if not case.loaded:
                 again = await self._find_elsewhere(case.request.blob)
-                case = replace(case, held=again)
+                case = case._replace(held=again)
             await self._signers.call(self._checked(case))
 
     def _checked(self, case: _Case) -> Callable[[], None]:

@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import os
 import time
-from dataclasses import dataclass, field
 
 from ..protocol.messages import Status
 
 
-@dataclass
 class Tally:
     """Counts from the front's start, which must be made before it is confined."""
 
-    since: int = field(default_factory=lambda: int(time.time()))
-    keeper: int = field(default_factory=os.getppid)
-    signatures: int = 0
-    pending: int = 0  # questions that the user has not answered yet, and tokens not touched
-    refusal: str = ""
-    refused_at: int = 0
+    def __init__(self) -> None:
+        self.since = int(time.time())
+        self.keeper = os.getppid()
+        self.signatures = 0
+        self.pending = 0  # questions that the user has not answered yet, and tokens not touched
+        self.refusal = ""
+        self.refused_at = 0
 
     def refused(self, reason: str) -> None:
         """Keep it as the last."""

@@ -10,9 +10,8 @@ to the front, and answers there.
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
 from enum import IntEnum
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from ..custody.identity import DESCRIPTION_LENGTH, Custody, Identity
 from ..protocol.algorithms import ALGORITHMS, KEY_TYPES
@@ -54,8 +53,7 @@ HEADER_LENGTH = _HEADER.size
 LONGEST_JOB = HEADER_LENGTH + MAX_PAYLOAD  # with a record behind it
 
 
-@dataclass(frozen=True)
-class Job:
+class Job(NamedTuple):
     """One job.
 
     LOAD has the type byte that the front has read, the length of what follows it, whether the
@@ -125,8 +123,7 @@ LONGEST_SIGN_JOB = _SIGN_HEADER.size + MAX_PAYLOAD
 WORKER, WORKERS_COME, NO_WORKERS = b"\2", b"\1", b"\0"
 
 
-@dataclass(frozen=True)
-class SignJob:
+class SignJob(NamedTuple):
     """A signature by the sealed key of the identity with that description.  `data` is opaque."""
 
     description: str

@@ -8,8 +8,8 @@ what it doesn't need.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import cached_property
+from functools import cache
+from typing import NamedTuple
 
 from .. import log
 from ..confine import memory, process, profiles
@@ -21,8 +21,7 @@ from ..keyctl import KernelKeyError, Keyring, enter_private_session, with_patien
 _AROUND = "login, user, home"
 
 
-@dataclass(frozen=True)
-class Role:
+class Role(NamedTuple):
     """One kind of process.
 
     `name` is what ps shows of it; `lives`, `reads` and `keys` say for how long, what of others'
@@ -41,10 +40,10 @@ class Role:
     calls: str = "all: it starts programs"
     locks_memory: bool = False
 
-    @cached_property
+    @property
     def filter(self) -> Filter | None:
         """Compiled once, by the keeper, for all its forks."""
-        return self.profile() if self.profile else None
+        return _compiled(self.profile) if self.profile else None
 
     def assume(self, rings: KeeperRings, inbox: Keyring | None = None) -> None:
         """Make this process, just forked, one of this kind.
@@ -66,6 +65,11 @@ class Role:
                 raise
         if self.filter:
             self.filter.install()
+
+
+@cache
+def _compiled(profile: Callable[[], Filter]) -> Filter:
+    return profile()
 
 
 def tell_if_limit_was_lowered(title: str) -> None:
@@ -171,7 +175,7 @@ SIGN = Role(
 LOOKOUT = Role(
     "kagent-lookout",
     "lookout",
-    "as long as the front, from the first signature on",
+    "from a signature on, until there was none for ten minutes",
     "/proc and known_hosts, to tell who asks and for which host",
     "no",
     (),

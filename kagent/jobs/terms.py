@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from ..custody import clock
 from ..custody.device import Providers
@@ -21,7 +21,7 @@ from ..protocol.constraints import (
 # costs some milliseconds of a processor, which are few beside this, and of less there are more.
 BURST = 100 * clock.MILLISECOND
 
-# What is kept, by whom: lifetimes by the kernel, the others by the front at each request.
+# What is kept, by whom: lifetimes by the keeper, and all by the front at each request.
 # A token's provider is kept with its key.
 _KEPT = (Lifetime, Confirm, ConfirmForwarded, RestrictDestination)
 
@@ -30,13 +30,12 @@ class NotKept(Exception):
     """A key is asked to be held in a way that isn't possible; the text says which."""
 
 
-@dataclass(frozen=True)
-class Terms:
+class Terms(NamedTuple):
     """Holds for every key; what a key is sent with can only be stricter."""
 
     custody: Custody | None = None  # the only one that is allowed
     lifetime: int = 0  # seconds, for keys that come without one; 0: no end
-    providers: Providers = field(default_factory=Providers)
+    providers: Providers = Providers()
     burst: int = BURST  # nanoseconds, at most BURST; 0: a process for each signature
 
     def constraints(self, asked: tuple[Constraint, ...]) -> tuple[Constraint, ...]:

@@ -156,17 +156,15 @@ class Keeper:
             os.environ.setdefault("HOME", home)
         try:
             _make_sealing_key(self._rings.sealing)
+            gc.freeze()  # kept out of the collector's way, so that a fork shares the memory
             self._start_front()
-            # Imported once, and while the front starts on another core, so that a fork is ready
-            # to work; and kept out of the collector's way, so that a fork shares the memory.
-            # Nothing is imported any more once there are keys: by then others may have changed it.
-            from ..workers import errands, load, lookout, seal, sign  # noqa: F401
-
-            sign.prepare()
-            for role in roles.CHILDREN:
-                _ = role.filter
+            # Who waits for this agent waits for the front alone.
+            self._serve(until=lambda: self._is_ready)
+            _prepare_workers()
             gc.freeze()
-            return self._serve()
+            self._serve()
+            assert self._exit_code is not None
+            return self._exit_code
         except CannotConfine as error:
             log.error(f"processes can't be confined: {error}")
             return 1
@@ -176,8 +174,9 @@ class Keeper:
             with suppress(KernelKeyError):
                 self._rings.give_back()
 
-    def _serve(self) -> int:
-        while self._exit_code is None:
+    def _serve(self, until: Callable[[], bool] = lambda: False) -> None:
+        """Until then, or until there is a reason to end."""
+        while self._exit_code is None and not until():
             control, looking = (one.fileno() for one in self._sockets[::2])
             wanted = [self._wakeup]
             if self._front:
@@ -189,7 +188,8 @@ class Keeper:
             # Before the rest: one read may have taken the marks of several signals.
             if ending := self._pending.intersection(ENDING):
                 log.info(f"exiting on signal {min(ending)}")
-                return 2
+                self._exit_code = 2
+                return
             if signal.SIGUSR1 in self._pending:
                 self._pending.discard(signal.SIGUSR1)
                 self._remove_all()
@@ -204,7 +204,6 @@ class Keeper:
                 self._take_job()
             if looking in ready:
                 self._start_lookout()
-        return self._exit_code
 
     def _seconds(self) -> float:
         """Until something is due, at the latest."""
@@ -654,6 +653,18 @@ class Keeper:
                 os.waitpid(pid, 0)
         # The others may be where only others can let them go: in request_key(2), or at a file that
         # is far away.
+
+
+def _prepare_workers() -> None:
+    """Import and compile once what forks need, so that each is ready to work.
+
+    Nothing is imported any more once there are keys: by then others may have changed it.
+    """
+    from ..workers import errands, load, lookout, seal, sign  # noqa: F401
+
+    sign.prepare()
+    for role in roles.CHILDREN:
+        _ = role.filter
 
 
 def _make_sealing_key(keyring: Keyring) -> None:

@@ -7,14 +7,12 @@ clean up after both.
 from __future__ import annotations
 
 import errno
-import hashlib
 import os
 import pwd
 import signal
 import socket
 import stat
 import time
-from pathlib import Path
 
 from .. import log
 
@@ -33,6 +31,8 @@ def _letters(data: bytes) -> str:
 
 def _host_mark() -> str:
     # A home directory may be shared between machines; each cleans up its own sockets.
+    import hashlib
+
     return _letters(hashlib.sha512(os.uname().nodename.encode()).digest()[:10])
 
 
@@ -40,7 +40,7 @@ class NoPlace(Exception):
     """There can be no socket at the default place; says where that would be, and why."""
 
 
-def _socket_directory() -> Path:
+def _socket_directory() -> str:
     """Raises NoPlace."""
     home = os.environ.get("HOME")
     if not home:
@@ -49,7 +49,7 @@ def _socket_directory() -> Path:
         except KeyError as error:
             told = f"HOME is not set, and there is no user of uid {os.getuid()}"
             raise NoPlace(f"no home for the agent's socket: {told}") from error
-    return Path(home, ".ssh", "agent")
+    return os.path.join(home, ".ssh", "agent")
 
 
 class Listener:
@@ -72,17 +72,18 @@ class Listener:
     def in_home(cls) -> Listener:
         """At ~/.ssh/agent/s.HOST.agent.RANDOM, the default.  Raises NoPlace."""
         directory = _socket_directory()
-        for part in (directory.parent, directory):
+        for part in (os.path.dirname(directory), directory):
             try:
-                part.mkdir(0o700)
+                os.mkdir(part, 0o700)
             except FileExistsError:
                 pass
             except OSError as error:
                 raise NoPlace(f"cannot make {part}: {error.strerror}") from error
         while True:
-            path = directory / f"s.{_host_mark()}.agent.{_letters(os.urandom(10))}"
+            name = f"s.{_host_mark()}.agent.{_letters(os.urandom(10))}"
+            path = os.path.join(directory, name)
             try:
-                return cls(str(path))
+                return cls(path)
             except OSError as error:
                 if error.errno != errno.EADDRINUSE:
                     # Of a path that is too long Python has no number.
@@ -143,21 +144,21 @@ def remove_stale(*, of_all_hosts: bool) -> None:
     """Remove sockets under ~/.ssh/agent that nobody listens on any more."""
     mark = "" if of_all_hosts else f"s.{_host_mark()}."
     try:
-        entries = list(_socket_directory().iterdir())
+        entries = list(os.scandir(_socket_directory()))
     except (NoPlace, OSError):
         return
-    for path in entries:
+    for entry in entries:
         try:
-            about = path.lstat()
+            about = entry.stat(follow_symlinks=False)
             old = about.st_mtime < time.time() - _STALE_AFTER
-            if stat.S_ISSOCK(about.st_mode) and old and path.name.startswith(mark):
-                _remove_unless_answered(path)
+            if stat.S_ISSOCK(about.st_mode) and old and entry.name.startswith(mark):
+                _remove_unless_answered(entry.path)
         except OSError as error:
-            log.debug(f"{path}: {error}")
+            log.debug(f"{entry.path}: {error}")
 
 
-def _remove_unless_answered(path: Path) -> None:
+def _remove_unless_answered(path: str) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.setblocking(False)
-        if probe.connect_ex(str(path)) in (errno.ECONNREFUSED, errno.ENOENT):
-            path.unlink()
+        if probe.connect_ex(path) in (errno.ECONNREFUSED, errno.ENOENT):
+            os.unlink(path)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from enum import IntFlag
 from typing import NamedTuple
 
@@ -60,11 +59,22 @@ class PkeyOp(IntFlag):
     VERIFY = 8
 
 
-@dataclass(frozen=True)
 class Key:
     """Any key of the kernel, by serial."""
 
-    serial: int
+    __slots__ = ("serial",)
+
+    def __init__(self, serial: int) -> None:
+        self.serial = serial
+
+    def __eq__(self, other: object) -> bool:
+        return type(other) is type(self) and other.serial == self.serial
+
+    def __hash__(self) -> int:
+        return hash(self.serial)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.serial})"
 
     def describe(self) -> Description:
         """Type, owner, permissions and description."""
@@ -101,9 +111,10 @@ class Key:
         syscalls.invalidate(self.serial)
 
 
-@dataclass(frozen=True)
 class AsymmetricKey(Key):
     """A key of type `asymmetric`: its private half never leaves the kernel.  asymmetric-key(7)."""
+
+    __slots__ = ()
 
     @classmethod
     def add(cls, description: str, payload: bytes | bytearray, keyring: Keyring) -> AsymmetricKey:
@@ -132,9 +143,10 @@ class AsymmetricKey(Key):
         return syscalls.pkey_encrypt(self.serial, info, data, self.limits(info).max_enc_size)
 
 
-@dataclass(frozen=True)
 class Keyring(Key):
     """A key that holds links to keys."""
+
+    __slots__ = ()
 
     @classmethod
     def special(cls, keyring: int, *, create: bool = False) -> Keyring:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from pathlib import Path
 from typing import NamedTuple
 
 from .keys import Key
@@ -45,7 +44,9 @@ class Listed(NamedTuple):
 
 def listed() -> Iterator[Listed]:
     """All keys of the machine that this process may see."""
-    for line in Path("/proc/keys").read_text(errors="replace").splitlines():
+    with open("/proc/keys", encoding="utf-8", errors="replace") as file:
+        lines = file.read().splitlines()
+    for line in lines:
         if told := _LINE.match(line):
             yield Listed(
                 Key(int(told["serial"], 16)),

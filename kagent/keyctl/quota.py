@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from .errors import QuotaExceeded
@@ -28,7 +27,8 @@ class Quota(NamedTuple):
     def of(cls, uid: int) -> Quota | None:
         """None for a user who has no keys, or where it can't be read."""
         try:
-            users = Path("/proc/key-users").read_text()
+            with open("/proc/key-users", encoding="ascii") as file:
+                users = file.read()
         except OSError:
             return None
         line = rf"^\s*{uid}:\s+\d+ \d+/\d+ (\d+)/(\d+) (\d+)/(\d+)$"

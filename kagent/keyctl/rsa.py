@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import os
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from .keys import AsymmetricKey, PkeyOp
 
@@ -34,8 +34,7 @@ class NotRecovered(ValueError):
     """The public half of this key doesn't come out: the key is of another kind, or can't sign."""
 
 
-@dataclass(frozen=True)
-class RsaPublicKey:
+class RsaPublicKey(NamedTuple):
     """The public half of an RSA key."""
 
     e: int

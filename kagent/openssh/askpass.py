@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from .. import log, programs
 from ..confine.process import die_with_parent
@@ -34,8 +34,7 @@ class Unanswered(Exception):
     """The user was asked, and didn't say yes; the text says what happened instead."""
 
 
-@dataclass(frozen=True)
-class Patience:
+class Patience(NamedTuple):
     """How long to wait for the user.
 
     `gone` is a descriptor that has an error or a hang-up once nobody wants the answer any more: a

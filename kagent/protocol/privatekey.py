@@ -7,8 +7,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import ClassVar, TypeAlias
+from typing import ClassVar, NamedTuple, TypeAlias
 
 from .algorithms import KEY_TYPES, certificate_type
 from .publickey import PublicKey, UnknownKeyType
@@ -144,12 +143,14 @@ PrivateKey: TypeAlias = (
 )
 
 
-@dataclass(frozen=True, repr=False)
-class NamedPrivateKey:
+class NamedPrivateKey(NamedTuple):
     """A private key under the type name that it was sent with."""
 
     type: str
     key: PrivateKey
+
+    def __repr__(self) -> str:
+        return object.__repr__(self)
 
     @property
     def public_blob(self) -> bytes:

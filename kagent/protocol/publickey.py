@@ -7,7 +7,6 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
-from dataclasses import dataclass
 from functools import cached_property
 
 from .algorithms import KEY_TYPES, PLAIN_TYPES, KeyType
@@ -70,15 +69,22 @@ class Certificate(Record):
         return PublicKey.parse_any(self.authority)
 
 
-@dataclass(frozen=True, eq=False)
 class PublicKey:
     """A public key or certificate, parsed from its blob, which says all that there is to it."""
 
-    blob: bytes
-    type: str
-    plain_type: str
-    numbers: dict[str, int | bytes | str]
-    certificate: Certificate | None
+    def __init__(
+        self,
+        blob: bytes,
+        type: str,
+        plain_type: str,
+        numbers: dict[str, int | bytes | str],
+        certificate: Certificate | None,
+    ) -> None:
+        self.blob = blob
+        self.type = type
+        self.plain_type = plain_type
+        self.numbers = numbers
+        self.certificate = certificate
 
     @classmethod
     def parse_any(cls, blob: bytes) -> PublicKey:

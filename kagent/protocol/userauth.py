@@ -8,8 +8,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from .algorithms import key_type_of
 from .publickey import PUBLIC_KEY, PublicKey
@@ -23,8 +22,7 @@ _WITH_SIGNATURE = 1
 _SSHSIG = b"SSHSIG"
 
 
-@dataclass(frozen=True)
-class Login:
+class Login(NamedTuple):
     """A login as `user`; `host_key` is that of the host that it is bound to, if it is."""
 
     session_id: bytes
@@ -32,8 +30,7 @@ class Login:
     host_key: PublicKey | None
 
 
-@dataclass(frozen=True)
-class SignedMessage:
+class SignedMessage(NamedTuple):
     """A message signed by ssh-keygen -Y, for use in `namespace` only."""
 
     namespace: str

@@ -10,7 +10,6 @@ import os
 import signal
 import socket
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, NamedTuple, NoReturn
 
 from .. import log
@@ -41,8 +40,7 @@ class Context(NamedTuple):
     client: int
 
 
-@dataclass(frozen=True)
-class Errand:
+class Errand(NamedTuple):
     """How a kind of job is done: as what, with what request, in how many seconds, and by whom."""
 
     role: Role

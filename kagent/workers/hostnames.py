@@ -11,7 +11,7 @@ import itertools
 import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from ..openssh.hostkeys import DEFAULT_FILES, names_of
 from ..protocol.publickey import PublicKey
@@ -31,8 +31,7 @@ _OPTIONS = "1246ACGKMNTVXYZafgknqstvxyB:D:E:F:I:J:L:O:P:Q:R:S:W:b:c:e:i:l:m:o:p:
 _URI = re.compile(r"ssh://(?:[^/]*@)?([^/:]+)(?::(\d+))?/?")
 
 
-@dataclass(frozen=True)
-class Destination:
+class Destination(NamedTuple):
     """Where an ssh was told to go, and the names to look that host's key up by, the best first."""
 
     host: str

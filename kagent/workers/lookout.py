@@ -1,12 +1,13 @@
 """The lookout: tells who asks, what the hosts on the way are called, and words the question.
 
 It has no key and can ask for none, and what it can do beyond answering is to read files, so it may
-live as long as the front: a fork for each client would cost more than most signatures.
+live for many clients: a fork for each client would cost more than most signatures.
 """
 
 from __future__ import annotations
 
 import os
+import select
 import signal
 import socket
 from typing import NoReturn
@@ -21,6 +22,8 @@ from .wording import origin, worded
 _LONGEST_REQUEST = 2 * MAX_PAYLOAD
 _SECONDS = 2  # the front waits for one
 _FAILED = 2
+# As long as somebody is at work; a new one is a fork, in milliseconds.
+_IDLE_SECONDS = 600
 
 
 def run(channel: socket.socket) -> NoReturn:
@@ -35,6 +38,10 @@ def run(channel: socket.socket) -> NoReturn:
 
 
 def _next(channel: socket.socket) -> tuple[bytes, int]:
+    asked = select.poll()
+    asked.register(channel, select.POLLIN)
+    if not asked.poll(_IDLE_SECONDS * 1000):
+        os._exit(0)  # what comes now waits in the channel, and the keeper starts another
     request, descriptors, _, _ = socket.recv_fds(channel, _LONGEST_REQUEST, 1)
     if not request:
         os._exit(0)  # the front has ended

@@ -142,6 +142,7 @@ class Front:
         inbox = Keyring.create("careless:inbox", Keyring.special(SESSION_KEYRING))
         child = os.fork()
         if child == 0:
+            ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
             try:
                 _enter_by_name(self._rings.private, inbox, self._rings.login)
                 self._load(decode(kind + _receive(client, length)), inbox)

@@ -190,7 +190,9 @@ def test_nothing_hides_in_a_question(text: str, purpose: Purpose) -> None:
 def test_nothing_hides_in_the_log(text: str, capfd: pytest.CaptureFixture[str]) -> None:
     log.configure(to_stderr=True, verbose=False)
     identity = Identity(b"no key", text, Custody.SEALED)
-    Entry(None, identity, user=text, refusal=text).write(None)
+    entry = Entry(None, forwarded=False)
+    entry.identity, entry.user, entry.refusal = identity, text, text
+    entry.write(None)
     log.info(text)
     lines = capfd.readouterr().err.removesuffix("\n").split("\n")
     assert len(lines) == 2

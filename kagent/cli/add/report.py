@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
-from typing import NoReturn
+from typing import NamedTuple, NoReturn
 
 from ..options import fail
 
 _FATAL = 255  # OpenSSH's exit code where a program can't go on
 
 
-@dataclass(frozen=True)
-class Report:
+class Report(NamedTuple):
     """Whom to tell what: -q, and how often -v."""
 
     quiet: bool = False
