@@ -13,6 +13,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
 from tests.support.programs import SECONDS, Person, children_of, wait_until
 
 # What systemd does for a unit with a socket: waits for a client, starts the service with the
@@ -140,6 +142,15 @@ def test_status_tells_the_last_refusal(person: Person) -> None:
         told = kagent.run("kagentctl", "status").stdout
         assert "ends when idle for 60 seconds" in told
         assert "refused:" in told
+
+
+@pytest.mark.parametrize("path", ["", "/nobody/there"])
+def test_status_without_an_agent(person: Person, path: str) -> None:
+    """What is wrong with which path, and what to type next."""
+    told = person.run("kagentctl", "status", check=False, SSH_AUTH_SOCK=path)
+    assert told.returncode == 1
+    assert told.stderr.startswith(f"kagentctl: no agent: SSH_AUTH_SOCK is {path or 'not set'}")
+    assert "kagentctl install" in told.stderr
 
 
 def test_needs_a_socket_that_stays(person: Person) -> None:

@@ -22,6 +22,7 @@ from ..client import AgentError, AgentUnavailable, Client
 from ..options import fail
 from .units import SERVICE, SOCKET, NoSystemd, properties, socket_path
 
+_START = """to have one, `kagentctl install` and log in anew, or `eval "$(kagent -s)"`"""
 _ASLEEP = "not running; systemd starts it with the next request"
 
 
@@ -38,7 +39,7 @@ def run(*, as_json: bool) -> int:
         try:
             facts = dict(_answers())
         except AgentUnavailable as error:
-            fail(f"kagentctl: no agent: {error}" if str(error) else "SSH_AUTH_SOCK is not set")
+            fail(f"kagentctl: no agent: {_why(error)}; {_START}")
         except (AgentError, ProtocolError):
             fail("kagentctl: another agent answers at SSH_AUTH_SOCK, not kagent")
     if as_json:
@@ -47,6 +48,12 @@ def run(*, as_json: bool) -> int:
         for name, value in facts.items():
             print(f"{name + ':':12}{as_it_came(str(value))}")
     return 0
+
+
+def _why(error: AgentUnavailable) -> str:
+    if not str(error):
+        return "SSH_AUTH_SOCK is not set"
+    return f"SSH_AUTH_SOCK is {as_it_came(os.environ['SSH_AUTH_SOCK'])}: {error}"
 
 
 def _asleep() -> bool:
