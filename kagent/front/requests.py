@@ -363,7 +363,7 @@ def _expiry(deadline: int) -> int:
     if not deadline:
         return 0
     left = deadline - clock.now()
-    return round(time.time() + left / clock.SECOND)
+    return int(time.time() + left / clock.SECOND)
 
 
 def _is_visible(identity: Identity, peer: Peer) -> bool:

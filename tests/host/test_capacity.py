@@ -70,9 +70,7 @@ def test_sealed_keys(person: Person) -> None:
         assert not client.signs(pairs[0])
         assert client.add(pairs[1], Confirm())
         assert client.signs(pairs[2])
-        before = Quota.of(person.uid)
-        assert before
-        assert before.keys < 30
+        wait_until(lambda: used(person) < 0.15)
 
 
 def test_an_agent_that_ends_gives_its_quota_back(person: Person) -> None:
@@ -87,8 +85,8 @@ def test_an_agent_that_ends_gives_its_quota_back(person: Person) -> None:
                 assert client.add(Pair.rsa(), Confirm())
         after = Quota.of(person.uid)
         assert after
-        # But for the sessions of processes that were killed a moment ago.
-        assert after.keys <= before.keys + 10, (before, after)
+        # But for the sessions of processes that were killed a moment ago: of fifty keys nothing.
+        assert after.keys <= before.keys + 25, (before, after)
 
 
 def used(person: Person) -> float:

@@ -112,7 +112,8 @@ def test_a_lifetime_is_not_put_off(kagent: Agent) -> None:
         identity = Identity(pair.blob, "for ever", Custody.SEALED)
         job = f"Kind.KEEP, description={identity.description!r}, custody=Custody.SEALED"
         python_in(kagent.front, SEND.format(before="", job=job, record=identity.write()))
-        wait_until(lambda: "for ever" in kagent.run("ssh-add", "-l").stdout)
+    wait_until(lambda: "for ever" in kagent.run("ssh-add", "-l").stdout)
+    with Client(kagent.socket) as client:
         assert client.signs(pair)
         time.sleep(3.5)
         assert not client.signs(pair)
