@@ -144,7 +144,7 @@ def python_with(name: str, *requirements: str) -> Path:
     for content in (
         "kagent/provision/door",
         "pyproject.toml",
-        *sorted((CHECKOUT / "bin").iterdir()),
+        *sorted((CHECKOUT / "contrib" / "bin").iterdir()),
     ):
         digest.update((CHECKOUT / content).read_bytes())
     home = cache_directory() / "python" / f"{name}-{digest.hexdigest()[:16]}"
