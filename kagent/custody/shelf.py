@@ -19,9 +19,8 @@ from .identity import DESCRIPTION_LENGTH
 
 # Where the content is now.
 _HEADER = struct.Struct("=QQQI")  # number of the change, offset, length, checksum
-_ENTRY = struct.Struct(
-    f"={DESCRIPTION_LENGTH}sI"
-)  # an identity's description, and how long its bytes are
+# An identity's description, and how long its bytes are.
+_ENTRY = struct.Struct(f"={DESCRIPTION_LENGTH}sI")
 _TRIES = 1000
 
 # linux/memfd.h: what isn't to be executed.  Without it sysctl vm.memfd_noexec can forbid the file.
@@ -113,20 +112,20 @@ class OwnShelf(Shelf):
 
         Raises OSError, with nothing changed, if there is no room.
         """
-        entries = {**self._read(), description: content}
-        self._make_room(len(_packed(entries)))
-        self._publish(entries)
+        packed = _packed({**self._read(), description: content})
+        self._make_room(len(packed))
+        self._publish(packed)
 
     def remove(self, description: str) -> None:
         """Have nothing there of that identity."""
         entries = self._read()
         if entries.pop(description, None) is not None:
-            self._publish(entries)
+            self._publish(_packed(entries))
 
     def clear(self) -> None:
         """Have nothing there."""
         if self:
-            self._publish({})
+            self._publish(b"")
 
     def _read(self) -> dict[str, bytes]:
         return _parse(self._content(self._header()))
@@ -141,9 +140,8 @@ class OwnShelf(Shelf):
         for start in (_HEADER.size, _HEADER.size + self._half):
             os.posix_fallocate(self._descriptor, start, length)
 
-    def _publish(self, entries: dict[str, bytes]) -> None:
+    def _publish(self, content: bytes) -> None:
         number, start, length, _ = self._header()
-        content = _packed(entries)
         offset = _HEADER.size if start > _HEADER.size else _HEADER.size + self._half
         self._memory[offset : offset + len(content)] = content
         header = _Header(number + 1, offset, len(content), zlib.crc32(content))
