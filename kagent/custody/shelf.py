@@ -7,6 +7,7 @@ which only those have that are given its descriptor: nothing of it is in the mem
 from __future__ import annotations
 
 import errno
+import fcntl
 import mmap
 import os
 import resource
@@ -25,6 +26,11 @@ _TRIES = 1000
 
 # linux/memfd.h: what isn't to be executed.  Without it sysctl vm.memfd_noexec can forbid the file.
 _MFD_NOEXEC_SEAL = 0x0008
+
+# Of its writing, only what is mapped by then goes on, whoever opens the file anew: fcntl(2), since
+# Linux 5.1.  And it keeps its size, or who has a mapping would be ended.
+_F_SEAL_FUTURE_WRITE = 0x0010
+_SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | _F_SEAL_FUTURE_WRITE | fcntl.F_SEAL_SEAL
 
 # Bytes of which none counts before it is used: for some ten thousand identities.
 _SIZE = 1 << 24
@@ -89,6 +95,9 @@ class OwnShelf(Shelf):
     what they aren't given a descriptor of.  It is written by a mapping, which they don't inherit:
     write(2) could be made to fail by who lowers RLIMIT_FSIZE, as any process of the user can with
     prlimit(2), and then what is to be removed would stay.
+
+    And nobody else can write to it, though who has the reader may open it anew for that, in
+    /proc/self/fd: the file is sealed once it is mapped.
     """
 
     def __init__(self) -> None:
@@ -104,6 +113,7 @@ class OwnShelf(Shelf):
         os.ftruncate(self._descriptor, self._size)
         self._memory = mmap.mmap(self._descriptor, self._size)
         self._memory.madvise(mmap.MADV_DONTFORK)
+        fcntl.fcntl(self._descriptor, fcntl.F_ADD_SEALS, _SEALS)
         path = f"/proc/self/fd/{self._descriptor}"
         self.reader = Shelf(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
 
@@ -150,12 +160,13 @@ class OwnShelf(Shelf):
 
 
 def _memory_file() -> int:
+    flags = os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING
     try:
-        return os.memfd_create("kagent", os.MFD_CLOEXEC | _MFD_NOEXEC_SEAL)
+        return os.memfd_create("kagent", flags | _MFD_NOEXEC_SEAL)
     except OSError as error:
         if error.errno != errno.EINVAL:  # a kernel before 6.3
             raise
-        return os.memfd_create("kagent", os.MFD_CLOEXEC)
+        return os.memfd_create("kagent", flags)
 
 
 def _packed(entries: dict[str, bytes]) -> bytes:

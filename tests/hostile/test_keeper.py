@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import resource
 import signal
@@ -17,7 +18,7 @@ from kagent.keeper.keeper import _close_all_but
 from kagent.protocol.constraints import Lifetime
 from tests.hostile.asking import Client, Pair
 from tests.hostile.conftest import settle
-from tests.support.injection import python_in
+from tests.support.injection import Call, calls_in, python_in
 from tests.support.programs import Agent, Person, agent, children_of, wait_until
 
 
@@ -117,6 +118,26 @@ def test_a_lifetime_is_not_put_off(kagent: Agent) -> None:
         assert client.signs(pair)
         time.sleep(3.5)
         assert not client.signs(pair)
+
+
+def test_a_shelf_is_opened_anew(kagent: Agent) -> None:
+    """For writing, by who was given it to read: the parent of the sign workers has no filter."""
+    pair = Pair.new()
+    with Client(kagent.socket) as client:
+        assert client.add(pair)
+        wait_until(lambda: kagent.signers)
+        [parent] = [pid for pid in kagent.children if set(children_of(pid)) & set(kagent.signers)]
+        [shelf] = [
+            one
+            for one in Path(f"/proc/{parent}/fd").iterdir()
+            if os.readlink(one).startswith("/memfd:")
+        ]
+        again = os.fsencode(f"/proc/self/fd/{shelf.name}")
+        [opened] = calls_in(parent, ("open", again, os.O_RDWR))
+        assert opened > 0
+        attempts: list[Call] = [("write", opened, bytes(64), 64), ("ftruncate", opened, 0)]
+        assert calls_in(parent, *attempts) == [-errno.EPERM] * len(attempts)
+        assert client.signs(pair)
 
 
 def test_a_lowered_limit_leaves_a_worker_no_descriptor() -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
+import mmap
 import os
 import resource
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -40,12 +43,28 @@ def test_a_reader_sees_what_is_there_and_nothing_else_is_left(
 
 
 def test_who_has_the_reader_can_not_write() -> None:
+    """Nor by another descriptor of the same file, which the kernel gives to who has one."""
     shelf = OwnShelf()
     shelf.put(NAMES[0], b"content")
     with pytest.raises(OSError, match="Bad file descriptor"):
         os.pwrite(shelf.reader.fileno(), b"other", 0)
     with pytest.raises(OSError, match="Invalid argument"):
         os.ftruncate(shelf.reader.fileno(), 0)
+    size = os.fstat(shelf.fileno()).st_size
+    again = os.open(f"/proc/self/fd/{shelf.reader.fileno()}", os.O_RDWR)
+    attempts: list[Callable[[], object]] = [
+        lambda: os.pwrite(again, b"other", 0),
+        lambda: mmap.mmap(again, size),
+        lambda: os.ftruncate(again, 0),
+        lambda: os.ftruncate(again, size + 1),
+        lambda: fcntl.fcntl(again, fcntl.F_ADD_SEALS, fcntl.F_SEAL_WRITE),
+    ]
+    for attempt in attempts:
+        with pytest.raises(OSError, match="not permitted"):
+            attempt()
+    os.close(again)
+    shelf.put(NAMES[1], b"more")
+    assert shelf.reader.entries() == {NAMES[0]: b"content", NAMES[1]: b"more"}
 
 
 def test_a_reader_never_sees_half_a_change() -> None:
@@ -70,11 +89,11 @@ def test_what_is_half_written_is_not_there() -> None:
     """Whoever stops the writer in the middle: it is read again, and not believed."""
     shelf = OwnShelf()
     shelf.put(NAMES[0], b"content")
-    at = os.pread(shelf.fileno(), os.fstat(shelf.fileno()).st_size, 0).index(b"content")
-    os.pwrite(shelf.fileno(), b"C", at)
+    at = shelf._memory.find(b"content")
+    shelf._memory[at : at + 1] = b"C"
     with pytest.raises(OSError, match="changes"):
         Shelf(shelf.reader.fileno()).entries()
-    os.pwrite(shelf.fileno(), b"c", at)
+    shelf._memory[at : at + 1] = b"c"
     assert Shelf(shelf.reader.fileno()).entries() == {NAMES[0]: b"content"}
 
 
