@@ -21,7 +21,7 @@ from ..protocol.privatekey import (
     SkEd25519PrivateKey,
 )
 from ..protocol.publickey import PublicKey
-from ..protocol.wire import TEXT, ProtocolError, Record, field
+from ..protocol.wire import BOOLEAN, STRING, TEXT, ProtocolError, Record, field
 
 # The one that ssh-sk-helper has built in, for tokens at a USB port; in any case of letters.
 _INTERNAL = "internal"
@@ -38,12 +38,22 @@ class NotTaken(Exception):
 class DeviceKey(Record):
     """A token's key: its handle, application and flags, and the library that talks to the token.
 
-    None of it is a secret, but a provider is code: the record belongs where only what `Providers`
-    has passed can be written.
+    None of it is a secret, but a provider is code, and the name of one is only what somebody says.
     """
 
     key: NamedPrivateKey = field(PRIVATE_KEY)
     provider: str = field(TEXT)
+
+
+class Handle(Record):
+    """A token's key as the keeper holds it: what a load worker has left, and what that can't say.
+
+    `from_remote` is whether the connection was to a host that the agent is forwarded to; `left`
+    should be a DeviceKey, by the word of a process that has read what a client sent.
+    """
+
+    from_remote: bool = field(BOOLEAN)
+    left: bytes = field(STRING)
 
 
 class Providers(NamedTuple):
@@ -58,7 +68,8 @@ class Providers(NamedTuple):
         """What to keep of a token's key; None for other keys.
 
         `from_remote` is whether anybody has tried to bind the connection to a host, as forwarding
-        does.  Raises NotTaken.
+        does.  The provider is its library's path as that is now, with no symbolic link in it.
+        Raises NotTaken.
         """
         given = [one.path for one in constraints if isinstance(one, SkProvider)]
         key = named.key
@@ -79,6 +90,20 @@ class Providers(NamedTuple):
         if not given:
             raise NotTaken("a FIDO key without a provider can't sign; ssh-add -S names one")
         return DeviceKey(named, self._resolve(given[0], from_remote))
+
+    def take_again(self, handle: Handle, blob: bytes) -> DeviceKey:
+        """What to sign with for the identity `blob`, where a handle is used and not just loaded.
+
+        All rules once more, on what is used then: a load worker may have been taken over by the
+        key that it read, and left what it liked; and a library may have become a link to another.
+        Raises NotTaken, and ProtocolError for a damaged handle.
+        """
+        left = DeviceKey.parse(handle.left)
+        provider = SkProvider(left.provider)
+        held = self.take(left.key, [provider], from_remote=handle.from_remote)
+        if held is None or held.key.public_blob != blob:
+            raise NotTaken("what is held is another key's handle")
+        return held
 
     def _resolve(self, provider: str, from_remote: bool) -> str:
         if provider.lower() == _INTERNAL:

@@ -20,6 +20,7 @@ from ..protocol.wire import (
     field,
     nested,
 )
+from . import clock
 
 PREFIX = "kagent:"
 DESCRIPTION_LENGTH = 57  # kagent:SHA256: and 43 characters
@@ -79,10 +80,10 @@ class Identity(Record):
             raise ProtocolError("record of another version")
         return super().parse(data)
 
-    @property
-    def lifetime(self) -> int:
-        """Seconds for which it was given; 0 for no end."""
-        return next((one.seconds for one in self.constraints if isinstance(one, Lifetime)), 0)
+    def beginning(self, now: int) -> Identity:
+        """With the deadline that it has if its lifetime begins at `now`, as that of `ended`."""
+        lifetimes = [one.seconds for one in self.constraints if isinstance(one, Lifetime)]
+        return self.replace(deadline=now + lifetimes[0] * clock.SECOND if lifetimes else 0)
 
     def ended(self, now: int) -> bool:
         """Whether its time is over at `now`, in nanoseconds of CLOCK_BOOTTIME."""

@@ -110,9 +110,11 @@ class Requests:
                     peer, "the key could not be read: the client stalled, or the loader died"
                 )
                 return None
+            # Its time isn't for that worker to say: it has read what the client sent.
+            loaded = answer.identity.beginning(clock.now())
             try:
                 async with self._changing:
-                    identity = await self._hold(peer, number, answer.identity)
+                    identity = await self._hold(peer, number, loaded)
             except (Refusal, StillThere, KernelKeyError, ProtocolError) as error:
                 return self._refuse(peer, f"the key is not held: {error}")
         fingerprint = PublicKey.parse(identity.blob).fingerprint()
@@ -165,6 +167,7 @@ class Requests:
                 self._store.remove(identity.blob)
 
     def _check_load(self, peer: Peer, identity: Identity) -> None:
+        PublicKey.parse(identity.blob)  # that its worker says so proves nothing
         if self._lock.locked:  # meanwhile
             raise Refusal("the agent is locked")
         if identity.ended(clock.now()):

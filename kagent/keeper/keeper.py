@@ -23,6 +23,7 @@ from .. import log
 from ..confine import forking, process
 from ..confine.seccomp import CannotConfine
 from ..custody import clock, kernel
+from ..custody.device import Handle
 from ..custody.identity import Custody
 from ..custody.rings import KeeperRings, Rings, destroy_in, make_sealing_key
 from ..jobs import roles
@@ -84,7 +85,7 @@ class _Child(NamedTuple):
 
 
 class _Load(NamedTuple):
-    """A key on its way.
+    """A key on its way; `bound` is whether its connection is, to a host.
 
     `answer` is the pipe for whose end the front waits, and so for what the keeper has to do after
     the worker's end; what is to be sealed, or a token's handle, comes through `handover`.
@@ -95,6 +96,7 @@ class _Load(NamedTuple):
     answer: int
     inbox: Keyring | None
     handover: socket.socket
+    bound: bool
 
 
 class _Brought(NamedTuple):
@@ -407,7 +409,7 @@ class Keeper:
             os.close(waiting)
             raise
         inbox = self._inbox()
-        one = _Load(self._front, job.number, waiting, inbox, handover)
+        one = _Load(self._front, job.number, waiting, inbox, handover, job.bound)
         way = load.Way(inbox, theirs, kernel.room(os.getuid()) != 0)
         work = partial(load.run, job, client, answer, way, self._terms)
         kept = [client, answer, theirs.fileno()]
@@ -450,7 +452,8 @@ class Keeper:
             case Custody.KERNEL:
                 self._has_brought(one, _Brought(Custody.KERNEL, inbox=one.inbox))
             case Custody.DEVICE:
-                self._has_brought(one, _Brought(Custody.DEVICE, _received(one.handover)))
+                handle = Handle(from_remote=one.bound, left=_received(one.handover))
+                self._has_brought(one, _Brought(Custody.DEVICE, handle.write()))
             case Custody.SEALED:
                 self._seal(one)
             case None:  # it has left no key, or did not get to its end
@@ -559,9 +562,7 @@ class Keeper:
 
     def _take(self, brought: _Brought, job: Job) -> None:
         try:
-            # Else a load worker could give another key that is held the constraints of its answer.
-            if brought.custody is not job.custody:
-                raise ValueError(f"a load has left a key of custody {brought.custody}")
+            self._check(brought, job)
             if brought.inbox:
                 self._rings.empty_inbox(brought.inbox, job.description)
             else:
@@ -569,6 +570,16 @@ class Keeper:
         finally:
             if brought.inbox:
                 self._empty(brought.inbox)
+
+    def _check(self, brought: _Brought, job: Job) -> None:
+        """The terms that hold for all keys, where no load worker says what they are."""
+        # Else a load worker could give another key that is held the constraints of its answer.
+        if brought.custody is not job.custody:
+            raise ValueError(f"a load has left a key of custody {brought.custody}")
+        if self._terms.custody not in (None, job.custody):
+            raise ValueError(f"kagent was started with --custody {self._terms.custody}")
+        if self._terms.lifetime and not job.deadline:
+            raise ValueError("it has no lifetime, and kagent was started with -t")
 
     def _remove_all(self) -> None:
         self._deadlines.clear()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import nullcontext
 
-from ..custody.device import DeviceKey, TokenKey
+from ..custody.device import Handle, NotTaken, Providers, TokenKey
 from ..custody.identity import description_of
 from ..custody.shelf import Shelf
 from ..jobs.jobs import Refused, Signed
@@ -18,8 +18,8 @@ from ..text import printable
 _USER_PRESENCE_REQUIRED = 0x01
 
 
-def sign(request: DeviceSignature, handles: Shelf) -> Signed | Refused:
-    """The job of a signature by a token whose handle is in `handles`.
+def sign(request: DeviceSignature, handles: Shelf, providers: Providers) -> Signed | Refused:
+    """The job of a signature by a token whose handle is in `handles`, by those rules.
 
     What it starts, ssh-askpass and a provider's code, has no descriptor but its own three.
     """
@@ -27,22 +27,22 @@ def sign(request: DeviceSignature, handles: Shelf) -> Signed | Refused:
     if payload is None:
         return Refused("the key was removed meanwhile")
     try:
-        return Signed(sign_by_token(request, payload))
-    except (skhelper.HelperError, ProtocolError) as error:
+        return Signed(sign_by_token(request, payload, providers))
+    except (skhelper.HelperError, NotTaken, ProtocolError) as error:
         return Refused(str(error))
 
 
-def sign_by_token(request: DeviceSignature, payload: bytes) -> bytes:
-    """A signature as ssh sends it, by the DeviceKey that is stored as `payload`.
+def sign_by_token(request: DeviceSignature, payload: bytes, providers: Providers) -> bytes:
+    """A signature as ssh sends it, by the Handle that is stored as `payload`.
 
     What it starts, ssh-askpass and a provider's code, possesses what its caller does.  A token that
     wants a PIN says so when it is asked without one; then the user is asked, once.  Blocks as long
-    as user and token take.  Raises skhelper.HelperError, and ProtocolError for a damaged payload.
+    as user and token take.  Raises skhelper.HelperError, NotTaken if `providers` don't allow the
+    library, and ProtocolError for a damaged payload.
     """
-    held = DeviceKey.parse(payload)
+    held = providers.take_again(Handle.parse(payload), request.blob)
     key = held.key.key
-    if not isinstance(key, TokenKey):
-        raise ProtocolError(f"{held.key.type} is no token's key")
+    assert isinstance(key, TokenKey)
     about = PublicKey.parse(held.key.public_blob)
     kind, fingerprint = about.kind, about.fingerprint()
     details = "".join(f"\n{printable(line)}" for line in request.details.splitlines())

@@ -14,7 +14,6 @@ import socket
 from typing import NamedTuple, NoReturn
 
 from .. import log
-from ..custody import clock
 from ..custody.device import NotTaken
 from ..custody.identity import Custody, Identity, description_of
 from ..custody.kernel import why_not
@@ -119,9 +118,6 @@ class _Loading:
         check_certificate(PublicKey.parse(blob))
         description = description_of(blob)
         identity = Identity(blob, message.comment, Custody.SEALED, "asked for", constraints)
-        if identity.lifetime:
-            deadline = clock.now() + identity.lifetime * clock.SECOND
-            identity = identity.replace(deadline=deadline)
         device = self._terms.providers.take(message.key, asked, from_remote=self._bound)
         if device is not None:
             if custody is not None:

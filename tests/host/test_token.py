@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from kagent.custody.device import NotTaken, Providers, WebSafety
+from kagent.custody.device import Handle, NotTaken, Providers, WebSafety
 from kagent.jobs.questions import DeviceSignature
 from kagent.openssh import skhelper
 from kagent.private.keyfile import parse
@@ -28,7 +28,7 @@ from kagent.protocol.privatekey import (
 )
 from kagent.protocol.publickey import PublicKey, parse_line
 from kagent.protocol.wire import STRING, TEXT, ProtocolError
-from kagent.workers.device import sign_by_token
+from kagent.workers import device
 from tests.support.programs import Person, agent
 from tests.support.tokens import ASKPASS, PROVIDER, TOUCHED, WANTS_PIN
 
@@ -103,7 +103,11 @@ def taken(named: NamedPrivateKey) -> bytes:
     """What is kept of the key."""
     held = TAKES_ALL.take(named, [SkProvider(PROVIDER), Lifetime(60)], from_remote=False)
     assert held is not None
-    return held.write()
+    return Handle(from_remote=False, left=held.write()).write()
+
+
+def sign_by_token(request: DeviceSignature, payload: bytes) -> bytes:
+    return device.sign_by_token(request, payload, TAKES_ALL)
 
 
 @pytest.mark.parametrize("with_certificate", [False, True], ids=["plain", "certificate"])
