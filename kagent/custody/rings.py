@@ -282,7 +282,10 @@ class KeeperRings(NamedTuple):
 
         By its name and type alone: nothing is read of it.  Raises KernelKeyError or ValueError.
         """
-        [(key, about)] = inbox.described()
+        left = list(inbox.described())
+        if len(left) != 1:
+            raise ValueError(f"a load has left {len(left)} keys")
+        key, about = left[0]
         if (about.type, about.description) != ("asymmetric", description):
             raise ValueError(f"a load has left {about.type} {about.description}")
         inbox.move(key, self.shared.private)
@@ -291,6 +294,27 @@ class KeeperRings(NamedTuple):
         """Take over the sealed key, or a token's handle, of that identity.  Raises OSError."""
         (self.sealed if custody is Custody.SEALED else self.handles).put(description, content)
 
+    def has(self, custody: Custody, description: str) -> bool:
+        """Whether there is something in that custody that signs for that identity."""
+        match custody:
+            case Custody.KERNEL:
+                return self.shared.private.find("asymmetric", description) is not None
+            case Custody.SEALED:
+                return description in self.sealed
+            case Custody.DEVICE:
+                return description in self.handles
+
+    def remove(self, custody: Custody, description: str) -> list[str]:
+        """Destroy what signs for that identity in that custody; the faults, in words."""
+        match custody:
+            case Custody.KERNEL:
+                return destroy_in(self.shared.private, description)
+            case Custody.SEALED:
+                self.sealed.remove(description)
+            case Custody.DEVICE:
+                self.handles.remove(description)
+        return []
+
     def forget(self, description: str, but: Custody | None = None) -> list[str]:
         """Destroy what signs for that identity, as whatever it is held; the faults, in words.
 
@@ -298,13 +322,8 @@ class KeeperRings(NamedTuple):
         """
         if but is None:
             self.records.remove(description)
-        if but is not Custody.SEALED:
-            self.sealed.remove(description)
-        if but is not Custody.DEVICE:
-            self.handles.remove(description)
-        if but is not Custody.KERNEL:
-            return destroy_in(self.shared.private, description)
-        return []
+        others = [custody for custody in Custody if custody is not but]
+        return [fault for custody in others for fault in self.remove(custody, description)]
 
     def forget_all(self) -> None:
         """As `forget`, of all identities, but for the keys in the private ring."""

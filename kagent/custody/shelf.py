@@ -117,6 +117,10 @@ class OwnShelf(Shelf):
         path = f"/proc/self/fd/{self._descriptor}"
         self.reader = Shelf(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
 
+    def __contains__(self, description: str) -> bool:
+        """Whether something is there of that identity."""
+        return description in self._read()
+
     def put(self, description: str, content: bytes) -> None:
         """Have `content` there, in the place of what is there of that identity.
 

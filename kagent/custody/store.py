@@ -112,7 +112,7 @@ class Store:
         if not self.is_private(identity):
             self._settle_in_lent(identity, shown=not locked)
             return
-        self._destroy_in(identity.description, self.rings.lent, self.rings.anchor)
+        self._destroy_in(identity.description, *self._in_reach)
         if self._ledger.find(identity.blob) is None:
             raise KeyNotFound(errno.ENOKEY, "the key is gone already")
 
@@ -126,13 +126,30 @@ class Store:
             for one, about in keys_in(rings.lent, description)
             if about is None or about.type == "asymmetric"
         ]
+        where = rings.make_anchor() if shown else rings.withdrawn
         self._record_in_lent(identity)
-        rings.lent.link(key)
-        self._show(description, rings.make_anchor() if shown else rings.withdrawn)
+        try:
+            rings.lent.link(key)
+            self._show(description, where)
+        except KernelKeyError:
+            # Nobody has seen the key, and it isn't destroyed: it may be what is gone back to.
+            with suppress(KernelKeyError):
+                rings.lent.unlink(key)
+                for one in before:
+                    rings.lent.link(one)
+            raise
         # Not sooner: a signature that is asked for meanwhile must find one of the two.
         for one in before:
             rings.lent.destroy(one)
         rings.private.unlink(key)
+
+    def leave_nothing_beside(self, identity: Identity) -> None:
+        """Destroy what a load that failed has left where others reach it of a private identity."""
+        destroy_in_all(self._in_reach, identity.description)
+
+    def leave_nothing_of(self, identity: Identity) -> None:
+        """Destroy what a load that failed has left of an identity that wasn't held."""
+        destroy_in_all(self._everywhere, identity.description)
 
     def _record_in_lent(self, identity: Identity) -> None:
         try:
@@ -160,8 +177,8 @@ class Store:
             if key := self.rings.lent.find(kind, description):
                 where.link(key)
 
-    def _destroy_in(self, description: str, *keyrings: Keyring | None) -> None:
-        if faults := destroy_in_all(filter(None, keyrings), description):
+    def _destroy_in(self, description: str, *keyrings: Keyring) -> None:
+        if faults := destroy_in_all(keyrings, description):
             raise StillThere("; ".join(faults))
 
     def remove(self, blob: bytes) -> list[str]:
@@ -251,8 +268,7 @@ class Store:
         self.take_up()
         faults, private = [], self.rings.private
         for identity in self._ledger.identities():
-            elsewhere = [one for one in self._everywhere if one != private]
-            faults += destroy_in_all(elsewhere, identity.description)
+            faults += destroy_in_all(self._in_reach, identity.description)
             if identity.constraints:
                 faults += self.adopted.remove(identity.blob)
         records = self.rings.records.entries()
@@ -266,5 +282,9 @@ class Store:
     @property
     def _everywhere(self) -> list[Keyring]:
         """The keyrings that have something of what an agent has loaded."""
-        rings = self.rings
-        return [one for one in (rings.private, rings.lent, rings.anchor) if one]
+        return [self.rings.private, *self._in_reach]
+
+    @property
+    def _in_reach(self) -> list[Keyring]:
+        """Those of them with what others can reach, or could."""
+        return [one for one in (self.rings.lent, self.rings.anchor) if one]

@@ -49,7 +49,8 @@ class Workers:
     async def keep(self, number: int, identity: Identity, record: bytes = b"") -> Answer | None:
         """Have the keeper hold the key of load `number` for that identity.
 
-        With its `record`, if that is the keeper's to hold; number 0 changes the record alone.
+        With its `record`, if that is the keeper's to hold.  What it was held as before stays, until
+        `forget` or `go_back`.
         """
         job = Job(
             Kind.KEEP,
@@ -59,6 +60,16 @@ class Workers:
             custody=identity.custody,
         )
         return await self._keeper.ask(job.pack() + record)
+
+    async def go_back(self, before: Identity) -> Answer | None:
+        """Have the keeper hold again what a load has taken the place of that could not be done."""
+        job = Job(
+            Kind.GO_BACK,
+            deadline=before.deadline,
+            description=before.description,
+            custody=before.custody,
+        )
+        return await self._keeper.ask(job.pack() + before.write())
 
     async def drop(self, number: int) -> Answer | None:
         """Have the keeper throw the key of load `number` away."""

@@ -126,8 +126,9 @@ class Requests:
     async def _hold(self, peer: Peer, number: int, loaded: Identity) -> Identity:
         """Have the key of a load held, whole or not at all.
 
-        What was held of it before stays until all is done, so that it can be gone back to.  Raises
-        Refusal, StillThere, KernelKeyError, ProtocolError.
+        What was held of it before stays until all is done, so that it can be gone back to; but for
+        what others possess too, which has to end before a constraint holds.  Raises Refusal,
+        StillThere, KernelKeyError, ProtocolError.
         """
         store, workers = self._store, self._workers
         try:
@@ -141,8 +142,11 @@ class Requests:
         private, description = store.is_private(identity), identity.description
         record = identity.write() if private else b""
         with trio.CancelScope(shield=True):
+            answer = await workers.keep(number, identity, record)
+            if isinstance(answer, Refused):
+                raise Refusal(answer.reason)  # and nothing has changed
             try:
-                _expect_done(await workers.keep(number, identity, record))
+                _expect_done(answer)
                 store.settle(identity, locked=self._lock.locked)
                 if identity.constraints:
                     # Else it could be used around them.
@@ -158,13 +162,20 @@ class Requests:
         return identity
 
     async def _go_back(self, identity: Identity, before: Held | None) -> None:
-        """After a load that failed halfway: what was held before stays."""
-        if before and self._store.is_private(before.identity):
-            await self._workers.keep(0, before.identity, before.identity.write())
-        else:
-            await self._workers.forget(identity.description)
-            if before is None:
-                self._store.remove(identity.blob)
+        """After a load that failed halfway: what was held before stays.
+
+        But what was removed meanwhile isn't brought back, as by SIGUSR1.
+        """
+        store, workers = self._store, self._workers
+        if before and store.is_private(before.identity):
+            answer = await workers.go_back(before.identity)
+            if not isinstance(answer, Refused):
+                store.leave_nothing_beside(before.identity)
+                if store.find_readable(identity.blob):
+                    return
+        await workers.forget(identity.description)
+        if before is None:
+            store.leave_nothing_of(identity)
 
     def _check_load(self, peer: Peer, identity: Identity) -> None:
         PublicKey.parse(identity.blob)  # that its worker says so proves nothing

@@ -36,15 +36,16 @@ class Kind(IntEnum):
 
     LOAD = 1  # client's socket, answer
     KEEP = 2  # answer
-    DROP = 3  # answer
-    FORGET = 4  # answer
-    FORGET_ALL = 5  # answer
-    CHECK_BIND = 6  # request, answer
-    ASK = 7  # request, client's socket, answer
-    DEVICE = 8  # request, client's socket, answer
-    OFFER = 9  # request, answer
-    FETCH = 10  # request, answer
-    READY = 11  # none; no job, but the word that the front serves
+    GO_BACK = 3  # answer
+    DROP = 4  # answer
+    FORGET = 5  # answer
+    FORGET_ALL = 6  # answer
+    CHECK_BIND = 7  # request, answer
+    ASK = 8  # request, client's socket, answer
+    DEVICE = 9  # request, client's socket, answer
+    OFFER = 10  # request, answer
+    FETCH = 11  # request, answer
+    READY = 12  # none; no job, but the word that the front serves
 
 
 _DESCRIPTION = f"{DESCRIPTION_LENGTH}s"
@@ -59,11 +60,12 @@ class Job(NamedTuple):
     LOAD has the type byte that the front has read, the length of what follows it, whether the
     connection was bound to a host, and whether the agent is locked; and the number by which the
     front will tell what is to become of it.  KEEP has the number of the load whose key is to be
-    held, 0 if it is held already, the identity's description, its custody, and when the keeper is
-    to end it, in nanoseconds of CLOCK_BOOTTIME, 0 for never; behind it comes the record that the
-    keeper is to hold, if it is to.  DROP has the number of a load whose key is not wanted.
-    FORGET has the description of the identity that is to go, but for what it is in `custody`; the
-    others have the length of the Record that the worker can read.
+    held, the identity's description, its custody, and when the keeper is to end it, in nanoseconds
+    of CLOCK_BOOTTIME, 0 for never; behind it comes the record that the keeper is to hold, if it is
+    to.  Then comes FORGET, with the description of the identity that is to go, but for what it is
+    in `custody`; or GO_BACK, with what KEEP has, of what was held before.
+    DROP has the number of a load whose key is not wanted.  The others have the length of the Record
+    that the worker can read.
     """
 
     kind: Kind

@@ -107,6 +107,17 @@ class _Brought(NamedTuple):
     inbox: Keyring | None = None
 
 
+class _Replaced(NamedTuple):
+    """What a load takes the place of, until the front has done the rest of that, or goes back.
+
+    It goes on to its end as if there were no load: `deadline` is when that is, 0 for never.
+    `custody` is the new key's, None if there is no new record.
+    """
+
+    custody: Custody | None
+    deadline: int
+
+
 class Keeper:
     """One agent, from the listening socket to the signal that ends it."""
 
@@ -141,6 +152,7 @@ class Keeper:
         # Description -> when that identity ends.  The kernel's own timeouts follow a clock that
         # can be set.
         self._deadlines: dict[str, int] = {}
+        self._replaced: dict[str, _Replaced] = {}
         self._renewed = time.monotonic()
         self._pending: set[int] = set()  # signals that have come and are not handled yet
         self._wakeup, self._waker = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
@@ -210,8 +222,9 @@ class Keeper:
     def _seconds(self) -> float:
         """Until something is due, at the latest."""
         due = _RENEWAL_SECONDS
-        if self._deadlines:
-            left = (min(self._deadlines.values()) - clock.now()) / clock.SECOND
+        replaced = [one.deadline for one in self._replaced.values() if one.deadline]
+        if deadlines := [*self._deadlines.values(), *replaced]:
+            left = (min(deadlines) - clock.now()) / clock.SECOND
             due = min(due, max(left, 0.0))
         if not self._front:
             due = min(due, _RESTART_SECONDS)
@@ -225,6 +238,9 @@ class Keeper:
         for description, deadline in list(self._deadlines.items()):
             if now >= deadline:
                 self._end(description)
+        for description, replaced in list(self._replaced.items()):
+            if replaced.deadline and now >= replaced.deadline:
+                self._let_go_of_replaced(description)
         try:
             self._rings.shared.follow_home()
             if time.monotonic() - self._renewed >= _RENEWAL_SECONDS:
@@ -235,6 +251,7 @@ class Keeper:
 
     def _end(self, description: str) -> None:
         del self._deadlines[description]
+        self._replaced.pop(description, None)
         if faults := self._rings.forget(description):
             log.error(f"a key whose time is over: {'; '.join(faults)}")
         self._keep_signers()
@@ -261,8 +278,9 @@ class Keeper:
         self._dismiss(self._signers)  # they wait at the old front's sockets
         self._dismiss(self._lookout)
         self._signers = self._lookout = 0
-        for number in list(self._brought):
-            self._drop(number)
+        self._drop_all()
+        for description in list(self._replaced):
+            self._let_go_of_replaced(description)
         if code == IDLE:
             log.info("nothing to do: ending until the next request")
             self._exit_code = 0
@@ -368,7 +386,7 @@ class Keeper:
                     self._load(job, *descriptors)
                 else:
                     log.warning("too many keys are being loaded at once; refused")
-            case Kind.KEEP | Kind.DROP | Kind.FORGET | Kind.FORGET_ALL:
+            case Kind.KEEP | Kind.GO_BACK | Kind.DROP | Kind.FORGET | Kind.FORGET_ALL:
                 self._change(job, record, *descriptors)
             case Kind.READY:
                 self._be_ready()
@@ -496,6 +514,10 @@ class Keeper:
         if one.inbox and not (brought and brought.inbox == one.inbox):
             self._empty(one.inbox)
 
+    def _drop_all(self) -> None:
+        for number in list(self._brought):
+            self._drop(number)
+
     def _drop(self, number: int) -> None:
         brought = self._brought.pop(number, None)
         if brought and brought.inbox:
@@ -513,9 +535,9 @@ class Keeper:
         try:
             faults = self._changed(job, record)
             done: Answer = Refused("; ".join(faults)) if faults else Done()
-        except KeyError:
-            done = Refused("it could not be sealed, or was given up")
-        except (OSError, ValueError) as error:
+        except ValueError as error:
+            done = Refused(str(error))
+        except OSError as error:
             done = Refused(f"the kernel refused: {error}")
         self._keep_signers()
         # Not to wait, for a front that is somebody else's.
@@ -527,49 +549,54 @@ class Keeper:
         """What could not be done, in words."""
         match job.kind:
             case Kind.KEEP:
-                # The record last: what it says is there by then.
-                if job.number:
-                    self._take(self._brought.pop(job.number), job)
-                if record:
-                    return self._record(job, record)
+                self._keep(job, record)
+            case Kind.GO_BACK:
+                return self._go_back(job, record)
             case Kind.DROP:
                 self._drop(job.number)
             case Kind.FORGET:
+                self._let_go_of_replaced(job.description)
                 if job.custody is None:
                     self._deadlines.pop(job.description, None)
                 return self._rings.forget(job.description, job.custody)
             case Kind.FORGET_ALL:
                 self._deadlines.clear()
+                self._replaced.clear()
                 self._rings.forget_all()
         return []
 
-    def _record(self, job: Job, record: bytes) -> list[str]:
-        """Hold a record, and its deadline; the faults, in words.
+    def _keep(self, job: Job, record: bytes) -> None:
+        """Hold what a load has brought, under a new record if there is one; all of it or nothing.
 
-        What is to end is never put off, but by a key that takes its place.
+        What was held in another custody stays until the front says FORGET.
         """
-        faults, deadline = [], job.deadline
-        if before := self._deadlines.get(job.description):
-            if job.number:
-                faults = self._rings.forget(job.description, job.custody)
-            else:
-                deadline = min(before, deadline or before)
-        self._rings.records.put(job.description, record)
-        self._deadlines.pop(job.description, None)
-        if deadline:
-            self._deadlines[job.description] = deadline
-        return faults
-
-    def _take(self, brought: _Brought, job: Job) -> None:
+        brought = self._brought.pop(job.number, None)
+        if brought is None:
+            raise ValueError("it could not be sealed, was given up, or all was removed meanwhile")
+        description, rings = job.description, self._rings
         try:
             self._check(brought, job)
+            self._let_go_of_replaced(description)
+            again = rings.has(brought.custody, description)
             if brought.inbox:
-                self._rings.empty_inbox(brought.inbox, job.description)
+                rings.empty_inbox(brought.inbox, description)
             else:
-                self._rings.take(brought.custody, job.description, brought.content)
+                rings.take(brought.custody, description, brought.content)
+            try:
+                # Last: what it says is there by then.
+                if record:
+                    rings.records.put(description, record)
+            except OSError:
+                if not again:
+                    rings.remove(brought.custody, description)
+                raise
         finally:
             if brought.inbox:
                 self._empty(brought.inbox)
+        before = self._deadlines.get(description, 0)
+        self._replaced[description] = _Replaced(job.custody if record else None, before)
+        if record:
+            self._set_deadline(description, job.deadline)
 
     def _check(self, brought: _Brought, job: Job) -> None:
         """The terms that hold for all keys, where no load worker says what they are."""
@@ -581,8 +608,34 @@ class Keeper:
         if self._terms.lifetime and not job.deadline:
             raise ValueError("it has no lifetime, and kagent was started with -t")
 
+    def _go_back(self, job: Job, record: bytes) -> list[str]:
+        """After a load that failed: hold what it took the place of, to the end that that had."""
+        description = job.description
+        replaced = self._replaced.get(description)
+        if not (replaced and job.custody and self._rings.has(job.custody, description)):
+            return ["what was held before was removed meanwhile, or its time is over"]
+        self._rings.records.put(description, record)
+        del self._replaced[description]
+        ends = [one for one in (replaced.deadline, job.deadline) if one]
+        self._set_deadline(description, min(ends, default=0))
+        return self._rings.forget(description, job.custody)
+
+    def _let_go_of_replaced(self, description: str) -> None:
+        replaced = self._replaced.pop(description, None)
+        if replaced and replaced.custody:
+            for fault in self._rings.forget(description, replaced.custody):
+                log.error(fault)
+            self._keep_signers()
+
+    def _set_deadline(self, description: str, deadline: int) -> None:
+        self._deadlines.pop(description, None)
+        if deadline:
+            self._deadlines[description] = deadline
+
     def _remove_all(self) -> None:
         self._deadlines.clear()
+        self._replaced.clear()
+        self._drop_all()
         faults = self._rings.remove_all()
         self._keep_signers()
         log.info("all keys were removed, as SIGUSR1 asks")

@@ -89,6 +89,7 @@ reading, writing = os.pipe2(os.O_NONBLOCK)
 {before}
 job = Job({job})
 socket.send_fds(workers._keeper._socket, [job.pack() + {record!r}], [writing])
+{after}
 """
 FILL = """
 try:
@@ -97,23 +98,33 @@ try:
 except BlockingIOError:
     os.set_blocking(writing, True)
 """
+ANSWERED = """
+from kagent import log
+os.set_blocking(reading, True)
+log.info(f"the keeper answers {os.read(reading, 1000)}")
+"""
 
 
 def test_an_answer_that_nobody_reads(kagent: Agent) -> None:
-    python_in(kagent.front, SEND.format(before=FILL, job="Kind.DROP", record=b""))
+    job = "Kind.DROP"
+    python_in(kagent.front, SEND.format(before=FILL, job=job, record=b"", after=""))
     with Client(kagent.socket, seconds=10) as client:
         assert client.add(Pair.new())
 
 
-def test_a_lifetime_is_not_put_off(kagent: Agent) -> None:
-    """By who says that the key is held without."""
+@pytest.mark.parametrize("kind", ["KEEP", "GO_BACK"])
+def test_a_lifetime_is_not_put_off(kagent: Agent, kind: str) -> None:
+    """By who says that the key is held without, and has loaded none."""
     pair = Pair.new()
     with Client(kagent.socket) as client:
         assert client.add(pair, Lifetime(3))
         identity = Identity(pair.blob, "for ever", Custody.SEALED)
-        job = f"Kind.KEEP, description={identity.description!r}, custody=Custody.SEALED"
-        python_in(kagent.front, SEND.format(before="", job=job, record=identity.write()))
-    wait_until(lambda: "for ever" in kagent.run("ssh-add", "-l").stdout)
+        job = f"Kind.{kind}, description={identity.description!r}, custody=Custody.SEALED"
+        python_in(
+            kagent.front,
+            SEND.format(before="", job=job, record=identity.write(), after=ANSWERED),
+        )
+    wait_until(lambda: "the keeper answers" in kagent.logged())
     with Client(kagent.socket) as client:
         assert client.signs(pair)
         time.sleep(3.5)
