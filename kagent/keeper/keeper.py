@@ -63,8 +63,9 @@ _MOST_ERRANDS = 64
 _RENEWAL_SECONDS = 3600.0
 # When a front is tried again that could not be started.
 _RESTART_SECONDS = 0.5
-# How long keys of a login that has ended may stay, in a keeper that hasn't.
-_LOGOUT_SECONDS = 5.0
+# How long it may go unnoticed that a login has ended, and keys have to end with it; or that the
+# machine has slept, which poll(2) doesn't count, and keys have come to their end meanwhile.
+_LOOK_SECONDS = 5.0
 
 _SIGNALS = (*ENDING, signal.SIGCHLD, signal.SIGUSR1)
 
@@ -225,12 +226,12 @@ class Keeper:
         replaced = [one.deadline for one in self._replaced.values() if one.deadline]
         if deadlines := [*self._deadlines.values(), *replaced]:
             left = (min(deadlines) - clock.now()) / clock.SECOND
-            due = min(due, max(left, 0.0))
+            due = min(due, max(left, 0.0), _LOOK_SECONDS)
         if not self._front:
             due = min(due, _RESTART_SECONDS)
         with suppress(KernelKeyError):  # a front that is somebody else's may have ended it
             if self._rings.shared.lent.keys():
-                due = min(due, _LOGOUT_SECONDS)
+                due = min(due, _LOOK_SECONDS)
         return due
 
     def _do_what_is_due(self) -> None:

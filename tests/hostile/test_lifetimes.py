@@ -14,9 +14,17 @@ from kagent.protocol.constraints import Lifetime
 from kagent.protocol.messages import AddIdConstrained
 from tests.hostile.asking import PAIRS, Client, Pair
 from tests.hostile.stepping import Stepper, Stop, stepping
-from tests.support.programs import Agent
+from tests.support.programs import Agent, Person, agent, wait_until
 
 BOOTED = Path("/run/machine").exists()
+
+# kagent on a machine that has slept: the clock of deadlines has gone on, poll(2)'s hasn't.
+SLEEPER = """
+import os
+from kagent.custody import clock
+now = clock.now
+clock.now = lambda: now() + 3600 * clock.SECOND * os.path.exists({woken!r})
+"""
 
 
 def name_of(pid: int) -> str:
@@ -97,6 +105,18 @@ def test_the_clock_is_set(attacked: Agent, client: Client, falls: bool, kind: st
         lost = not client.lists(long) or not client.signs(long)
     assert (outlived, lost) == (falls, falls)
     assert client.signs(long) or falls
+
+
+def test_the_machine_sleeps(person: Person) -> None:
+    """For an hour: a key that has ended meanwhile is destroyed without anybody's asking for it."""
+    woken = person.home / "woken"
+    env = person.changed_kagent(SLEEPER.format(woken=str(woken)))
+    with agent(person, "kagent", env=env) as kagent:
+        with Client(kagent.socket) as client:
+            assert client.add(Pair.new(), Lifetime(600))
+        wait_until(lambda: kagent.signers)
+        woken.touch()
+        wait_until(lambda: not kagent.signers)
 
 
 @contextmanager

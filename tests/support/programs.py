@@ -93,6 +93,14 @@ class Person:
         os.chown(path, self.uid, self.gid)
         return path
 
+    def changed_kagent(self, code: str) -> dict[str, str]:
+        """A kagent that executes that Python before it starts; the environment in which it is."""
+        folder = self.home / "bin"
+        folder.mkdir(mode=0o755)
+        main = "from kagent.cli.agent import main\nraise SystemExit(main())\n"
+        self.file("bin/kagent", f"#!{sys.executable}\n{code}\n{main}", mode=0o755)
+        return {"PATH": f"{folder}:{PATH}"}
+
     def key(self, name: str, *options: str, passphrase: str = "", comment: str = "") -> Path:
         """A key pair of the person's own, Ed25519 without `options`, which are ssh-keygen's."""
         path = self.home / name
