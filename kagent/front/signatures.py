@@ -29,7 +29,8 @@ from .sessions import NotPermitted
 from .signature_log import Entry
 from .turns import Turns
 
-_SECONDS_TO_LOOK = 1.0  # at who asks; it takes milliseconds
+# At who asks, which takes milliseconds; at first the keeper may have to get a lookout ready.
+_SECONDS_TO_LOOK, _SECONDS_TO_LOOK_FIRST = 1.0, 10.0
 _LONGEST_SHOWN = 1000  # characters; a question shows less, the beginning and the end
 _SECONDS_UNDER_WAY = 1.0
 
@@ -68,6 +69,7 @@ class Signing:
         self._tally = desk.tally
         # Two windows at once would take the keyboard from each other.
         self._asking = Turns(1, 1)
+        self._seconds_to_look = _SECONDS_TO_LOOK_FIRST
         self._under_way: set[trio.Event] = set()
 
     async def answer(self, peer: Peer, request: SignRequest) -> None:
@@ -111,11 +113,13 @@ class Signing:
             peer.origin = None
             question = Who(peer.process, hosts)
             try:
-                with trio.move_on_after(_SECONDS_TO_LOOK):
+                with trio.move_on_after(self._seconds_to_look):
                     answer = await self._workers.look(question)
                     peer.origin = answer if isinstance(answer, Origin) else None
             except OSError as error:
                 log.error(f"who asks can't be told: {error}")
+            finally:
+                self._seconds_to_look = _SECONDS_TO_LOOK
 
     async def _answer(
         self, peer: Peer, request: SignRequest, key: PublicKey | ProtocolError, entry: Entry

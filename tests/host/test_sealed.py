@@ -15,6 +15,7 @@ import socket
 import stat
 import sys
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from kagent.keyctl.syscalls import _KEYCTL as KEYCTL
 from kagent.keyctl.syscalls import Operation
 from kagent.private.keyfile import parse
 from kagent.protocol.messages import SignRequest, encode
+from tests.hostile.people import begin_login, forget, somebody
 from tests.support.frames import FAILURE, ask, explained
 from tests.support.injection import Call, calls_in
 from tests.support.programs import SECONDS, Agent, Person, agent, sshd, wait_until
@@ -57,6 +59,25 @@ def request(path: Path, data: bytes = b"to be signed") -> bytes:
     return encode(SignRequest(parse(path.read_bytes())[0].public_blob, data, 0))
 
 
+@pytest.fixture
+def counted(person: Person, folder: Path) -> Iterator[Person]:
+    """A user whose keys can be counted: what else root runs has none of them."""
+    if os.getuid() != 0:
+        yield person
+        return
+    someone = somebody("counted", folder)
+    begin_login(someone)
+    yield someone
+    forget(someone)
+
+
+def given(counted: Person, person: Person, name: str) -> Path:
+    """A key of theirs; made by another, as ssh-keygen wants a user who is in /etc/passwd."""
+    path = person.key(name, *TYPES[name])
+    counted.file(f"{name}.pub", path.with_suffix(".pub"))
+    return counted.file(name, path)
+
+
 def keys_of(person: Person) -> int:
     """How many keys the kernel counts for that user, whoever may see them."""
     users = Path("/proc/key-users").read_text()
@@ -65,7 +86,7 @@ def keys_of(person: Person) -> int:
 
 
 def keys_at_rest(person: Person) -> int:
-    """The same, when the kernel has collected what earlier tests left."""
+    """The same, when the kernel has collected what the login's beginning left."""
     last = -1
     while last != (now := keys_of(person)):
         last = now
@@ -124,6 +145,24 @@ def test_a_lookout_that_hangs_is_left_with_its_front(kagent: Agent) -> None:
     wait_until(lambda: kagent.front != front)
     sign_by_name(kagent, path)
     wait_until(lambda: lookout not in kagent.lookouts)
+
+
+LATE = """
+import time
+from kagent.workers import lookout
+run = lookout.run
+lookout.run = lambda looking: (time.sleep(2), run(looking))
+"""
+
+
+@pytest.mark.native
+def test_a_lookout_that_comes_late(person: Person) -> None:
+    """As where imports take long: the first request has who asked in its line all the same."""
+    with agent(person, "kagent", env=person.changed_kagent(LATE)) as kagent:
+        with kagent.connect() as stream:
+            assert ask(stream, encode(SignRequest(b"no key", b"data", 0))) == FAILURE
+        [told] = [line for line in kagent.logged().splitlines() if "result=" in line]
+        assert " by=" in told
 
 
 def test_large_signatures_at_once(kagent: Agent) -> None:
@@ -197,36 +236,39 @@ def test_a_custody_that_is_none(person: Person) -> None:
 
 
 @pytest.mark.native
-def test_replaced_and_removed(kagent: Agent) -> None:
+def test_replaced_and_removed(counted: Person, person: Person) -> None:
     """A key is held once, keeps its place, and of a removed one nothing is left."""
-    paths = [kagent.person.key(name, *TYPES[name]) for name in ("ed25519", "nistp256")]
-    kagent.run("ssh-add", paths[0])  # whatever is made at the first request
-    kagent.run("ssh-add", "-D")
-    wait_until(lambda: kagent.signers == [])
-    before = keys_at_rest(kagent.person)
-    for path in (*paths, paths[0]):
-        kagent.run("ssh-add", path)
-    listed = kagent.run("ssh-add", "-l").stdout.splitlines()
-    assert [line.split()[2] for line in listed] == ["ed25519", "nistp256"]
-    kagent.run("ssh-add", "-d", paths[0])
-    assert kagent.run("ssh-add", "-T", f"{paths[0]}.pub", check=False).returncode == 1
-    kagent.run("ssh-add", "-T", f"{paths[1]}.pub")
-    kagent.run("ssh-add", "-D")
-    assert kagent.run("ssh-add", "-l", check=False).returncode == 1
-    wait_until(lambda: kagent.signers == [])
-    wait_until(lambda: keys_of(kagent.person) <= before)
+    paths = [given(counted, person, name) for name in ("ed25519", "nistp256")]
+    with agent(counted) as kagent:
+        # Whatever is made at the first requests, as the lookout's session is.
+        kagent.run("ssh-add", paths[0])
+        kagent.run("ssh-add", "-T", f"{paths[0]}.pub")
+        kagent.run("ssh-add", "-D")
+        wait_until(lambda: kagent.signers == [])
+        before = keys_at_rest(counted)
+        for path in (*paths, paths[0]):
+            kagent.run("ssh-add", path)
+        listed = kagent.run("ssh-add", "-l").stdout.splitlines()
+        assert [line.split()[2] for line in listed] == ["ed25519", "nistp256"]
+        kagent.run("ssh-add", "-d", paths[0])
+        assert kagent.run("ssh-add", "-T", f"{paths[0]}.pub", check=False).returncode == 1
+        kagent.run("ssh-add", "-T", f"{paths[1]}.pub")
+        kagent.run("ssh-add", "-D")
+        assert kagent.run("ssh-add", "-l", check=False).returncode == 1
+        wait_until(lambda: kagent.signers == [])
+        wait_until(lambda: keys_of(counted) <= before)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
-def test_gone_with_the_keeper(person: Person, number: int) -> None:
+def test_gone_with_the_keeper(counted: Person, person: Person, number: int) -> None:
     """However it ends: the kernel destroys what only the keeper possessed."""
-    before = keys_at_rest(person)
-    with agent(person) as kagent:
-        kagent.run("ssh-add", *(person.key(name, *TYPES[name]) for name in TYPES))
-        assert keys_of(person) > before
+    before = keys_at_rest(counted)
+    with agent(counted) as kagent:
+        kagent.run("ssh-add", *(given(counted, person, name) for name in TYPES))
+        assert keys_of(counted) > before
         os.kill(kagent.keeper, number)
         kagent.process.wait(SECONDS)
-        wait_until(lambda: keys_of(person) <= before)
+        wait_until(lambda: keys_of(counted) <= before)
 
 
 @pytest.mark.native

@@ -19,6 +19,9 @@ from typing import BinaryIO
 from .programs import SECONDS
 
 _CONT, _GETREGS, _SETREGS, _ATTACH, _DETACH = 7, 12, 13, 16, 17
+# What a system call gives that was stopped while it waited: EINTR, ERESTARTSYS and its kin.
+_INTERRUPTED = (-4, -512, -513, -514, -516)
+_FUTEX = 202
 _WALL = 0x40000000  # of waitpid: whatever kind of child or tracee it is
 _ARGUMENTS = ("rdi", "rsi", "rdx", "rcx", "r8", "r9")
 _RED_ZONE = 128  # below the stack pointer, and in use all the same
@@ -66,17 +69,22 @@ def python_in(pid: int, code: str) -> None:
 
 @contextmanager
 def _stopped(pid: int) -> Iterator[_Registers]:
-    """Stop a process in a system call; its registers, which are given back to it."""
+    """Stop a process that waits in a system call; its registers, which are given back to it.
+
+    Not one that waits for a lock, or gives one: a front that was made to execute something while it
+    gave up its interpreter's ended by SIGSEGV soon after, if it didn't hang.
+    """
     deadline = time.monotonic() + SECONDS
-    registers = _Registers(orig_rax=-1)
-    while registers.orig_rax == -1:
-        assert time.monotonic() < deadline, f"{pid} makes no system call"
+    registers = _Registers()
+    while True:
+        assert time.monotonic() < deadline, f"{pid} doesn't wait for anything"
         _ptrace(_ATTACH, pid)
         assert _next_stop(pid) == signal.SIGSTOP
         _ptrace(_GETREGS, pid, ctypes.addressof(registers))
-        if registers.orig_rax == -1:
-            _ptrace(_DETACH, pid)
-            time.sleep(0.01)
+        if registers.rax in _INTERRUPTED and registers.orig_rax not in (-1, _FUTEX):
+            break
+        _ptrace(_DETACH, pid)
+        time.sleep(0.01)
     try:
         yield registers
     finally:
