@@ -8,7 +8,7 @@ from xml.sax.saxutils import escape
 
 from .figures import Row, Series, Spread
 
-_WIDTH, _HEIGHT = 760, 430
+_WIDTH, _HEIGHT = 760, 456
 _LEFT, _RIGHT, _TOP, _BOTTOM = 72, 644, 84, 344  # of the plot
 _LINES = 5  # of the grid, about
 _APART = 17  # between two labels

@@ -124,8 +124,8 @@ def _series(series: Series) -> dict[str, Any]:
 
 
 HEADER = (
-    f"{'':58} {'this':>12} {'that':>12}   {'this/that':<21} {'goal':<11}\n"
-    f"{'':58} {'median':>12} {'median':>12}   {'median (quartiles)':<21}"
+    f"{'':58} {'this':>12} {'that':>12}   {'this/that':<21} goal\n"
+    f"{'':58} {'median':>12} {'median':>12}   median (quartiles)"
 )
 
 

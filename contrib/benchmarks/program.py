@@ -81,13 +81,14 @@ def main() -> int:
     # With --json, what is for people goes where it isn't in the way.
     told = sys.stderr if options.json else sys.stdout
     say = partial(print, file=told, flush=True)
+    chosen = _chosen(options)
     machine, taken, left_out = _kept(options.kept) if options.kept else (_machine(), [], {})
     say(f"{machine['processor']}, {machine['cores']} cores, Linux {machine['linux']}, ", end="")
     say(f"{machine['openssh']}, {machine['date']}, load {machine['load']}")
     say(HEADER)
     rows = []
     try:
-        for row in taken if options.kept else _measured(_chosen(options), options.rounds, left_out):
+        for row in taken if options.kept else _measured(chosen, options.rounds, left_out):
             rows.append(row)
             say(line(row))
     except (WentWrong, AssertionError, OSError, subprocess.SubprocessError) as error:
@@ -135,9 +136,9 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _at_least_one(text: str) -> int:
-    if (number := int(text)) < 1:
-        raise ValueError
-    return number
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"it is a number from 1 on, not {text!r}")
+    return int(text)
 
 
 def _chosen(options: argparse.Namespace) -> dict[str, Benchmark]:
@@ -186,8 +187,13 @@ def _machine() -> dict[str, Any]:
 
 def _kept(file: Path) -> tuple[dict[str, Any], list[Row], dict[str, str]]:
     """What an earlier run has written."""
-    told = json.loads(file.read_text())
-    return told["machine"], [Row.from_json(row) for row in told["rows"]], told["left_out"]
+    try:
+        told = json.loads(file.read_text())
+        return told["machine"], [Row.from_json(row) for row in told["rows"]], told["left_out"]
+    except OSError as error:
+        sys.exit(f"contrib/bench: {file}: {error.strerror}")
+    except (ValueError, LookupError, TypeError):
+        sys.exit(f"contrib/bench: {file} is not what --json has written")
 
 
 def _drawn(rows: list[Row], machine: dict[str, Any]) -> str:

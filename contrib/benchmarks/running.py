@@ -98,8 +98,7 @@ class Client:
 
     def sign(self, frame: bytes, count: int = 1) -> None:
         """Have it sign so often, one after the other."""
-        for _ in range(count):
-            self.ask(frame, Type.SIGN_RESPONSE)
+        repeat(lambda: self.ask(frame, Type.SIGN_RESPONSE), count)
 
 
 def sign_request(key: Path) -> bytes:
@@ -174,6 +173,12 @@ def _child(gate: int, opener: int, ready: int, prepared: Callable[[], Work]) -> 
     finally:
         # Whatever happens: what ends the agents must not run in here.
         os._exit(1)
+
+
+def repeat(work: Work, count: int) -> None:
+    """Do something so often."""
+    for _ in range(count):
+        work()
 
 
 def milliseconds(work: Work) -> float:

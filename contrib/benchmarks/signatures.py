@@ -22,6 +22,7 @@ from .running import (
     milliseconds,
     one_client,
     rate,
+    repeat,
     sign_request,
 )
 
@@ -110,7 +111,7 @@ def kernel(kind: Kind, name: str, bench: Bench) -> Iterator[Row]:
         sign = _bare(key)
         ours, bare, theirs = bench.in_turn(
             lambda: one_client(kagent.socket, frame, kind.count),
-            lambda: milliseconds(lambda: _repeat(sign, kind.count)) / kind.count,
+            lambda: milliseconds(lambda: repeat(sign, kind.count)) / kind.count,
             lambda: one_client(openssh.socket, frame, kind.count),
         )
         what = f"{kind.name} in the kernel, one client"
@@ -120,7 +121,7 @@ def kernel(kind: Kind, name: str, bench: Bench) -> Iterator[Row]:
         few, many, loops, stock = bench.in_turn(
             lambda: many_clients(kagent.socket, frame, FEW, kind.each),
             lambda: many_clients(kagent.socket, frame, MANY, kind.each),
-            lambda: rate(_LOOPS, kind.count, lambda: lambda: _repeat(sign, kind.count)),
+            lambda: rate(_LOOPS, kind.count, lambda: lambda: repeat(sign, kind.count)),
             lambda: many_clients(openssh.socket, frame, FEW, kind.each),
         )
     what = f"{kind.name} in the kernel"
@@ -163,11 +164,6 @@ def over_clients(name: str, bench: Bench) -> Iterator[Row]:
 def _no_worse(name: str, kind: Kind, few: tuple[float, ...], many: tuple[float, ...]) -> Row:
     pair = Series(f"kagent, {MANY} clients", many), Series(f"{FEW}", few)
     return Row(name, kind.name, "/s", *pair, Goal(1.0, at_least=True), MANY)
-
-
-def _repeat(work: Work, count: int) -> None:
-    for _ in range(count):
-        work()
 
 
 def _bare(key: Path) -> Work:
