@@ -93,6 +93,8 @@ def main() -> int:
             say(line(row))
     except (WentWrong, AssertionError, OSError, subprocess.SubprocessError) as error:
         sys.exit(f"contrib/bench: {error}")
+    except KeyboardInterrupt:
+        sys.exit("contrib/bench: interrupted")
     for name, why in left_out.items():
         say(f"{name}: not here: {why}")
     if options.json:

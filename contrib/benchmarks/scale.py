@@ -66,14 +66,9 @@ def _command(agent: Agent) -> float:
 def _answer(agent: Agent) -> float:
     def once() -> None:
         with Client(agent.socket) as client:
-            _list(client, 1)
+            client.ask(_LIST, Type.IDENTITIES_ANSWER)
 
     return milliseconds(lambda: repeat(once, _LISTINGS)) / _LISTINGS
-
-
-def _list(client: Client, count: int) -> None:
-    for _ in range(count):
-        client.ask(_LIST, Type.IDENTITIES_ANSWER)
 
 
 def idle_clients(name: str, bench: Bench) -> Iterator[Row]:
@@ -92,7 +87,8 @@ def idle_clients(name: str, bench: Bench) -> Iterator[Row]:
         before = _resident(busy.front)
         with ExitStack() as connected:
             for _ in range(_CLIENTS):
-                _list(connected.enter_context(Client(busy.socket)), 1)
+                client = connected.enter_context(Client(busy.socket))
+                client.ask(_LIST, Type.IDENTITIES_ANSWER)
             each = (_resident(busy.front) - before) * 1024 / _CLIENTS
             what = f"{_CLIENTS:,} idle clients"
             yield Row(name, what, "KB", Series("each in kagent's front", (each,)), goal=Goal(4))
