@@ -70,8 +70,10 @@ def idle(name: str, bench: Bench) -> Iterator[Row]:
     key = KERNEL["rsa-2048"].key(bench.person)
     with listening(bench) as listener, service(bench, listener, "1s") as process:
         bench.person.run("ssh-add", "-q", key, SSH_AUTH_SOCK=listener.getsockname())
+        pids = list(below(process.pid))
         wait_until(lambda: process.poll() is not None)
-        left = sum(map(_proportional_size, below(process.pid)), 0.0)
+        time.sleep(_SETTLED)
+        left = sum(map(_proportional_size, pids))
     what = "memory, idle with keys in the kernel"
     yield Row(name, what, "MB", Series("kagent as a service", (left,)), goal=Goal(0))
 
@@ -85,12 +87,16 @@ def _parts(agent: Agent) -> dict[str, float]:
     """Each kind of its processes: what they take together, in MB."""
     parts: dict[str, float] = {}
     for pid in below(agent.process.pid):
-        part = name_of(pid).removeprefix("kagent-")
+        # The one in the foreground has no name of its own: it passes signals on.
+        part = "foreground" if pid == agent.process.pid else name_of(pid).removeprefix("kagent-")
         parts[part] = parts.get(part, 0.0) + _proportional_size(pid)
     return parts
 
 
 def _proportional_size(pid: int) -> float:
-    """In MB: each page as a part of one, if several processes share it."""
-    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    """In MB: each page as a part of one, if several processes share it.  0.0 if it has ended."""
+    try:
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    except (FileNotFoundError, ProcessLookupError):
+        return 0.0
     return next(int(line.split()[1]) for line in lines if line.startswith("Pss:")) / 1024

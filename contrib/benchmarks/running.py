@@ -196,5 +196,8 @@ def below(pid: int) -> Iterator[int]:
 
 
 def name_of(pid: int) -> str:
-    """A process's."""
-    return Path(f"/proc/{pid}/comm").read_text().strip()
+    """A process's, empty if it has ended."""
+    try:
+        return Path(f"/proc/{pid}/comm").read_text().strip()
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
