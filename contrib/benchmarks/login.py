@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 
-from tests.support.programs import Agent, sshd
+from tests.support.programs import PATH, Agent, sshd
 
 from .figures import Goal, Row
 from .running import Bench, NotHere, milliseconds
@@ -13,6 +14,8 @@ from .signatures import SEALED
 
 def login(name: str, bench: Bench) -> Iterator[Row]:
     """`ssh host true`."""
+    if not shutil.which("sshd", path=PATH):
+        raise NotHere("sshd is missing")
     key = SEALED["ed25519"].key(bench.person)
     authorized = key.with_name(f"{key.name}.pub").read_text()
     with (

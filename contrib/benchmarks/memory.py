@@ -7,13 +7,11 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from kagent.keyctl import join_anonymous_session
-from kagent.private import pkcs8
 from tests.support.programs import Agent, wait_until
 
 from .figures import Goal, Row, Series
 from .running import Bench, NotHere, below, many_clients, name_of, sign_request
-from .signatures import FEW, KERNEL, SEALED
+from .signatures import FEW, KERNEL, SEALED, check_kernel_signs
 from .starts import listening, service
 
 _SETTLED = 1.0  # seconds; a burst of signatures ends after a tenth of one
@@ -32,20 +30,18 @@ def in_use(name: str, bench: Bench) -> Iterator[Row]:
         bench.holding("kagent", key, options=("--custody=sealed",)) as kagent,
         bench.holding("ssh-agent", key) as openssh,
     ):
-        taken: dict[str, list[float]] = {"all": [], "ssh-agent": []}
+        ours, theirs = [], []
         for _ in range(bench.rounds):
             many_clients(kagent.socket, frame, FEW, 10)
             time.sleep(_SETTLED)
-            parts = _parts(kagent)
-            taken["all"].append(sum(parts.values()))
-            taken["ssh-agent"].append(sum(_parts(openssh).values()))
-            for part, size in parts.items():
-                taken.setdefault(part, []).append(size)
-    whole, stock = (Series(one, tuple(taken.pop(one))) for one in ("all", "ssh-agent"))
-    whole, goal = Series("kagent", whole.values), Goal(25, of_value=True)
-    yield Row(name, "memory, sealed keys held", "MB", whole, stock, goal)
-    for part, sizes in taken.items():
-        yield Row(name, "  of it", "MB", Series(part, tuple(sizes)))
+            ours.append(_parts(kagent))
+            theirs.append(sum(_parts(openssh).values()))
+    whole = Series("kagent", tuple(sum(parts.values()) for parts in ours))
+    pair, goal = (whole, Series("ssh-agent", tuple(theirs))), Goal(25, of_value=True)
+    yield Row(name, "memory, sealed keys held", "MB", *pair, goal)
+    for part in ours[-1]:
+        sizes = tuple(parts.get(part, 0.0) for parts in ours)
+        yield Row(name, "  of it", "MB", Series(part, sizes))
 
 
 def later(name: str, bench: Bench) -> Iterator[Row]:
@@ -63,10 +59,7 @@ def later(name: str, bench: Bench) -> Iterator[Row]:
 def idle(name: str, bench: Bench) -> Iterator[Row]:
     """As a service that nobody uses, where the kernel has the keys."""
     _check_permitted()
-    try:
-        pkcs8.probe(join_anonymous_session())
-    except pkcs8.CannotSign as error:
-        raise NotHere(f"this kernel can't sign: {error}") from error
+    check_kernel_signs()
     key = KERNEL["rsa-2048"].key(bench.person)
     with listening(bench) as listener, service(bench, listener, "1s") as process:
         bench.person.run("ssh-add", "-q", key, SSH_AUTH_SOCK=listener.getsockname())

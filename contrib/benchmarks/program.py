@@ -120,7 +120,9 @@ def _parser() -> argparse.ArgumentParser:
         help="these benchmarks alone, as 'sealed-*' (may be repeated)",
     )
     parser.add_argument("--list", action="store_true", help="name all benchmarks, and end")
-    parser.add_argument("--rounds", type=_at_least_one, default=_ROUNDS, help=f"here {_ROUNDS}")
+    parser.add_argument(
+        "--rounds", type=_at_least_one, default=_ROUNDS, help=f"{_ROUNDS} without it"
+    )
     parser.add_argument("--long", action="store_true", help="also what takes ten minutes")
     parser.add_argument("--check", action="store_true", help="end with 1 if a goal is missed")
     parser.add_argument("--json", action="store_true", help="all values, for programs")
@@ -201,8 +203,7 @@ def _kept(file: Path) -> tuple[dict[str, Any], list[Row], dict[str, str]]:
 def _drawn(rows: list[Row], machine: dict[str, Any]) -> str:
     where = [
         f"{machine['processor']}, {machine['cores']} cores · Linux {machine['linux']}",
-        f"Python {machine['python']} · {machine['openssh']} · {machine['date']}",
+        f"Python {machine['python']} · {machine['openssh']} · {machine['date']} · "
+        f"medians of {len(rows[0].this.values)} rounds, and quartiles",
     ]
-    rounds = len(rows[0].this.values)
-    where[1] += f" · medians of {rounds} rounds, and quartiles"
     return chart(rows, "One Ed25519 key, many clients: kagent beside ssh-agent", where)

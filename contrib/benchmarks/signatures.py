@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import os
-import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_ssh_private_key,
+)
 
 from kagent.keyctl import AsymmetricKey, join_anonymous_session, syscalls
 from kagent.private import pkcs8
@@ -98,10 +104,7 @@ def sealed(kind: Kind, name: str, bench: Bench) -> Iterator[Row]:
 
 def kernel(kind: Kind, name: str, bench: Bench) -> Iterator[Row]:
     """Keys that the kernel signs with, beside the bare syscall and ssh-agent."""
-    try:
-        pkcs8.probe(join_anonymous_session())
-    except pkcs8.CannotSign as error:
-        raise NotHere(f"this kernel can't sign: {error}") from error
+    check_kernel_signs()
     key = kind.key(bench.person)
     frame = sign_request(key)
     with (
@@ -124,16 +127,23 @@ def kernel(kind: Kind, name: str, bench: Bench) -> Iterator[Row]:
             lambda: rate(_LOOPS, kind.count, lambda: lambda: repeat(sign, kind.count)),
             lambda: many_clients(openssh.socket, frame, FEW, kind.each),
         )
-    what = f"{kind.name} in the kernel"
-    beside = Series(f"{_LOOPS} bare loops", loops)
-    yield Row(name, f"{what}, {FEW} clients", "/s", Series("kagent", few), beside, kind.many, FEW)
-    yield Row(
-        name, f"{what}, {FEW} clients", "/s", Series("kagent", few), Series("ssh-agent", stock)
-    )
-    yield Row(
-        name, f"{what}, {MANY} clients", "/s", Series("kagent", many), beside, kind.many, MANY
-    )
+    beside, openssh_few = Series(f"{_LOOPS} bare loops", loops), Series("ssh-agent", stock)
+    for clients, values, that, goal in (
+        (FEW, few, beside, kind.many),
+        (FEW, few, openssh_few, None),
+        (MANY, many, beside, kind.many),
+    ):
+        what = f"{kind.name} in the kernel, {clients} clients"
+        yield Row(name, what, "/s", Series("kagent", values), that, goal, clients)
     yield _no_worse(name, kind, few, many)
+
+
+def check_kernel_signs() -> None:
+    """Raises NotHere if this machine's kernel doesn't."""
+    try:
+        pkcs8.probe(join_anonymous_session())
+    except pkcs8.CannotSign as error:
+        raise NotHere(f"this kernel can't sign: {error}") from error
 
 
 def over_clients(name: str, bench: Bench) -> Iterator[Row]:
@@ -168,21 +178,8 @@ def _no_worse(name: str, kind: Kind, few: tuple[float, ...], many: tuple[float, 
 
 def _bare(key: Path) -> Work:
     """The syscall on the same key, in a keyring of our own, without anything around it."""
-    pem = key.with_name(f"{key.name}.pem")
-    pem.write_bytes(key.read_bytes())
-    pem.chmod(0o600)
-    subprocess.run(["ssh-keygen", "-p", "-q", "-m", "PKCS8", "-N", "", "-f", pem], check=True)
-    command: list[str | Path] = [
-        "openssl",
-        "pkcs8",
-        "-topk8",
-        "-nocrypt",
-        "-outform",
-        "DER",
-        "-in",
-        pem,
-    ]
-    der = subprocess.run(command, check=True, capture_output=True).stdout
+    form = (Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
+    der = load_ssh_private_key(key.read_bytes(), None).private_bytes(*form)
     held = AsymmetricKey.add("bare", der, join_anonymous_session())
     size, digest = held.limits(_INFO).max_sig_size, os.urandom(32)
     return lambda: syscalls.pkey_sign(held.serial, _INFO, digest, size)
