@@ -113,12 +113,11 @@ class Adopted:
 
     def _in(self, keyring: Keyring, giver: Giver | None) -> Iterator[Found]:
         owners = {giver.uid} if giver else {os.getuid(), _ROOT}
-        ours = keyring == self._anchor()
         content = [(key, about) for key, about in _content(keyring) if about.uid in owners]
         records = {about.description: key for key, about in content if about.type in RECORD_TYPES}
-        for key, about in content:
-            if about.type != "asymmetric":
-                continue
+        keys = [(key, about) for key, about in content if about.type == "asymmetric"]
+        ours = bool(keys) and keyring == self._anchor()
+        for key, about in keys:
             held, record = AsymmetricKey(key.serial), records.get(about.description)
             try:
                 recorded = _recorded(about, record)

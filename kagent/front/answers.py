@@ -12,6 +12,8 @@ from ..protocol.messages import Message, encode
 class Answers:
     """One after the other: each is begun, and finished before the next."""
 
+    __slots__ = ("_client", "_unsent")
+
     def __init__(self, client: socket.socket) -> None:
         self._client = client
         self._unsent = b""

@@ -25,6 +25,8 @@ class Connection:
     Such a body is never read here: the loader passes the socket on to a worker.
     """
 
+    __slots__ = ("_client", "_peer", "_requests")
+
     def __init__(self, peer: Peer, requests: Requests) -> None:
         self._client = peer.client
         self._requests = requests
@@ -35,6 +37,9 @@ class Connection:
         with self._client:
             try:
                 while True:
+                    # Waiting even where data is there already gives other clients their turn.  And
+                    # most clients wait most of the time: here, where it costs the least memory.
+                    await trio.lowlevel.wait_readable(self._client)
                     await self._serve_one()
             except (Disconnected, OSError) as error:
                 if str(error):
@@ -44,8 +49,6 @@ class Connection:
                 log.error(f"connection ended by a fault: {type(error).__name__}: {error}")
 
     async def _serve_one(self) -> None:
-        # Waiting even where data is there already gives other clients their turn.
-        await trio.lowlevel.wait_readable(self._client)
         length, kind = _HEADER.unpack(await self._receive(HEADER_LENGTH))
         if not 1 <= length <= MAX_PAYLOAD:
             raise Disconnected(f"a message of {length} bytes")

@@ -20,6 +20,8 @@ class Refusal(Exception):
 class Peer:
     """A connected client."""
 
+    __slots__ = ("answers", "client", "explanation", "origin", "process", "sessions", "uid")
+
     def __init__(self, client: socket.socket, process: ClientProcess, uid: int) -> None:
         self.client = client
         self.process = process

@@ -97,7 +97,7 @@ async def _accept(listener: socket.socket, requests: Requests, nursery: trio.Nur
     peer = Peer.of(client)
     if _permitted(peer):
         client.setblocking(False)
-        nursery.start_soon(Connection(peer, requests).serve)
+        nursery.start_soon(Connection(peer, requests).serve, name="client")
     else:
         client.close()
 

@@ -46,6 +46,8 @@ class Session(NamedTuple):
 class Sessions:
     """The sessions of a connection, in order.  Each host in it has proved itself, if it can."""
 
+    __slots__ = ("attempted", "bound", "broken")
+
     def __init__(self) -> None:
         # All but the last are forwarded.
         self.bound: list[Session] = []

@@ -1,0 +1,1 @@
+"""What contrib/bench measures, and how: `program.py` is the command, `figures.py` what a row is."""
