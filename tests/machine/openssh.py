@@ -35,6 +35,7 @@ _PACKAGES = (
 _PROGRAMS = (
     *("usr/bin/ssh", "usr/bin/ssh-add", "usr/bin/ssh-agent", "usr/bin/ssh-keygen"),
     *("usr/sbin/sshd", "usr/lib/openssh/sshd-session", "usr/lib/openssh/sshd-auth"),
+    "usr/lib/openssh/ssh-sk-helper",
 )
 _UNPACKED = ("openssh-client", "openssh-common", "openssh-server", "openssh-tests")
 # Of what they depend on, what runs in their processes.

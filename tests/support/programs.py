@@ -227,7 +227,9 @@ def variables(out: str) -> dict[str, str]:
 
 
 @contextmanager
-def background(person: Person, program: str, *words: str | Path, **env: str) -> Iterator[str]:
+def background(
+    person: Person, program: str | Path, *words: str | Path, **env: str
+) -> Iterator[str]:
     """Start an agent that goes into the background; ends with the block, if not before."""
     out = person.run(program, *words, **env).stdout
     pid = int(variables(out)["SSH_AGENT_PID"])
