@@ -374,7 +374,8 @@ def _keep(listener: Listener, options: _Options, tell: foreground.Tell) -> int:
             tell,
         )
         to_stderr = options.foreground or listener.lent
-        return keeper.run(ignore_interrupt=not to_stderr)
+        # A service that is stopped has not failed.
+        return keeper.run(ignore_interrupt=not to_stderr, stopped=0 if listener.lent else 2)
     except KernelKeyError as error:
         log.error(f"no keyrings for the agent: {error}")
         return 1
