@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 
-from ..protocol.algorithms import ALGORITHMS, RSA_BITS
+from ..protocol.algorithms import ALGORITHMS, RSA_BITS, WEBAUTHN
 from ..protocol.messages import SessionBind
 from ..protocol.publickey import PublicKey
 from ..protocol.wire import BYTE, MPINT, STRING, TEXT, UINT32, ProtocolError, Reader
 from . import composite
 from .library import CURVES, HASHES
+
+# WebAuthn section 6.1: flags of a token's answer.
+_ATTESTED, _EXTENDED = 0x40, 0x80
 
 _UNCOMPRESSED = b"\4"  # the only form of a point that OpenSSH takes, RFC 5656 section 3.1
 
@@ -38,7 +42,7 @@ def verify(key: PublicKey, signature: bytes, data: bytes) -> str:
         if not _fits(key, algorithm):
             raise BadSignature(f"{algorithm[:64]!r} is no signature of a {key.plain_type} key")
         if "application" in key.numbers:
-            data = _signed_by_token(key, reader, data)
+            data = _signed_by_token(key, algorithm, reader, data)
         reader.expect_end()
         _verify(key, algorithm, made, data)
     except (ProtocolError, InvalidSignature) as error:
@@ -92,16 +96,38 @@ def _fits(key: PublicKey, algorithm: str) -> bool:
     return algorithm in ALGORITHMS and ALGORITHMS[algorithm].key_type == key.plain_type
 
 
-def _signed_by_token(key: PublicKey, reader: Reader, data: bytes) -> bytes:
-    """What a token signs for `data`, by the flags and the counter that it has put in."""
+def _signed_by_token(key: PublicKey, algorithm: str, reader: Reader, data: bytes) -> bytes:
+    """What a token signs for `data`, by the flags and the counter that it has put in, and by what
+    a browser has, if one asked it.
+
+    Raises InvalidSignature, ProtocolError.
+    """
     application = TEXT.write(str(key.numbers["application"]))[4:]
     flags, counter = BYTE.read(reader), UINT32.read(reader)
+    extensions = b""
+    if algorithm == WEBAUTHN:
+        origin = TEXT.write(TEXT.read(reader))[4:]
+        challenge, data, extensions = data, STRING.read(reader), STRING.read(reader)
+        if (
+            b'"' in origin
+            or not data.startswith(_asked_by_browser(challenge, origin))
+            or flags & _ATTESTED
+            or bool(flags & _EXTENDED) != bool(extensions)
+        ):
+            raise InvalidSignature
     return (
         hashlib.sha256(application).digest()
         + BYTE.write(flags)
         + UINT32.write(counter)
+        + extensions
         + hashlib.sha256(data).digest()
     )
+
+
+def _asked_by_browser(challenge: bytes, origin: bytes) -> bytes:
+    """What the request begins with that a browser shows to a token (WebAuthn section 5.8.1)."""
+    text = base64.urlsafe_b64encode(challenge).rstrip(b"=")
+    return b'{"type":"webauthn.get","challenge":"%s","origin":"%s"' % (text, origin)
 
 
 def _verify(key: PublicKey, algorithm: str, made: bytes, data: bytes) -> None:

@@ -97,6 +97,7 @@ class Algorithm(NamedTuple):
     certifies: bool = True
 
 
+WEBAUTHN = "webauthn-sk-ecdsa-sha2-nistp256@openssh.com"
 ALGORITHMS = {
     # With SHA-1, which an old server may know nothing better than.
     "ssh-rsa": Algorithm("ssh-rsa", "sha1", certifies=False),
@@ -108,6 +109,8 @@ ALGORITHMS = {
     "ecdsa-sha2-nistp521": Algorithm("ecdsa-sha2-nistp521", "sha512"),
     "sk-ssh-ed25519@openssh.com": Algorithm("sk-ssh-ed25519@openssh.com"),
     "sk-ecdsa-sha2-nistp256@openssh.com": Algorithm("sk-ecdsa-sha2-nistp256@openssh.com", "sha256"),
+    # A browser has the token make it.  It is verified here, and never made.
+    WEBAUTHN: Algorithm("sk-ecdsa-sha2-nistp256@openssh.com", "sha256"),
     # Not in OpenSSH's list for certificates (10.6).
     "ssh-mldsa44-ed25519": Algorithm("ssh-mldsa44-ed25519", certifies=False),
 }
@@ -134,11 +137,8 @@ def certificate_type(plain: str) -> str:
 # The other way.
 PLAIN_TYPES = {certificate_type(plain): plain for plain in KEY_TYPES}
 
-# A login may name one of these.  The last is for signatures that a browser has a token make, which
-# kagent neither makes nor verifies.
-_KEY_TYPES_OF_LOGINS = {name: algorithm.key_type for name, algorithm in ALGORITHMS.items()} | {
-    "webauthn-sk-ecdsa-sha2-nistp256@openssh.com": "sk-ecdsa-sha2-nistp256@openssh.com"
-}
+# A login may name one of these.
+_KEY_TYPES_OF_LOGINS = {name: algorithm.key_type for name, algorithm in ALGORITHMS.items()}
 _KEY_TYPES_OF_LOGINS |= {
     certificate_type(name): certificate_type(plain) for name, plain in _KEY_TYPES_OF_LOGINS.items()
 }
