@@ -139,8 +139,7 @@ PROOFS: dict[str, tuple[bytes, Outcome]] = {
 _BOTH_HALVES = POST_QUANTUM.sign(session_of(POST_QUANTUM))
 _OTHERS = POST_QUANTUM.sign(session_of(POST_QUANTUM, 1))
 _ED25519 = 64  # bytes of the second half
-# By OpenSSH 10.6 and later.
-NEWER_PROOFS: dict[str, tuple[bytes, Outcome]] = {
+PROOFS |= {
     "ML-DSA and Ed25519": (bind(POST_QUANTUM), DONE),
     "a certificate by them": (bind(D.certified(POST_QUANTUM, "d")), DONE),
     "a certificate for them": (bind(POST_QUANTUM.certified(AUTHORITY, "pq")), DONE),

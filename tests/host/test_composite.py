@@ -16,7 +16,6 @@ from kagent.private.keyfile import parse
 from kagent.protocol.messages import SignRequest, SignResponse, decode, encode
 from tests.destinations.agents import DONE, REFUSED, SIGNED, AtSocket, outcome
 from tests.destinations.keys import AUTHORITY, POST_QUANTUM, A, D, hop
-from tests.destinations.proofs import NEWER_PROOFS
 from tests.destinations.requests import LIST, add, bind, login, sign
 from tests.host.test_destinations import asking
 from tests.host.test_destinations import name as name_of
@@ -179,15 +178,6 @@ def test_its_host_is_named_and_no_login_there_is_forwarded(person: Person, serve
         kagent.run(*through)
         asked = (person.home / "asked").read_text()
         assert f"FORWARDED: the request comes from {name_of(server)}." in asked
-
-
-def test_a_host_that_proves_itself(person: Person) -> None:
-    """As ssh-agent has it, by one that does and by others that don't."""
-    for program in (SSH_AGENT, "kagent"):
-        with agent(person, program) as running:
-            for what, (frame, expected) in NEWER_PROOFS.items():
-                with running.connect() as stream:
-                    assert outcome(ask(stream, frame)) == expected, (program, what)
 
 
 def test_permitted_hops(person: Person) -> None:
