@@ -7,7 +7,7 @@ _kagent_add() {
     -h | -t) ;;
     *)
         case $current in
-        -*) COMPREPLY=($(compgen -W "-c -C -d -D -E -e -H -h -K -k -L -l -N -q -S -s -T -t -v -X -x --custody --confirm-forwarded --help" -- "$current")) ;;
+        -*) COMPREPLY=($(compgen -W "-c -C -d -D -E -e -H -h -K -k -L -l -N -P -Q -q -S -s -T -t -v -X -x --custody --confirm-forwarded --help" -- "$current")) ;;
         *) COMPREPLY=($(compgen -f -- "$current")) ;;
         esac
         ;;

@@ -13,6 +13,8 @@ _arguments -s -S \
     '-L[list public keys]' \
     '-l[list fingerprints]' \
     '-N[keep certificates after their end]' \
+    '-P[ask for no PIN]' \
+    '-Q[list extensions]' \
     '-q[say less]' \
     '-S[library of FIDO tokens]:library:_files' \
     '-s[add a PKCS\#11 token]:library:_files' \

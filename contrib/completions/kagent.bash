@@ -7,10 +7,10 @@ _kagent() {
     -E) COMPREPLY=($(compgen -W "md5 sha1 sha256 sha384 sha512" -- "$current")) ;;
     -O) COMPREPLY=($(compgen -W "no-restrict-websafe websafe-allow= allow-remote-pkcs11" -- "$current")) ;;
     -a | -P) COMPREPLY=($(compgen -f -- "$current")) ;;
-    -t | --burst | --idle-exit) ;;
+    -A | -t | --burst | --idle-exit) ;;
     *)
         case $current in
-        -*) COMPREPLY=($(compgen -W "-a -c -D -d -E -k -O -P -s -T -t -U -u -V --burst --custody --help --idle-exit --keyring" -- "$current")) ;;
+        -*) COMPREPLY=($(compgen -W "-A -a -c -D -d -E -k -O -P -s -T -t -U -u -V --burst --custody --help --idle-exit --keyring" -- "$current")) ;;
         *) COMPREPLY=($(compgen -c -- "$current")) ;;
         esac
         ;;

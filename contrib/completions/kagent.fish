@@ -1,4 +1,5 @@
 complete -c kagent -s a -r -d 'Listen here'
+complete -c kagent -s A -x -d 'Socket in a directory: user:… or shared:…'
 complete -c kagent -s c -d 'Print for csh'
 complete -c kagent -s s -d 'Print for sh'
 complete -c kagent -s D -d 'Stay in the foreground'

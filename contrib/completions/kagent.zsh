@@ -1,6 +1,7 @@
 #compdef kagent
 _arguments -s -S -A '-*' \
-    '-a[listen here]:socket:_files' \
+    '(-A -T)-a[listen here]:socket:_files' \
+    '(-a -T)-A[socket in a directory]:user\:DIRECTORY or shared\:DIRECTORY:' \
     '(-s)-c[print for csh]' \
     '(-c)-s[print for sh]' \
     '-D[stay in the foreground]' \
@@ -9,7 +10,7 @@ _arguments -s -S -A '-*' \
     '-k[end the agent]' \
     '*-O[option]:option:(no-restrict-websafe websafe-allow= allow-remote-pkcs11)' \
     '-P[libraries that may be loaded]:patterns:_files' \
-    '-T[socket in TMPDIR]' \
+    '(-A -a)-T[socket in TMPDIR]' \
     '-t[lifetime of keys]:time:' \
     '-U[leave stale sockets]' \
     '*-u[remove stale sockets]' \

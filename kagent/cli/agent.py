@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pwd
 import re
 import signal
 import sys
@@ -12,7 +13,7 @@ from typing import Any
 from .. import __version__, log
 from ..confine import process, seccomp
 from ..keeper import foreground
-from ..keeper.listener import ENDING, Listener, NoPlace, remove_stale
+from ..keeper.listener import ENDING, USUAL, Listener, NoPlace, home_directory, remove_stale
 from ..keyctl import (
     PROCESS_KEYRING,
     KernelKeyError,
@@ -25,13 +26,15 @@ from .command import OutputLost, become, command
 from .options import fail, parse
 
 _USAGE = """\
-usage: kagent [-c | -s] [-DdTU] [-a bind_address] [-E fingerprint_hash]
-              [-O option] [-P allowed_providers] [-t life]
+usage: kagent [-c | -s] [-DdU] [-T | -A directory | -a bind_address]
+              [-E fingerprint_hash] [-O option] [-P allowed_providers]
+              [-t life]
               [--custody kernel | sealed]
               [--keyring session | user | persistent | private]
               [--burst milliseconds] [--idle-exit life]
-       kagent [-TU] [-a bind_address] [-E fingerprint_hash] [-O option]
-              [-P allowed_providers] [-t life] [--custody kernel | sealed]
+       kagent [-U] [-T | -A directory | -a bind_address]
+              [-E fingerprint_hash] [-O option] [-P allowed_providers]
+              [-t life] [--custody kernel | sealed]
               [--keyring session | user | persistent | private]
               [--burst milliseconds] command [arg ...]
        kagent [-c | -s] -k
@@ -82,7 +85,7 @@ class _Options:
 
     def __init__(self, arguments: list[str]) -> None:
         words = ["custody=", "keyring=", "burst=", "idle-exit="]
-        given, self.command = parse(arguments, "cDdksTuUVE:a:O:P:t:", _USAGE, words)
+        given, self.command = parse(arguments, "cDdksTuUVE:A:a:O:P:t:", _USAGE, words)
         values = dict(given)
         self.custody = _one_of("--custody", _CUSTODIES, values.get("--custody"))
         self.keyring = _one_of("--keyring", _KEYRINGS, values.get("--keyring")) or "session"
@@ -96,6 +99,7 @@ class _Options:
         self.providers = _providers(given)
         self.web_safety = _web_safety(given)
         self.address = values.get("-a")
+        self.directory = _directory(values["-A"]) if "-A" in letters else None
         self.csh = "-c" in letters
         self.debug = "-d" in letters
         self.foreground = self.debug or "-D" in letters
@@ -104,6 +108,8 @@ class _Options:
         self.keep_stale = "-U" in letters
         self.clean = letters.count("-u")
         self.version = "-V" in letters
+        if len({"-T", "-A", "-a"}.intersection(letters)) > 1:
+            fail(_USAGE, end="")
         if (self.csh and "-s" in letters) or letters.count("-d") + letters.count("-D") > 1:
             fail(_USAGE, end="")
         if self.command and {"-c", "-k", "-s", "-d", "-D", "-u"}.intersection(letters):
@@ -125,6 +131,34 @@ def _providers(given: list[tuple[str, str]]) -> dict[str, Any]:
         fail("-P option already specified", _FATAL)
     allowed = {"allowed": lists[0]} if lists else {}
     return {**allowed, "remote": ("-O", "allow-remote-pkcs11") in given}
+
+
+def _directory(place: str) -> tuple[str, str]:
+    """Where to make the socket: "user" or "shared", and which directory."""
+    kind, _, path = place.partition(":")
+    if kind not in ("user", "shared"):
+        fail(f"kagent: -A takes user:DIRECTORY or shared:DIRECTORY, not {place!r}", _FATAL)
+    path = os.path.expanduser(re.sub("%(.?)", _expanded, path))
+    if kind == "shared" and not path.startswith("/"):
+        fail(f"kagent: -A shared: takes an absolute path, not {path!r}", _FATAL)
+    return kind, path
+
+
+def _expanded(token: re.Match[str]) -> str:
+    """Those of sshd_config(5), AgentSocketPath."""
+    match token[1]:
+        case "%":
+            return "%"
+        case "U":
+            return str(os.getuid())
+        case "h" | "u":
+            try:
+                return home_directory() if token[1] == "h" else pwd.getpwuid(os.getuid()).pw_name
+            except NoPlace as error:
+                fail(f"kagent: -A {token[0]}: {error}", _FATAL)
+            except KeyError:
+                fail(f"kagent: -A {token[0]}: there is no user of uid {os.getuid()}", _FATAL)
+    fail(f"kagent: -A: unknown {token[0]}; it takes %h, %u, %U and %%", _FATAL)
 
 
 def _web_safety(given: list[tuple[str, str]]) -> dict[str, Any]:
@@ -197,10 +231,14 @@ def _listen(options: _Options) -> Listener:
         if options.address is not None:
             return Listener(options.address)
         if options.in_tmp:
-            return Listener.in_tmp()
+            # The directory that is made there is private.
+            return Listener.shared(os.environ.get("TMPDIR", "/tmp"))  # noqa: S108
+        kind, path = options.directory or ("user", USUAL)
+        if kind == "shared":
+            return Listener.shared(path)
         if not options.keep_stale:
-            remove_stale(of_all_hosts=False)
-        return Listener.in_home()
+            remove_stale(path)
+        return Listener.of_user(path)
     except NoPlace as error:
         fail(f"kagent: {error}; kagent -T makes a socket in /tmp, and -a PATH one where you like")
     except OSError as error:
@@ -336,7 +374,8 @@ def _keep(listener: Listener, options: _Options, tell: foreground.Tell) -> int:
             tell,
         )
         to_stderr = options.foreground or listener.lent
-        return keeper.run(ignore_interrupt=not to_stderr)
+        # A service that is stopped has not failed.
+        return keeper.run(ignore_interrupt=not to_stderr, stopped=0 if listener.lent else 2)
     except KernelKeyError as error:
         log.error(f"no keyrings for the agent: {error}")
         return 1

@@ -12,7 +12,8 @@ from ..jobs.jobs import WORKER, WORKERS_COME, Answer, SignJob, unpack_answer
 # A worker ends itself long before that; this is for one that was stopped, or when there is none.
 _SECONDS = 60.0
 _MOST_TRIES = 3  # a worker's time can be over when it has read what to sign: on a busy machine
-_LONGEST_ANSWER = 4096  # bytes: a signature by a 16384-bit RSA key has 2048
+# In bytes: a signature by a 16384-bit RSA key has 2048, one of ML-DSA-44 and Ed25519 2484.
+_LONGEST_ANSWER = 4096
 
 
 class _Wait:

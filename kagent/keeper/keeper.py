@@ -143,6 +143,7 @@ class Keeper:
         self._lookout = 0
         self._signers = 0
         self._exit_code: int | None = None  # once there is a reason to end
+        self._stopped = 2  # the exit code after SIGTERM
         self._front_started = 0.0
         self._short_lives = 0
         self._loads = 0  # workers
@@ -158,8 +159,9 @@ class Keeper:
         self._pending: set[int] = set()  # signals that have come and are not handled yet
         self._wakeup, self._waker = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
 
-    def run(self, *, ignore_interrupt: bool) -> int:
-        """Serve until a signal says to end; the exit code."""
+    def run(self, *, ignore_interrupt: bool, stopped: int) -> int:
+        """Serve until a signal says to end; the exit code, which is `stopped` after SIGTERM."""
+        self._stopped = stopped
         for number in _SIGNALS:
             signal.signal(number, lambda number, frame: self._pending.add(number))
         signal.set_wakeup_fd(self._waker)
@@ -203,7 +205,7 @@ class Keeper:
             # Before the rest: one read may have taken the marks of several signals.
             if ending := self._pending.intersection(ENDING):
                 log.info(f"exiting on signal {min(ending)}")
-                self._exit_code = 2
+                self._exit_code = self._stopped if signal.SIGTERM in ending else 2
                 return
             if signal.SIGUSR1 in self._pending:
                 self._pending.discard(signal.SIGUSR1)

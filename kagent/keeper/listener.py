@@ -1,7 +1,7 @@
 """The agent's socket: where it is by default, who may open it, and how old ones are cleaned up.
 
-Paths and modes are those of OpenSSH 10.1 and later, so that `ssh-agent -u` and `kagent -u` each
-clean up after both.
+Paths and modes are those of OpenSSH 10.6; what they begin with is as in 10.1, so that `ssh-agent
+-u` and `kagent -u` each clean up after both.
 """
 
 from __future__ import annotations
@@ -13,11 +13,15 @@ import signal
 import socket
 import stat
 import time
+from pathlib import Path
 
 from .. import log
 
 # The signals that end an agent, and take the socket away.
 ENDING = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
+
+# The directory of the sockets, in the user's home.
+USUAL = ".ssh/agent"
 
 _BACKLOG = 128
 _FIRST_PASSED = 3  # SD_LISTEN_FDS_START
@@ -37,11 +41,11 @@ def _host_mark() -> str:
 
 
 class NoPlace(Exception):
-    """There can be no socket at the default place; says where that would be, and why."""
+    """There can be no socket where it should be; says where that is, and why."""
 
 
-def _socket_directory() -> str:
-    """Raises NoPlace."""
+def home_directory() -> str:
+    """The user's, which the socket is made under by default.  Raises NoPlace."""
     home = os.environ.get("HOME")
     if not home:
         try:
@@ -49,7 +53,7 @@ def _socket_directory() -> str:
         except KeyError as error:
             told = f"HOME is not set, and there is no user of uid {os.getuid()}"
             raise NoPlace(f"no home for the agent's socket: {told}") from error
-    return os.path.join(home, ".ssh", "agent")
+    return home
 
 
 class Listener:
@@ -69,18 +73,16 @@ class Listener:
         self.socket = lent or _listen(path)
 
     @classmethod
-    def in_home(cls) -> Listener:
-        """At ~/.ssh/agent/s.HOST.agent.RANDOM, the default.  Raises NoPlace."""
-        directory = _socket_directory()
-        for part in (os.path.dirname(directory), directory):
-            try:
-                os.mkdir(part, 0o700)
-            except FileExistsError:
-                pass
-            except OSError as error:
-                raise NoPlace(f"cannot make {part}: {error.strerror}") from error
+    def of_user(cls, directory: str = USUAL) -> Listener:
+        """At s.HOST.local.PID.RANDOM in a directory of the user's own, which is made if it isn't
+        there; relative to the user's home.
+
+        Raises NoPlace.
+        """
+        directory = os.path.join(home_directory(), directory)
+        _make(directory)
         while True:
-            name = f"s.{_host_mark()}.agent.{_letters(os.urandom(10))}"
+            name = f"s.{_host_mark()}.local.{os.getpid()}.{_letters(os.urandom(10))}"
             path = os.path.join(directory, name)
             try:
                 return cls(path)
@@ -91,12 +93,11 @@ class Listener:
                     raise NoPlace(f"cannot bind to {path}: {why}") from error
 
     @classmethod
-    def in_tmp(cls) -> Listener:
-        """In a new directory of $TMPDIR: kagent -T.  Raises OSError."""
-        base = os.environ.get("TMPDIR", "/tmp")  # noqa: S108, the directory made there is private
+    def shared(cls, base: str) -> Listener:
+        """In a new directory in one that others write to as well.  Raises OSError."""
         directory = f"{base}/ssh-{_letters(os.urandom(12))}"
         os.mkdir(directory, 0o700)
-        return cls(f"{directory}/agent.{os.getpid()}", directory)
+        return cls(f"{directory}/agent.local.{os.getpid()}", directory)
 
     @classmethod
     def from_systemd(cls) -> Listener | None:
@@ -129,6 +130,17 @@ class Listener:
             log.debug(f"cleaning up: {error}")
 
 
+def _make(directory: str) -> None:
+    """Make a directory for the user alone, and those that it is in.  Raises NoPlace."""
+    path = Path(directory)
+    for part in (*reversed(path.parents), path):
+        try:
+            if not part.is_dir():
+                part.mkdir(0o700, exist_ok=True)
+        except OSError as error:
+            raise NoPlace(f"cannot make {part}: {error.strerror}") from error
+
+
 def _listen(path: str) -> socket.socket:
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     mask = os.umask(0o177)
@@ -140,11 +152,11 @@ def _listen(path: str) -> socket.socket:
     return listener
 
 
-def remove_stale(*, of_all_hosts: bool) -> None:
-    """Remove sockets under ~/.ssh/agent that nobody listens on any more."""
+def remove_stale(directory: str = USUAL, *, of_all_hosts: bool = False) -> None:
+    """Remove sockets that nobody listens on any more, in a directory as for Listener.of_user."""
     mark = "" if of_all_hosts else f"s.{_host_mark()}."
     try:
-        entries = list(os.scandir(_socket_directory()))
+        entries = list(os.scandir(os.path.join(home_directory(), directory)))
     except (NoPlace, OSError):
         return
     for entry in entries:

@@ -32,7 +32,7 @@ from ..protocol.wire import (
 
 T = TypeVar("T")
 
-# SSH_SK_HELPER_VERSION of OpenSSH 8.4 to 10.5.  It changes with the messages, so no other
+# SSH_SK_HELPER_VERSION of OpenSSH 8.4 to 10.6.  It changes with the messages, so no other
 # version is taken.
 _VERSION = 5
 

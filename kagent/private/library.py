@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NoReturn, TypeAlias
+from typing import Any, NoReturn, TypeAlias
 
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
@@ -11,10 +11,13 @@ from cryptography.hazmat.primitives.serialization import (
     NoEncryption,
     PrivateFormat,
     PublicFormat,
+    load_der_private_key,
 )
 
 from ..protocol.algorithms import RSA_BITS
 from ..protocol.privatekey import (
+    CompositeCertifiedKey,
+    CompositePrivateKey,
     EcdsaCertifiedKey,
     EcdsaPrivateKey,
     Ed25519CertifiedKey,
@@ -25,8 +28,17 @@ from ..protocol.privatekey import (
 )
 from ..protocol.publickey import PublicKey
 from ..protocol.wire import ProtocolError
+from . import composite
 
-LibraryKey: TypeAlias = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey
+LibraryKey: TypeAlias = (
+    rsa.RSAPrivateKey
+    | ec.EllipticCurvePrivateKey
+    | ed25519.Ed25519PrivateKey
+    | composite.PrivateKey
+)
+
+# X.690: a length below this is one byte, behind the type's; a longer one is in the bytes behind it.
+_LONG = 0x80
 
 # By the names of protocol.algorithms.
 CURVES: dict[str, ec.EllipticCurve] = {
@@ -58,13 +70,37 @@ def library_key(named: NamedPrivateKey) -> LibraryKey:
         return _build(named, public)
     except ProtocolError as error:
         refuse(f"malformed {named.type} key: {error}", error)
+    except composite.Unsupported as error:
+        refuse(str(error), error)
     except (ValueError, ZeroDivisionError, OverflowError) as error:
         refuse(f"not a valid {named.type} key: {error}", error)
 
 
 def der(key: LibraryKey) -> bytes:
-    """The key as PKCS#8, unencrypted."""
-    return key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
+    """The key as PKCS#8, unencrypted; a composite one as its two keys, one behind the other."""
+    if isinstance(key, composite.PrivateKey):
+        return b"".join(_pkcs8(half) for half in key)
+    return _pkcs8(key)
+
+
+def from_der(data: bytes | bytearray) -> LibraryKey:
+    """The key that `der` has written.  Raises TypeError or ValueError if it is none."""
+    whole = memoryview(data)
+    end = 2 + data[1]
+    if data[1] >= _LONG or end >= len(data):
+        key: LibraryKey = _load(whole)
+        return key
+    return composite.PrivateKey(_load(whole[:end]), _load(whole[end:]))
+
+
+def _pkcs8(key: Any) -> bytes:
+    made: bytes = key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
+    return made
+
+
+def _load(pkcs8: memoryview) -> Any:
+    # Checking a long RSA key takes longer than signing; it was checked when it came.
+    return load_der_private_key(pkcs8, None, unsafe_skip_rsa_key_validation=True)
 
 
 def _build(named: NamedPrivateKey, public: PublicKey) -> LibraryKey:
@@ -107,4 +143,9 @@ def _build(named: NamedPrivateKey, public: PublicKey) -> LibraryKey:
             if not point == key.seed_and_point[32:] == key.point == numbers["point"]:
                 raise ValueError("its halves don't fit")
             return edwards
+        case CompositePrivateKey() | CompositeCertifiedKey():
+            both = composite.PrivateKey.from_seeds(key.seeds)
+            if both.public_key().public_bytes_raw() != numbers["keys"]:
+                raise ValueError("its halves don't fit")
+            return both
     raise ValueError("a key of a token holds nothing that could be loaded")

@@ -17,14 +17,17 @@ from cryptography.hazmat.primitives.ciphers import Cipher
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.ciphers.algorithms import AES256
 from cryptography.hazmat.primitives.ciphers.modes import GCM
-from cryptography.hazmat.primitives.serialization import load_der_private_key
 
 from ..protocol.algorithms import ALGORITHMS
 from ..protocol.wire import MPINT, STRING, TEXT
-from .library import HASHES, der
+from . import composite
+from .library import HASHES, der, from_der
 
 # NIST SP 800-38D: random nonces of 12 bytes are enough for 2**32 keys.
 _NONCE, _TAG, _BLOCK = 12, 16, 16
+
+# Algorithms that take the data as it is, and no word of how to.
+_OF_THE_DATA_ITSELF = ("ssh-ed25519", "ssh-mldsa44-ed25519")
 
 # As OpenSSL has it, which overwrites it when it is let go.
 ParsedKey: TypeAlias = Any
@@ -37,7 +40,7 @@ def seal(sealing_key: bytes | bytearray, description: str, key_der: bytes) -> by
 
 
 def unseal(sealing_key: bytes | bytearray, description: str, ciphertext: bytes) -> bytearray:
-    """The key as PKCS#8, to be overwritten.
+    """The key as it was sealed, to be overwritten.
 
     Raises ValueError if that isn't what was sealed for this identity.
     """
@@ -55,9 +58,8 @@ def unseal(sealing_key: bytes | bytearray, description: str, ciphertext: bytes) 
 
 
 def parse(key_der: bytes | bytearray) -> ParsedKey:
-    """A key, from PKCS#8.  Raises TypeError or ValueError if it is none."""
-    # Checking a long RSA key takes longer than signing; it was checked when it came.
-    return load_der_private_key(key_der, None, unsafe_skip_rsa_key_validation=True)
+    """A key, from what was sealed.  Raises TypeError or ValueError if it is none."""
+    return from_der(key_der)
 
 
 def sign(key: ParsedKey, algorithm: str, data: bytes) -> bytes:
@@ -66,7 +68,7 @@ def sign(key: ParsedKey, algorithm: str, data: bytes) -> bytes:
     Raises TypeError, KeyError or ValueError if key and algorithm don't fit.
     """
     # By the algorithm's name: to ask for the key's type costs a fork more than the rest of this.
-    if algorithm == "ssh-ed25519":
+    if algorithm in _OF_THE_DATA_ITSELF:
         made = key.sign(data)
     elif algorithm.startswith("ecdsa"):
         r, s = decode_dss_signature(key.sign(data, ec.ECDSA(HASHES[ALGORITHMS[algorithm].hash])))
@@ -81,3 +83,7 @@ def throwaways() -> Iterator[tuple[bytes, str]]:
     yield der(ed25519.Ed25519PrivateKey.generate()), "ssh-ed25519"
     yield der(ec.generate_private_key(ec.SECP256R1())), "ecdsa-sha2-nistp256"
     yield der(rsa.generate_private_key(65537, 1024)), "rsa-sha2-256"  # noqa: S505, it signs nothing
+    try:
+        yield der(composite.PrivateKey.from_seeds(os.urandom(64))), "ssh-mldsa44-ed25519"
+    except composite.Unsupported:
+        pass  # nor is there any to sign with

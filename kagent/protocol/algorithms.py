@@ -1,5 +1,6 @@
 # What is to be known of each type of key and of each algorithm for signatures, once for all of
-# kagent (RFC 4253 section 6.6, RFC 5656, RFC 8332, RFC 8709, PROTOCOL.certkeys, PROTOCOL.u2f).
+# kagent (RFC 4253 section 6.6, RFC 5656, RFC 8332, RFC 8709, PROTOCOL.certkeys, PROTOCOL.u2f,
+# draft-miller-sshm-mldsa44-ed25519-composite-sigs as OpenSSH 10.6 has it).
 #
 # Only names are here.  Those who compute look up by them what they compute with.
 """The facts of key types and of algorithms for signatures."""
@@ -17,7 +18,8 @@ class KeyType(NamedTuple):
     """A type of plain keys.
 
     `kind` is what ssh-add -l shows of it; `public` are the fields of the public half; `bits` is 0
-    where keys have different sizes; with `kernel_bits` the Linux kernel can sign.
+    where keys have different sizes; with `kernel_bits` the Linux kernel can sign; `certified` is
+    the type of its certificates, "" where the name follows the old rule.
     """
 
     name: str
@@ -26,6 +28,7 @@ class KeyType(NamedTuple):
     bits: int = 0
     curve: str = ""
     kernel_bits: tuple[int, ...] = ()
+    certified: str = ""
 
     @property
     def on_token(self) -> bool:
@@ -41,6 +44,7 @@ class KeyType(NamedTuple):
 _RSA: dict[str, Codec[Any]] = {"e": MPINT, "n": MPINT}
 _ECDSA: dict[str, Codec[Any]] = {"curve": TEXT, "point": STRING}
 _ED25519: dict[str, Codec[Any]] = {"point": STRING}
+_COMPOSITE: dict[str, Codec[Any]] = {"keys": STRING}
 _ON_TOKEN: dict[str, Codec[Any]] = {"application": TEXT}
 
 KEY_TYPES = {
@@ -55,6 +59,15 @@ KEY_TYPES = {
         KeyType("sk-ssh-ed25519@openssh.com", "ED25519-SK", _ED25519 | _ON_TOKEN, 256),
         KeyType(
             "sk-ecdsa-sha2-nistp256@openssh.com", "ECDSA-SK", _ECDSA | _ON_TOKEN, 256, "nistp256"
+        ),
+        # Two keys in one, of which neither is used alone.  (OpenSSH 10.5 had it with @openssh.com
+        # behind the name, as an experiment that 10.6 doesn't take any more.)
+        KeyType(
+            "ssh-mldsa44-ed25519",
+            "MLDSA44-ED25519",
+            _COMPOSITE,
+            512,
+            certified="ssh-mldsa44-ed25519-cert",
         ),
     )
 }
@@ -84,6 +97,7 @@ class Algorithm(NamedTuple):
     certifies: bool = True
 
 
+WEBAUTHN = "webauthn-sk-ecdsa-sha2-nistp256@openssh.com"
 ALGORITHMS = {
     # With SHA-1, which an old server may know nothing better than.
     "ssh-rsa": Algorithm("ssh-rsa", "sha1", certifies=False),
@@ -95,6 +109,10 @@ ALGORITHMS = {
     "ecdsa-sha2-nistp521": Algorithm("ecdsa-sha2-nistp521", "sha512"),
     "sk-ssh-ed25519@openssh.com": Algorithm("sk-ssh-ed25519@openssh.com"),
     "sk-ecdsa-sha2-nistp256@openssh.com": Algorithm("sk-ecdsa-sha2-nistp256@openssh.com", "sha256"),
+    # A browser has the token make it.  It is verified here, and never made.
+    WEBAUTHN: Algorithm("sk-ecdsa-sha2-nistp256@openssh.com", "sha256"),
+    # Not in OpenSSH's list for certificates (10.6).
+    "ssh-mldsa44-ed25519": Algorithm("ssh-mldsa44-ed25519", certifies=False),
 }
 
 
@@ -111,17 +129,16 @@ def algorithm_of(key_type: str, flags: int) -> str:
 
 def certificate_type(plain: str) -> str:
     """'ssh-rsa' -> 'ssh-rsa-cert-v01@openssh.com'."""
+    if plain in KEY_TYPES and KEY_TYPES[plain].certified:
+        return KEY_TYPES[plain].certified
     return plain.removesuffix("@openssh.com") + "-cert-v01@openssh.com"
 
 
 # The other way.
 PLAIN_TYPES = {certificate_type(plain): plain for plain in KEY_TYPES}
 
-# A login may name one of these.  The last is for signatures that a browser has a token make, which
-# kagent neither makes nor verifies.
-_KEY_TYPES_OF_LOGINS = {name: algorithm.key_type for name, algorithm in ALGORITHMS.items()} | {
-    "webauthn-sk-ecdsa-sha2-nistp256@openssh.com": "sk-ecdsa-sha2-nistp256@openssh.com"
-}
+# A login may name one of these.
+_KEY_TYPES_OF_LOGINS = {name: algorithm.key_type for name, algorithm in ALGORITHMS.items()}
 _KEY_TYPES_OF_LOGINS |= {
     certificate_type(name): certificate_type(plain) for name, plain in _KEY_TYPES_OF_LOGINS.items()
 }

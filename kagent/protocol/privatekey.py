@@ -80,6 +80,14 @@ class SkEd25519PrivateKey(_PlainKey):
     types: ClassVar = ("sk-ssh-ed25519@openssh.com",)
 
 
+class CompositePrivateKey(_PlainKey):
+    """The public keys of ML-DSA-44 and Ed25519, one behind the other, and so their seeds."""
+
+    keys: bytes = field(STRING)
+    seeds: bytes = field(STRING)
+    types: ClassVar = ("ssh-mldsa44-ed25519",)
+
+
 class RsaCertifiedKey(_CertifiedKey):
     """An RSA certificate and the private half of its key."""
 
@@ -103,6 +111,13 @@ class Ed25519CertifiedKey(_CertifiedKey):
     point: bytes = field(STRING)
     seed_and_point: bytes = field(STRING)
     types: ClassVar = tuple(map(certificate_type, Ed25519PrivateKey.types))
+
+
+class CompositeCertifiedKey(_CertifiedKey):
+    """A certificate and the seeds of the two keys in its key."""
+
+    seeds: bytes = field(STRING)
+    types: ClassVar = tuple(map(certificate_type, CompositePrivateKey.types))
 
 
 class SkEcdsaCertifiedKey(_CertifiedKey):
@@ -133,11 +148,13 @@ PrivateKey: TypeAlias = (
     RsaPrivateKey
     | EcdsaPrivateKey
     | Ed25519PrivateKey
+    | CompositePrivateKey
     | SkEcdsaPrivateKey
     | SkEd25519PrivateKey
     | RsaCertifiedKey
     | EcdsaCertifiedKey
     | Ed25519CertifiedKey
+    | CompositeCertifiedKey
     | SkEcdsaCertifiedKey
     | SkEd25519CertifiedKey
 )

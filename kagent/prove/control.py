@@ -6,9 +6,8 @@ import os
 import struct
 from collections.abc import Sequence
 
-from cryptography.hazmat.primitives.serialization import load_der_private_key
-
 from ..private.keyfile.pem import from_library
+from ..private.library import from_der
 from .processes import Process, below
 
 _NUMBER = struct.Struct("=I")
@@ -47,7 +46,7 @@ class Control:
         return below(self._pid)
 
     def load(self, keys: Sequence[bytes]) -> None:
-        """Give it keys as PKCS#8 in DER; when this is over, it has them.  Raises OSError."""
+        """Give it keys as `library.der` writes them; afterwards it has them.  Raises OSError."""
         for data in (_NUMBER.pack(len(keys)), *keys):
             os.write(self._keys, _NUMBER.pack(len(data)) + data)
         if not os.read(self._ready, 1):
@@ -64,7 +63,7 @@ def _hold(source: int, ready: int) -> None:
         (count,) = _NUMBER.unpack(next_one())
         held = []
         for _ in range(count):
-            key = load_der_private_key(next_one(), None, unsafe_skip_rsa_key_validation=True)
+            key = from_der(next_one())
             held.append((key, from_library(key)))  # as OpenSSL's numbers, and as Python's
         os.write(ready, b"\0")
         stream.read()

@@ -8,22 +8,22 @@ any address.
 The forms:
 
 - big-endian: DER (PKCS#1, SEC1 and PKCS#8, as OpenSSL and the kernel take them), ssh's mpint, and
-  the strings of Ed25519.  All that is secret in DER are these numbers; what is between them is the
-  same for every key.
+  the strings of Ed25519 and ML-DSA.  All that is secret in DER are these numbers; what is between
+  them is the same for every key.
 - limbs: the machine's words, the least significant first: OpenSSL, GMP, Go; and Ed25519's scalar
   everywhere.
 - digits: Python's integers, 30 bits in each 32.
 - base64: key files that aren't encrypted.
 
 Beside what a key file has, there is sought what libraries derive of it: Ed25519's scalar and the
-prefix of its nonces, and R² mod p and mod q, which stand beside p and q where multiplication as
-Montgomery's is prepared (OpenSSL keeps them with the key).  p and q themselves have no Montgomery
-form: p·R mod p is 0.
+prefix of its nonces, the seeds of ML-DSA's vectors and of its nonces, and R² mod p and mod q, which
+stand beside p and q where multiplication as Montgomery's is prepared (OpenSSL keeps them with the
+key).  p and q themselves have no Montgomery form: p·R mod p is 0.
 
 Left out is what exists only while a number is used, in a process that has it in one of these forms:
-windows of exponents, and vectors of 52-bit or 29-bit digits.  And decimal or hexadecimal text, of
-which eight letters are no evidence.  A token's key has nothing to be found: its handle is no
-secret.
+windows of exponents, and vectors of 52-bit or 29-bit digits; and ML-DSA's vectors, which are kept
+with the seeds of its nonces.  And decimal or hexadecimal text, of which eight letters are no
+evidence.  A token's key has nothing to be found: its handle is no secret.
 """
 
 from __future__ import annotations
@@ -34,7 +34,13 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
-from ..protocol.privatekey import EcdsaPrivateKey, Ed25519PrivateKey, PrivateKey, RsaPrivateKey
+from ..protocol.privatekey import (
+    CompositePrivateKey,
+    EcdsaPrivateKey,
+    Ed25519PrivateKey,
+    PrivateKey,
+    RsaPrivateKey,
+)
 
 WORD = 8  # bytes
 
@@ -43,7 +49,12 @@ WORD = 8  # bytes
 _LEAST_VARIETY = 4
 
 # What a process that has loaded the key need not have.
-_DERIVED = frozenset(("scalar of the seed", "prefix of the nonces", "R² mod p", "R² mod q"))
+_DERIVED = frozenset(
+    (
+        *("scalar of the seed", "prefix of the nonces", "R² mod p", "R² mod q"),
+        *("seed of ML-DSA's vectors", "seed of ML-DSA's nonces"),
+    )
+)
 
 
 class Trace(NamedTuple):
@@ -99,17 +110,30 @@ def _secrets(key: PrivateKey) -> dict[str, bytes]:
     if isinstance(key, EcdsaPrivateKey):
         return {"scalar": _big_endian(key.d)}
     if isinstance(key, Ed25519PrivateKey):
-        # RFC 8032 section 5.1.5
-        seed = key.seed_and_point[:32]
-        expanded = bytearray(hashlib.sha512(seed).digest())
-        expanded[0] &= 248
-        expanded[31] = expanded[31] & 127 | 64
+        return _of_ed25519(key.seed_and_point[:32])
+    if isinstance(key, CompositePrivateKey):
+        # FIPS 204, algorithm 6: k and l are 4; the first 32 bytes are public.
+        seed = key.seeds[:32]
+        expanded = hashlib.shake_256(seed + bytes((4, 4))).digest(128)
         return {
-            "seed": seed,
-            "scalar of the seed": bytes(expanded[31::-1]),
-            "prefix of the nonces": bytes(expanded[32:]),
+            "seed of ML-DSA": seed,
+            "seed of ML-DSA's vectors": expanded[32:96],
+            "seed of ML-DSA's nonces": expanded[96:],
+            **_of_ed25519(key.seeds[32:]),
         }
     return {}
+
+
+def _of_ed25519(seed: bytes) -> dict[str, bytes]:
+    # RFC 8032 section 5.1.5
+    expanded = bytearray(hashlib.sha512(seed).digest())
+    expanded[0] &= 248
+    expanded[31] = expanded[31] & 127 | 64
+    return {
+        "seed": seed,
+        "scalar of the seed": bytes(expanded[31::-1]),
+        "prefix of the nonces": bytes(expanded[32:]),
+    }
 
 
 def _r_squared(modulus: int) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
@@ -15,13 +16,19 @@ from cryptography.hazmat.primitives.serialization import (
     PublicFormat,
 )
 
+from kagent.private import composite
 from kagent.protocol.algorithms import certificate_type
 from kagent.protocol.constraints import Hop, HostKey, PermittedHop
 from kagent.protocol.privatekey import Ed25519PrivateKey, NamedPrivateKey
 from kagent.protocol.publickey import HOST, PublicKey, parse_line
 from kagent.protocol.wire import MPINT, STRING, TEXT, UINT32, UINT64, Reader, repeated
 
-Private: TypeAlias = ed25519.Ed25519PrivateKey | ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
+Private: TypeAlias = (
+    ed25519.Ed25519PrivateKey
+    | ec.EllipticCurvePrivateKey
+    | rsa.RSAPrivateKey
+    | composite.PrivateKey
+)
 
 FOREVER = 2**64 - 1
 
@@ -36,6 +43,9 @@ class Key:
 
     @classmethod
     def of(cls, name: str, private: Private) -> Key:
+        if isinstance(private, composite.PrivateKey):
+            keys = private.public_key().public_bytes_raw()
+            return cls(name, private, TEXT.write("ssh-mldsa44-ed25519") + STRING.write(keys))
         line = private.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH)
         return cls(name, private, parse_line(line.decode())[0].blob)
 
@@ -52,6 +62,8 @@ class Key:
         match self.private:
             case ed25519.Ed25519PrivateKey():
                 return TEXT.write("ssh-ed25519") + STRING.write(self.private.sign(data))
+            case composite.PrivateKey():
+                return TEXT.write("ssh-mldsa44-ed25519") + STRING.write(self.private.sign(data))
             case ec.EllipticCurvePrivateKey(key_size=size):
                 kind = {256: hashes.SHA256, 384: hashes.SHA384, 521: hashes.SHA512}[size]()
                 numbers = decode_dss_signature(self.private.sign(data, ec.ECDSA(kind)))
@@ -111,6 +123,7 @@ A, C, D = new("a"), new("c"), new("d")
 B = Key.of("b", ec.generate_private_key(ec.SECP256R1()))
 AUTHORITY, STRANGER = new("authority"), new("stranger")
 CERTIFIED = D.certified(AUTHORITY, "x", "d")
+POST_QUANTUM = Key.of("pq", composite.PrivateKey.from_seeds(os.urandom(64)))
 # What OpenSSH had once, or will have: nobody here can tell whether its signature is good.
 UNKNOWN = replace(new("u"), blob=TEXT.write("ssh-future") + STRING.write(b"point"))
 USERS_KEY, SECOND = new("key"), new("second")

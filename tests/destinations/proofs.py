@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from kagent.protocol.wire import BYTE, MPINT, STRING, TEXT, UINT32, Reader
 
 from .agents import DONE, REFUSED, Outcome
-from .keys import AUTHORITY, CERTIFIED, STRANGER, A, B, D, Key
+from .keys import AUTHORITY, CERTIFIED, POST_QUANTUM, STRANGER, A, B, D, Key
 from .requests import bind, session_of
 
 RSA = Key.of("rsa", rsa.generate_private_key(65537, 2048))
@@ -36,6 +36,11 @@ def _compressed(key: Key) -> Key:
     ]
     blob = key.blob.replace(*map(STRING.write, points))
     return replace(key, blob=blob)
+
+
+def _first_half(blob: bytes) -> bytes:
+    fields = Reader(blob)
+    return TEXT.write(TEXT.read(fields)) + STRING.write(STRING.read(fields)[:1312])
 
 
 def _parts(signature: bytes) -> tuple[bytes, bytes]:
@@ -129,4 +134,31 @@ PROOFS: dict[str, tuple[bytes, Outcome]] = {
     "no key": (bind(replace(A, blob=b"")), REFUSED),
     "half a key": (bind(replace(A, blob=A.blob[:-1])), REFUSED),
     "a key that goes on": (bind(replace(A, blob=A.blob + b"\0")), REFUSED),
+}
+
+_BOTH_HALVES = POST_QUANTUM.sign(session_of(POST_QUANTUM))
+_OTHERS = POST_QUANTUM.sign(session_of(POST_QUANTUM, 1))
+_ED25519 = 64  # bytes of the second half
+PROOFS |= {
+    "ML-DSA and Ed25519": (bind(POST_QUANTUM), DONE),
+    "a certificate by them": (bind(D.certified(POST_QUANTUM, "d")), DONE),
+    "a certificate for them": (bind(POST_QUANTUM.certified(AUTHORITY, "pq")), DONE),
+    **{
+        name: (bind(POST_QUANTUM, signature=signature), REFUSED)
+        for name, signature in {
+            "another ML-DSA": _OTHERS[:-_ED25519] + _BOTH_HALVES[-_ED25519:],
+            "another Ed25519": _BOTH_HALVES[:-_ED25519] + _OTHERS[-_ED25519:],
+            "another session's ML-DSA and Ed25519": _OTHERS,
+            "half of ML-DSA and Ed25519": _BOTH_HALVES[:-_ED25519],
+            "ML-DSA and Ed25519 and more": _BOTH_HALVES + b"\0",
+        }.items()
+    },
+    "ML-DSA's half of a key": (
+        bind(replace(POST_QUANTUM, blob=_first_half(POST_QUANTUM.blob))),
+        REFUSED,
+    ),
+    "a changed certificate by ML-DSA and Ed25519": (
+        bind(replace(D, blob=_changed(D.certified(POST_QUANTUM, "d").blob))),
+        REFUSED,
+    ),
 }

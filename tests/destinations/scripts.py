@@ -356,10 +356,8 @@ SCRIPTS: dict[str, Script] = {
     ],
 }
 SCRIPTS |= {f"a session, proved by {name}": [step] for name, step in PROOFS.items()}
-
-# What ssh-agent has not always done, but does by this version.
-NEWER = (10, 5)
-NEWER_SCRIPTS: dict[str, Script] = {
+# What ssh-agent has not always done.
+SCRIPTS |= {
     "the only attempt failed": _bound(
         (bind(A, signature=B.sign(session_of(A))), REFUSED),
         HIDDEN,

@@ -1,7 +1,6 @@
-"""kagent-add and ssh-add, each with a stock ssh-agent: same output, same exit code.
+"""kagent-add and the newest ssh-add, each with a stock ssh-agent: same output, same exit code.
 
-Where the system's ssh-add may be older than what kagent-add follows, OpenSSH 10.5, the test says
-so, and looks at kagent-add alone.
+Where they are to differ the test says so, and looks at kagent-add alone.
 """
 
 from __future__ import annotations
@@ -12,6 +11,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.machine.openssh import programs
 from tests.support.programs import Agent, Person, Same, agent
 
 # ssh-add -v puts the name of the C function in front of some lines; that isn't copied.
@@ -31,7 +31,7 @@ def same(agents: tuple[Agent, Agent]) -> Same:
     def run(*words: str, **options: str) -> subprocess.CompletedProcess[str]:
         theirs, ours = (
             one.run(program, *words, check=False, **options)
-            for one, program in zip(agents, ("ssh-add", "kagent-add"), strict=True)
+            for one, program in zip(agents, (programs() / "ssh-add", "kagent-add"), strict=True)
         )
         theirs.stderr = _FUNCTION.sub(r"\1", theirs.stderr)
         assert (ours.returncode, ours.stdout, ours.stderr) == (

@@ -16,6 +16,7 @@ from kagent.protocol.messages import AddIdConstrained, decode
 from kagent.protocol.privatekey import PRIVATE_KEY
 from kagent.protocol.publickey import PublicKey
 from kagent.protocol.wire import BYTE, STRING, TEXT, UINT32
+from tests.machine.openssh import programs
 from tests.support.frames import FAILURE
 from tests.support.programs import Person
 from tests.support.recorder import Recorder, recorder
@@ -92,6 +93,17 @@ def test_how_resident_keys_are_added(token: Token) -> None:
     constraints = (Lifetime(300), Confirm(), SkProvider("/lib/some.so"))
     assert decode(payload) == AddIdConstrained(key, "ssh:one", constraints)
     assert "Lifetime set to 00:05:00\nThe user must confirm" in told.stderr
+
+
+def test_without_a_pin(token: Token) -> None:
+    """-P, of OpenSSH 10.6 and later."""
+    key = sk_ed25519("ssh:one")
+    token.answers(LOAD_RESIDENT, STRING.write(PRIVATE_KEY.write(key)) + STRING.write(b"") * 2)
+    newest = str(programs() / "ssh-add")
+    theirs, ours = (token.run(program, "-P", input="") for program in (newest, "kagent-add"))
+    assert (ours[0].returncode, ours[0].stderr) == (theirs[0].returncode, theirs[0].stderr)
+    assert ours[0].returncode == 0
+    assert ours[1:] == theirs[1:]
 
 
 def test_no_resident_keys(token: Token) -> None:

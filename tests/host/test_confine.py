@@ -14,7 +14,6 @@ from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from kagent.confine import profiles
 from kagent.custody.identity import description_of
@@ -23,11 +22,12 @@ from kagent.custody.shelf import OwnShelf
 from kagent.jobs.jobs import Signed, SignJob, unpack_answer
 from kagent.jobs.terms import BURST
 from kagent.keyctl import Keyring, session_keyring, syscalls
-from kagent.private import sealed
+from kagent.private import composite, sealed
+from kagent.private.keyfile.pem import from_library
 from kagent.private.library import LibraryKey, der
 from kagent.private.verify import verify
 from kagent.protocol.messages import SignRequest, encode
-from kagent.protocol.publickey import parse_line
+from kagent.protocol.publickey import PublicKey
 from kagent.workers import sign
 from tests.support.frames import A_KEY, FAILURE, LISTING, NOTHING, ask
 from tests.support.injection import Call, calls_in, python_in
@@ -114,6 +114,7 @@ KEYS = {
     "ecdsa-sha2-nistp384": lambda: ec.generate_private_key(ec.SECP384R1()),
     "ecdsa-sha2-nistp521": lambda: ec.generate_private_key(ec.SECP521R1()),
     "rsa-sha2-512": lambda: rsa.generate_private_key(65537, 2048),
+    "ssh-mldsa44-ed25519": lambda: composite.PrivateKey.from_seeds(os.urandom(64)),
 }
 
 
@@ -141,8 +142,8 @@ def test_a_sign_worker_can_sign(algorithm: str) -> None:
         answer = unpack_answer(ours.recv(4096))
     assert os.waitpid(child, 0)[1] == 0
     assert isinstance(answer, Signed)
-    line = key.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode()
-    assert verify(parse_line(line)[0], answer.signature, b"data") == algorithm
+    public = PublicKey.parse(from_library(key).public_blob)
+    assert verify(public, answer.signature, b"data") == algorithm
 
 
 def load_worker_of(keeper: int) -> int:

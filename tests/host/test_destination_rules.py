@@ -1,9 +1,7 @@
-"""Where a key may be used: what ssh-agent does, and kagent beside it."""
+"""Where a key may be used: what the newest ssh-agent does, and kagent beside it."""
 
 from __future__ import annotations
 
-import re
-import subprocess
 from collections.abc import Iterator
 
 import pytest
@@ -11,20 +9,16 @@ from hypothesis import HealthCheck, given, settings
 
 from tests.destinations.agents import AtSocket, Rules
 from tests.destinations.scenarios import Step, compare, scenarios
-from tests.destinations.scripts import NEWER, NEWER_SCRIPTS, SCRIPTS, Script, play
+from tests.destinations.scripts import SCRIPTS, Script, play
+from tests.machine.openssh import programs
 from tests.support.programs import Agent, Person, agent
 
 QUICK = settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
-def openssh() -> tuple[int, ...]:
-    told = subprocess.run(["ssh", "-V"], check=True, capture_output=True, text=True).stderr
-    return tuple(map(int, re.findall(r"\d+", told)[:2]))
-
-
 @pytest.fixture
 def theirs(person: Person) -> Iterator[Agent]:
-    with agent(person, "ssh-agent") as running:
+    with agent(person, programs() / "ssh-agent") as running:
         yield running
 
 
@@ -36,11 +30,11 @@ def play_all(agent: Agent, scripts: dict[str, Script]) -> None:
 
 
 def test_what_is_expected_is_what_ssh_agent_does(theirs: Agent) -> None:
-    play_all(theirs, SCRIPTS | NEWER_SCRIPTS if openssh() >= NEWER else SCRIPTS)
+    play_all(theirs, SCRIPTS)
 
 
 def test_kagent_does_the_same(kagent: Agent) -> None:
-    scripts = SCRIPTS | NEWER_SCRIPTS
+    scripts = dict(SCRIPTS)
     del scripts["as many hops as may be"]  # more than a key of the kernel can hold
     play_all(kagent, scripts)
 

@@ -106,6 +106,13 @@ def test_ends_when_idle_and_comes_back(person: Person) -> None:
         assert kagent.keepers != [first]
 
 
+def test_that_it_is_stopped_is_no_failure(person: Person) -> None:
+    """As ssh-agent, since OpenSSH 10.1."""
+    with service(person, "1h") as kagent:
+        assert kagent.answers()
+    assert kagent.log.read_text().endswith("exiting on signal 15\nended with 0\n")
+
+
 def test_no_request_is_lost_when_it_ends(person: Person) -> None:
     """A client that comes just when it ends is answered by the next."""
     with service(person, "1s") as kagent:

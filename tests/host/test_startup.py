@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.machine.openssh import programs
 from tests.support.programs import Person, agent, background, is_running, variables, wait_until
 
 BOTH = ("ssh-agent", "kagent")
@@ -154,11 +155,11 @@ def test_a_socket_in_use_is_left_alone(person: Person) -> None:
 
 
 def test_default_socket(person: Person) -> None:
-    """As OpenSSH 10.1: under ~/.ssh/agent, for this user only."""
+    """As OpenSSH 10.6: under ~/.ssh/agent, for this user only."""
     with background(person, "kagent", "-s") as out:
         path = Path(variables(out)["SSH_AUTH_SOCK"])
         assert path.parent == person.home / ".ssh/agent"
-        assert re.fullmatch(r"s\.[a-zA-Z0-9]{10}\.agent\.[a-zA-Z0-9]{10}", path.name)
+        assert re.fullmatch(r"s\.[a-zA-Z0-9]{10}\.local\.\d+\.[a-zA-Z0-9]{10}", path.name)
         assert stat.filemode(path.stat().st_mode) == "srw-------"
         assert stat.filemode(path.parent.stat().st_mode) == "drwx------"
     wait_until(lambda: not path.exists())
@@ -171,9 +172,58 @@ def test_socket_in_tmp(person: Person, folder: Path) -> None:
     os.chown(temporary, person.uid, person.gid)
     with background(person, "kagent", "-s", "-T", TMPDIR=str(temporary)) as out:
         path = Path(variables(out)["SSH_AUTH_SOCK"])
-        assert re.fullmatch(rf"{temporary}/ssh-[a-zA-Z0-9]{{12}}/agent\.\d+", str(path))
+        assert re.fullmatch(rf"{temporary}/ssh-[a-zA-Z0-9]{{12}}/agent\.local\.\d+", str(path))
         assert stat.filemode(path.parent.stat().st_mode) == "drwx------"
     wait_until(lambda: not list(temporary.iterdir()))
+
+
+NAME = re.compile(r"\d+|(?<=ssh-)\w+|\w{10}$")  # what is another each time
+
+
+@pytest.mark.parametrize(
+    ("place", "found"),
+    [
+        ("user:one/two", "one/two"),
+        ("user:%u-%U/%%h", "USER-UID/%h"),
+        ("user:%h/three", "three"),
+        ("user:HOME/four", "four"),
+        ("shared:HOME", "ssh-RANDOM"),
+    ],
+)
+def test_in_a_directory(person: Person, place: str, found: str) -> None:
+    """-A, as OpenSSH 10.6: of the user's own, or in one that is shared."""
+    words = ("-s", "-A", place.replace("HOME", str(person.home)))
+    found = found.replace("USER", person.name).replace("UID", str(person.uid))
+    paths = []
+    for program in (programs() / "ssh-agent", "kagent"):
+        with background(person, program, *words) as out:
+            path = Path(variables(out)["SSH_AUTH_SOCK"])
+            assert stat.filemode(path.stat().st_mode) == "srw-------"
+            assert stat.filemode(path.parent.stat().st_mode) == "drwx------"
+            paths.append(path.relative_to(person.home))
+        wait_until(lambda path=path: not path.exists())  # type: ignore[misc]
+    theirs, ours = (NAME.sub("RANDOM", str(path)) for path in paths)
+    assert ours == theirs
+    assert ours.startswith(NAME.sub("RANDOM", found))
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["-A", "one"], "kagent: -A takes user:DIRECTORY or shared:DIRECTORY, not 'one'\n"),
+        (["-A", "shared:one"], "kagent: -A shared: takes an absolute path, not 'one'\n"),
+        (["-A", "user:%z"], "kagent: -A: unknown %z; it takes %h, %u, %U and %%\n"),
+        (["-A", "user:one", "-T"], "usage: "),
+        (["-A", "user:one", "-a", "two"], "usage: "),
+        (["-a", "two", "-T"], "usage: "),
+    ],
+)
+def test_places_that_make_no_sense(person: Person, words: list[str], told: str) -> None:
+    theirs, ours = (
+        person.run(program, *words, check=False) for program in (programs() / "ssh-agent", "kagent")
+    )
+    assert ours.returncode == theirs.returncode
+    assert ours.stderr.startswith(told)
 
 
 def test_stale_sockets(person: Person) -> None:

@@ -1,13 +1,17 @@
-"""The newest OpenSSH with its regression tests: a small Debian testing, in a cache."""
+"""The newest OpenSSH: its programs, and with its regression tests a small Debian testing; both in a
+cache."""
 
 from __future__ import annotations
 
 import hashlib
+import re
+import subprocess
 import tempfile
 from pathlib import Path
 
 from .debian import debootstrap
 from .environment import cache_directory, making
+from .kernels import private_apt
 
 RELEASE = "testing"
 _PACKAGES = (
@@ -28,6 +32,20 @@ _PACKAGES = (
     "sudo",
 )
 
+_PROGRAMS = (
+    *("usr/bin/ssh", "usr/bin/ssh-add", "usr/bin/ssh-agent", "usr/bin/ssh-keygen"),
+    *("usr/sbin/sshd", "usr/lib/openssh/sshd-session", "usr/lib/openssh/sshd-auth"),
+    "usr/lib/openssh/ssh-sk-helper",
+)
+_UNPACKED = ("openssh-client", "openssh-common", "openssh-server", "openssh-tests")
+# Of what they depend on, what runs in their processes.
+_LIBRARY = re.compile(r"lib|zlib")
+# With that release's own loader and libraries, of which this machine may have older ones.
+_START = """\
+#!/bin/sh
+exec {loader} --argv0 "$0" --library-path {libraries} {program} "$@"
+"""
+
 
 def tree() -> Path:
     """The folder that it is in, made if it isn't there; only root can.
@@ -42,3 +60,56 @@ def tree() -> Path:
                 debootstrap(RELEASE, Path(folder, "tree"), _PACKAGES)
                 Path(folder, "tree").rename(home)
     return home
+
+
+def programs() -> Path:
+    """A folder with ssh, ssh-add, sshd and so on, to be run on this machine; in `tree` beside it
+    are their packages' files, unpacked and not installed.
+
+    Made if it isn't there, by everybody who has an apt.  Raises CalledProcessError, LookupError.
+    """
+    digest = hashlib.sha256(" ".join((*_PROGRAMS, *_UNPACKED, _START)).encode()).hexdigest()
+    home = cache_directory() / "packages" / f"openssh-{RELEASE}-{digest[:16]}"
+    with making(home) as missing:
+        if missing:
+            with tempfile.TemporaryDirectory(dir=home.parent) as folder:
+                made = Path(folder, "made")
+                _unpack(Path(folder), made / "tree")
+                _wrap(made, home)
+                made.rename(home)
+    return home / "bin"
+
+
+def _unpack(folder: Path, tree: Path) -> None:
+    apt = private_apt(RELEASE, folder)
+
+    def run(*words: str) -> str:
+        told = subprocess.run(words, check=True, capture_output=True, text=True, cwd=folder)
+        return told.stdout
+
+    run("apt-get", *apt, "-qq", "update")
+    tree.mkdir(parents=True)
+    packages, new = set(_UNPACKED), list(_UNPACKED)
+    while new:
+        told = run("apt-cache", *apt, "depends", "--important", *new)
+        needed = set(re.findall(r"^ *\|?(?:Pre)?Depends: ([^<\s]+)", told, re.MULTILINE))
+        new = [name for name in needed - packages if _LIBRARY.match(name)]
+        packages.update(new)
+    run("apt-get", *apt, "-qq", "download", *sorted(packages))
+    for archive in folder.glob("*.deb"):
+        run("dpkg", "--extract", str(archive), str(tree))
+
+
+def _wrap(made: Path, home: Path) -> None:
+    """Make the folder of programs, for when `made` is at `home`."""
+    (made / "bin").mkdir()
+    [loader] = (made / "tree").glob("usr/lib/*/ld-linux*.so.*")
+    there = home / loader.relative_to(made)
+    for program in _PROGRAMS:
+        if not (made / "tree" / program).exists():
+            raise LookupError(f"none of {', '.join(_UNPACKED)} has {program}")
+        path = made / "bin" / Path(program).name
+        words = {"loader": there, "libraries": there.parent, "program": home / "tree" / program}
+        path.write_text(_START.format(**words))
+        path.chmod(0o755)
+    made.chmod(0o755)

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
+from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
+from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from kagent.protocol.algorithms import WEBAUTHN
 from kagent.protocol.privatekey import Ed25519CertifiedKey, NamedPrivateKey
 from kagent.protocol.publickey import HOST, USER
-from kagent.protocol.wire import MPINT, STRING, TEXT, UINT32, UINT64
+from kagent.protocol.wire import BYTE, MPINT, STRING, TEXT, UINT32, UINT64
 
 AUTHORITY = ed25519.Ed25519PrivateKey.from_private_bytes(bytes(32))
 KEY = ed25519.Ed25519PrivateKey.from_private_bytes(bytes(31) + b"\1")
@@ -20,6 +26,42 @@ ED25519 = "ssh-ed25519-cert-v01@openssh.com"
 def plain(key: ed25519.Ed25519PrivateKey) -> bytes:
     """Its public half as ssh writes it."""
     return TEXT.write("ssh-ed25519") + STRING.write(key.public_key().public_bytes_raw())
+
+
+@dataclass(frozen=True)
+class Browser:
+    """One that has a token sign for an authority."""
+
+    kind: bytes = b"webauthn.get"
+    origin: bytes = b"https://example.org"
+    other_origin: bytes = b""  # in the request
+    challenge: bytes = b""  # another one
+    flags: int = 5
+    extensions: bytes = b""
+
+    AUTHORITY: ClassVar = ec.derive_private_key(7, ec.SECP256R1())
+
+    @classmethod
+    def public(cls) -> bytes:
+        """The authority's key as ssh writes it."""
+        public = cls.AUTHORITY.public_key()
+        point = public.public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
+        fields = (TEXT.write("nistp256"), STRING.write(point), TEXT.write("ssh:"))
+        return TEXT.write("sk-ecdsa-sha2-nistp256@openssh.com") + b"".join(fields)
+
+    def sign(self, data: bytes) -> bytes:
+        """PROTOCOL.u2f, webauthn signatures."""
+        challenge = base64.urlsafe_b64encode(self.challenge or data).rstrip(b"=")
+        request = b'{"type":"%s","challenge":"%s","origin":"%s","crossOrigin":false}' % (
+            *(self.kind, challenge, self.other_origin or self.origin),
+        )
+        counted = BYTE.write(self.flags) + UINT32.write(9)
+        hashed = [hashlib.sha256(one).digest() for one in (b"ssh:", request)]
+        signed = hashed[0] + counted + self.extensions + hashed[1]
+        numbers = decode_dss_signature(self.AUTHORITY.sign(signed, ec.ECDSA(SHA256())))
+        made = b"".join(map(MPINT.write, numbers))
+        told = map(STRING.write, (self.origin, request, self.extensions))
+        return TEXT.write(WEBAUTHN) + STRING.write(made) + counted + b"".join(told)
 
 
 @dataclass(frozen=True)
@@ -36,6 +78,7 @@ class Certificate:
     authority: bytes = plain(AUTHORITY)
     algorithm: str = "ssh-ed25519"
     behind: bytes = b""
+    browser: Browser | None = None
 
     @property
     def blob(self) -> bytes:
@@ -56,6 +99,8 @@ class Certificate:
             + STRING.write(self.authority)
         )
         signature = TEXT.write(self.algorithm) + STRING.write(AUTHORITY.sign(body))
+        if self.browser:
+            signature = self.browser.sign(body)
         return body + STRING.write(signature) + self.behind
 
     @property
@@ -77,6 +122,13 @@ ODD = {
     "of itself": replace(GOOD, authority=plain(AUTHORITY)),
     "for 256": replace(GOOD, principals=TEXT.write("root") * 256),
 }
+_BY_BROWSER = replace(GOOD, authority=Browser.public(), browser=Browser())
+ODD |= {
+    "by a browser": _BY_BROWSER,
+    "by a browser with extensions": replace(
+        _BY_BROWSER, browser=Browser(flags=0x85, extensions=b"\xa1")
+    ),
+}
 # What it doesn't.  All are for the same key and signed by the same authority.
 WRONG = {
     "for neither users nor hosts": replace(GOOD, role=3),
@@ -97,6 +149,17 @@ WRONG = {
     ),
     "another algorithm": replace(GOOD, algorithm="rsa-sha2-512"),
     "an algorithm for certificates": replace(GOOD, algorithm=ED25519),
+} | {
+    f"a browser's {what}": replace(_BY_BROWSER, browser=browser)
+    for what, browser in {
+        "other challenge": Browser(challenge=b"other"),
+        "other origin": Browser(other_origin=b"https://example.com"),
+        "quoted origin": Browser(origin=b'https://"'),
+        "registration": Browser(kind=b"webauthn.create"),
+        "attestation": Browser(flags=0x45),
+        "missing extensions": Browser(flags=0x85),
+        "unannounced extensions": Browser(extensions=b"\xa1"),
+    }.items()
 }
 
 

@@ -197,10 +197,10 @@ def _name(pid: int) -> str:
 
 @contextmanager
 def agent(
-    person: Person, program: str = "kagent", *options: str, env: dict[str, str] | None = None
+    person: Person, program: str | Path = "kagent", *options: str, env: dict[str, str] | None = None
 ) -> Iterator[Agent]:
     """An agent in the foreground, at a socket in the person's home, until the block ends."""
-    name = f"{program}-{next(_numbers)}"
+    name = f"{Path(program).name}-{next(_numbers)}"
     path = person.home / f"{name}.sock"
     log = person.file(f"{name}.log", "")
     with log.open("a") as output:
@@ -217,7 +217,7 @@ def agent(
             if program == "kagent":
                 wait_until(lambda: running.keeper != process.pid or process.poll() is not None)
             assert process.poll() is None, running.logged()
-            if program == "ssh-agent":
+            if name.startswith("ssh-agent"):
                 running.connect().close()  # see there
             yield running
         finally:
@@ -235,7 +235,9 @@ def variables(out: str) -> dict[str, str]:
 
 
 @contextmanager
-def background(person: Person, program: str, *words: str | Path, **env: str) -> Iterator[str]:
+def background(
+    person: Person, program: str | Path, *words: str | Path, **env: str
+) -> Iterator[str]:
     """Start an agent that goes into the background; ends with the block, if not before."""
     out = person.run(program, *words, **env).stdout
     pid = int(variables(out)["SSH_AGENT_PID"])
@@ -261,6 +263,7 @@ class Sshd:
     port: int
     folder: Path
     log: Path
+    programs: Path | None
 
     def ssh(self, person: Person, *options: str) -> list[str]:
         """The words of an ssh command to it, without the remote command."""
@@ -274,17 +277,31 @@ class Sshd:
         }
         words = [word for name, value in settings.items() for word in ("-o", f"{name}={value}")]
         place = ["-p", str(self.port), f"{person.name}@127.0.0.1"]
-        return ["ssh", "-F", "none", *words, *options, *place]
+        program = str(self.programs / "ssh") if self.programs else "ssh"
+        return [program, "-F", "none", *words, *options, *place]
 
 
 @contextmanager
-def sshd(person: Person, folder: Path, authorized: str, **settings: str) -> Iterator[Sshd]:
-    """OpenSSH's server for `person`, whose keys are the lines `authorized`."""
+def sshd(
+    person: Person,
+    folder: Path,
+    authorized: str,
+    *,
+    programs: Path | None = None,
+    host_key: str = "ed25519",
+    **settings: str,
+) -> Iterator[Sshd]:
+    """OpenSSH's server for `person`, whose keys are the lines `authorized`.
+
+    `programs` has another OpenSSH than this machine's; `host_key` is ssh-keygen's -t.
+    """
     folder.mkdir()
     folder.chmod(0o755)
-    subprocess.run(
-        ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", folder / "host"], check=True
-    )
+    path = f"{programs}:{PATH}" if programs else PATH
+    keygen, program = (shutil.which(name, path=path) for name in ("ssh-keygen", "sshd"))
+    assert keygen, "ssh-keygen is missing"
+    assert program, "sshd is missing"
+    subprocess.run([keygen, "-q", "-t", host_key, "-N", "", "-f", folder / "host"], check=True)
     (folder / "authorized").write_text(authorized)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -303,12 +320,15 @@ def sshd(person: Person, folder: Path, authorized: str, **settings: str) -> Iter
         "MaxStartups": "100",
         "PermitUserEnvironment": "no",
         **settings,
+        **(
+            {f"Sshd{part}Path": programs / f"sshd-{part.lower()}" for part in ("Session", "Auth")}
+            if programs
+            else {}
+        ),
     }
     text = "".join(f"{name} {value}\n" for name, value in configuration.items())
     (folder / "config").write_text(text)
     log = folder / "log"
-    program = shutil.which("sshd", path=PATH)
-    assert program, "sshd is missing"
     if os.getuid() == 0:
         Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)  # what Debian's init does
     with (
@@ -323,7 +343,7 @@ def sshd(person: Person, folder: Path, authorized: str, **settings: str) -> Iter
         try:
             wait_until(lambda: "Server listening" in log.read_text() or process.poll() is not None)
             assert process.poll() is None, log.read_text()
-            yield Sshd(port, folder, log)
+            yield Sshd(port, folder, log, programs)
         finally:
             process.terminate()
             process.wait(SECONDS)

@@ -1,4 +1,4 @@
-"""The table of algorithms against what ssh says of itself."""
+"""The table of algorithms against what the newest ssh says of itself."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ from kagent.protocol.algorithms import (
     algorithm_of,
     key_type_of,
 )
+from tests.machine.openssh import programs
 
 
 def ssh(*words: str) -> list[str]:
     return subprocess.run(
-        ["ssh", *words], check=True, capture_output=True, text=True
+        [programs() / "ssh", *words], check=True, capture_output=True, text=True
     ).stdout.splitlines()
 
 

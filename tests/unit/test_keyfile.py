@@ -17,6 +17,7 @@ from kagent.private.keyfile import KeyFileError, WrongPassphrase, parse, public_
 from kagent.private.keyfile.errors import UnsupportedCipher
 from kagent.protocol.privatekey import EcdsaPrivateKey
 from kagent.protocol.publickey import parse_line
+from kagent.protocol.wire import UINT32
 
 TYPES = {
     "rsa": ("-t", "rsa", "-b", "2048"),
@@ -238,3 +239,16 @@ def test_damage_is_told(armoured: bytes, data: st.DataObject) -> None:
 def test_truncation_is_told(armoured: bytes, length: int) -> None:
     with pytest.raises(KeyFileError):
         parse(armoured[: min(length, armoured.index(b"-----END"))])
+
+
+def test_a_passphrase_that_would_take_for_ever(tmp_path: Path) -> None:
+    """As many rounds as OpenSSH 10.6 does, and one more."""
+    data = keygen(tmp_path / "key", "-t", "ed25519", "-a", "1", passphrase="geheim")
+    body = base64.b64decode("".join(data.decode().splitlines()[1:-1]))
+    salted = body.index(UINT32.write(16)) + 20
+    assert body[salted : salted + 4] == UINT32.write(1)
+    more = body[:salted] + UINT32.write((1 << 20) + 1) + body[salted + 4 :]
+    lines = data.decode().splitlines()
+    text = "\n".join([lines[0], base64.b64encode(more).decode(), lines[-1]])
+    with pytest.raises(KeyFileError, match="1048577 rounds, and ssh does at most 1048576"):
+        parse(text.encode(), b"geheim")

@@ -13,9 +13,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kagent.private import composite
 from kagent.private.keyfile import parse
+from kagent.private.keyfile.pem import from_library
 from kagent.private.library import der, library_key
 from kagent.protocol.privatekey import (
+    CompositePrivateKey,
     EcdsaPrivateKey,
     Ed25519PrivateKey,
     NamedPrivateKey,
@@ -91,6 +94,21 @@ def test_ed25519(tmp_path: Path) -> None:
     assert numbers_found(needles, expanded[1:31]) == {"scalar of the seed"}
     assert numbers_found(needles, expanded[32:]) == {"prefix of the nonces"}
     assert needles.numbers == {("x", "seed")}
+
+
+def test_ml_dsa_and_ed25519() -> None:
+    keys = composite.PrivateKey.from_seeds(os.urandom(64))
+    named = from_library(keys)
+    needles = Needles({"x": named.key})
+    assert found(needles, der(keys)) == {("seed", "big-endian"), ("seed of ML-DSA", "big-endian")}
+    assert found(needles, named.public_blob) == set()
+    assert needles.numbers == {("x", "seed"), ("x", "seed of ML-DSA")}
+    # What OpenSSL has of them, FIPS 204: the public seed first, then the vectors', then K.
+    assert isinstance(named.key, CompositePrivateKey)
+    expanded = hashlib.shake_256(named.key.seeds[:32] + b"\4\4").digest(128)
+    assert named.key.keys.startswith(expanded[:32])
+    assert numbers_found(needles, expanded[32:96]) == {"seed of ML-DSA's vectors"}
+    assert numbers_found(needles, expanded[96:]) == {"seed of ML-DSA's nonces"}
 
 
 def written(form: str, secret: bytes, before: int = 0) -> bytes:

@@ -85,7 +85,7 @@ ROOMS = {
         | {"text"}
     ),
     # Root looks for a key that it has, in the memory of processes that should not.
-    "prove": Room({"confine", "private", "protocol"}, {"cryptography"}),
+    "prove": Room({"confine", "private", "protocol"}),
     "cli": Room(
         {"confine", "custody", "front", "jobs", "keeper", "keyctl", "log", "openssh"}
         | {"private", "programs", "protocol", "prove", "provision", "text"}

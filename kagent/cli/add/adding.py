@@ -70,7 +70,9 @@ class Adder:
         from ...openssh.skhelper import HelperError, load_resident
         from . import prompt
 
-        pin = prompt.passphrase("Enter PIN for authenticator: ", self._report)
+        pin = b""
+        if self._options.asks_pin:
+            pin = prompt.passphrase("Enter PIN for authenticator: ", self._report)
         log.configure(to_stderr=True, verbose=self._report.verbosity > 0)
         try:
             keys = load_resident(self._options.provider, os.fsdecode(pin))

@@ -11,15 +11,16 @@ from ..options import fail, parse
 from .report import Report, fatal
 
 _USAGE = """\
-usage: kagent-add [-CcDdKkLlqvXx] [-E fingerprint_hash] [-H hostkey_file]
+usage: kagent-add [-CcDdKkLlNPqvXx] [-E fingerprint_hash] [-H hostkey_file]
                   [-h destination_constraint] [-S provider] [-t life]
                   [--custody kernel|sealed] [--confirm-forwarded]
                   [file ...]
        kagent-add -s pkcs11 [-Cv] [certificate ...]
        kagent-add -e pkcs11
        kagent-add -T pubkey ...
+       kagent-add -Q
 """
-_LETTERS = "vkKlLNCcdDTxXE:e:h:H:M:m:Qqs:S:t:"
+_LETTERS = "vkKlLNCcdDPTxXE:e:h:H:M:m:Qqs:S:t:"
 _WORDS = ("custody=", "confirm-forwarded")
 _HASHES = ("md5", "sha1", "sha256", "sha384", "sha512")
 
@@ -72,6 +73,7 @@ class Options:
         self.keys_only = "-k" in names
         self.certificates_only = "-C" in names
         self.until_expiry = "-N" not in names
+        self.asks_pin = "-P" not in names
         self.report = Report("-q" in names, min(names.count("-v"), 3))
 
 

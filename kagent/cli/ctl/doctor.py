@@ -336,6 +336,16 @@ def _openssh() -> Finding:
     return _ok(output)
 
 
+def _post_quantum() -> Finding:
+    from ...private.composite import PrivateKey, Unsupported
+
+    try:
+        PrivateKey.from_seeds(os.urandom(64))
+    except Unsupported as error:
+        return _warning(str(error), f"{sys.executable} -m pip install --upgrade cryptography")
+    return _ok("ssh-mldsa44-ed25519 keys can be held")
+
+
 _CHECKS: dict[str, Callable[[], Finding]] = {
     "kernel": _kernel,
     "key service": _key_service,
@@ -346,5 +356,6 @@ _CHECKS: dict[str, Callable[[], Finding]] = {
     "confinement": _confinement,
     "SSH_AUTH_SOCK": _agent,
     "provisioning": _provisioning,
+    "post-quantum keys": _post_quantum,
     "OpenSSH": _openssh,
 }

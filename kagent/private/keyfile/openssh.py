@@ -23,6 +23,7 @@ _BEGIN = b"-----BEGIN OPENSSH PRIVATE KEY-----"
 _END = b"-----END OPENSSH PRIVATE KEY-----"
 _MAGIC = b"openssh-key-v1\0"
 _INVALID = "invalid format"
+_MOST_ROUNDS = 1 << 20  # as OpenSSH 10.6: hours
 _UNSUPPORTED_CIPHER = "key encrypted using unsupported cipher"
 
 
@@ -137,7 +138,12 @@ def _derive(options: bytes, passphrase: bytes, length: int) -> bytes:
     try:
         reader = Reader(options)
         salt, rounds = STRING.read(reader), UINT32.read(reader)
+        if rounds > _MOST_ROUNDS:
+            told = f"its passphrase takes {rounds} rounds, and ssh does at most {_MOST_ROUNDS}"
+            raise KeyFileError(told)
         return bcrypt.kdf(passphrase, salt, length, rounds, ignore_few_rounds=True)
+    except KeyFileError:
+        raise
     except ValueError as error:  # ProtocolError too
         raise KeyFileError(_INVALID) from error
 

@@ -18,11 +18,13 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from ...protocol.privatekey import (
+    CompositePrivateKey,
     EcdsaPrivateKey,
     Ed25519PrivateKey,
     NamedPrivateKey,
     RsaPrivateKey,
 )
+from .. import composite
 from ..library import CURVES
 from . import command
 from .errors import KeyFileError, UnsupportedCipher, WrongPassphrase
@@ -86,4 +88,8 @@ def from_library(key: object) -> NamedPrivateKey:
         seed = key.private_bytes(Encoding.Raw, PrivateFormat.Raw, NoEncryption())
         point = key.public_key().public_bytes_raw()
         return NamedPrivateKey("ssh-ed25519", Ed25519PrivateKey(point, seed + point))
+    if isinstance(key, composite.PrivateKey):
+        seeds = b"".join(half.private_bytes_raw() for half in key)
+        both = key.public_key().public_bytes_raw()
+        return NamedPrivateKey("ssh-mldsa44-ed25519", CompositePrivateKey(both, seeds))
     raise KeyFileError("invalid format")
