@@ -20,7 +20,7 @@ from functools import partial
 from typing import NamedTuple, NoReturn, TypeAlias
 
 from .. import log
-from ..confine import forking, process
+from ..confine import forking, memory, process
 from ..confine.seccomp import CannotConfine
 from ..custody import clock, kernel
 from ..custody.identity import Custody
@@ -413,6 +413,7 @@ class Keeper:
         for role in roles.CHILDREN:
             _ = role.filter
         gc.freeze()
+        memory.give_back_code()  # the keeper itself signs nothing
 
     def _send_out(self, job: Job, *descriptors: int) -> None:
         from ..workers.errands import ERRANDS, run
