@@ -20,7 +20,6 @@ from typing import Any, NoReturn
 
 from .. import programs
 from ..confine.process import set_name
-from ..keyctl import KernelKeyError
 
 # By the first it is known how a program ended that was started, by the second a worker ends.
 _NEEDED = (signal.SIGCHLD, signal.SIGALRM)
@@ -67,6 +66,8 @@ def command(name: str, main: Callable[[], int]) -> int:
     except OSError as error:
         # Nothing that the command has words of its own for: a file that isn't there or is damaged,
         # a call that is refused.
+        from ..keyctl import KernelKeyError  # not every command has it
+
         named = error.filename is not None and not isinstance(error, KernelKeyError)
         told = f"{os.fsdecode(error.filename)}: {error.strerror}" if named else str(error)
         sys.stderr.write(f"{name}: {told}\n")

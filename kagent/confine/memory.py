@@ -1,4 +1,4 @@
-"""Memory kept out of swap, as far as RLIMIT_MEMLOCK goes.  mlock(2).
+"""Memory that is kept out of swap, as far as RLIMIT_MEMLOCK goes; and code that is given back.
 
 An ordinary user may lock 8 MiB, less than a Python process has, and no fork inherits what is
 locked.  So this locks first what secrets are most likely to lie in, and only what is written to.
@@ -7,13 +7,14 @@ locked.  So this locks first what secrets are most likely to lie in, and only wh
 from __future__ import annotations
 
 import resource
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from ._libc import ffi
 
 _libc = ffi.dlopen(None)
 
+_MADV_DONTNEED = 4
 _MLOCK_ONFAULT = 1  # lock what is touched, instead of touching everything first
 _MCL_FUTURE = 2
 _MCL_ONFAULT = 4
@@ -38,16 +39,32 @@ def memory_areas(*, python_objects: bool = True) -> Sequence[Area]:
     300 µs, so a process that forks often does it once.  proc_pid_maps(5).
     """
     found: dict[str, list[Area]] = {"[stack]": [], "[heap]": [], "": []}
+    for area, access, name in _mappings():
+        if name in found and access == "rw-p":
+            found[name].append(area)
+    # The newest mappings have the lowest addresses, and the most that is still free.
+    return found["[stack]"] + found["[heap]"] + (found[""] if python_objects else [])
+
+
+def _mappings() -> Iterator[tuple[Area, str, str]]:
+    """Each with what is allowed there, and the file's name or the kernel's for it."""
     with open("/proc/self/maps", encoding="utf-8", errors="surrogateescape") as file:
         lines = file.read().splitlines()
     for line in lines:
         addresses, access, _, _, _, *name = line.split(maxsplit=5)
-        areas = found.get("".join(name))
-        if areas is not None and access == "rw-p":
-            start, end = (int(address, 16) for address in addresses.split("-"))
-            areas.append(Area(start, end - start))
-    # The newest mappings have the lowest addresses, and the most that is still free.
-    return found["[stack]"] + found["[heap]"] + (found[""] if python_objects else [])
+        start, end = (int(address, 16) for address in addresses.split("-"))
+        yield Area(start, end - start), access, "".join(name)
+
+
+def give_back_code() -> None:
+    """Let go of the code of programs and libraries; what is run again comes back from the files.
+
+    For a process that has run much of it once, and will not do so again.
+    """
+    for area, access, name in _mappings():
+        # Nothing writes to these: they are as in the file.
+        if access == "r-xp" and name.startswith("/"):
+            _libc.madvise(*area, _MADV_DONTNEED)
 
 
 def lock_memory(areas: Sequence[Area] | None = None) -> bool:

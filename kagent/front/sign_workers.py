@@ -4,10 +4,20 @@ from __future__ import annotations
 
 import socket
 from collections import deque
+from contextlib import suppress
 
 import trio
 
-from ..jobs.jobs import WORKER, WORKERS_COME, Answer, SignJob, unpack_answer
+from ..jobs.jobs import (
+    NO_WORKERS,
+    WANTED,
+    WORKER,
+    WORKERS_COME,
+    WORKERS_ON_DEMAND,
+    Answer,
+    SignJob,
+    unpack_answer,
+)
 
 # A worker ends itself long before that; this is for one that was stopped, or when there is none.
 _SECONDS = 60.0
@@ -31,7 +41,7 @@ class SignWorkers:
         """`news` is where workers come from, and the word whether some will come."""
         news.setblocking(False)
         self._news = news
-        self._come = False  # whether workers are to come
+        self._come = NO_WORKERS  # whether workers are to come, in the keeper's word
         # On the right the one that has signed last: it is asked first, since it is in its burst.
         self._idle: deque[socket.socket] = deque()
         # In order; as long as somebody waits, none is idle.
@@ -72,11 +82,11 @@ class SignWorkers:
 
     async def _next(self) -> socket.socket | None:
         """A worker, when there is one; None if none will come."""
-        if not self._idle and not self._come:
+        if not self._idle and self._come == NO_WORKERS:
             self._hear()
         if self._idle:
             return self._idle.pop()
-        if not self._come:
+        if self._come == NO_WORKERS:
             return None
         wait = _Wait()
 
@@ -85,6 +95,7 @@ class SignWorkers:
             return trio.lowlevel.Abort.SUCCEEDED
 
         self._waiting.append(wait)
+        self._want()
         await trio.lowlevel.wait_task_rescheduled(give_up)
         return wait.worker
 
@@ -97,6 +108,13 @@ class SignWorkers:
             self._idle.append(worker)
         else:
             self._idle.appendleft(worker)
+
+    def _want(self) -> None:
+        """Have workers come for who waits, if they don't do so by themselves."""
+        if self._waiting and self._come == WORKERS_ON_DEMAND:
+            self._come = WORKERS_COME
+            with suppress(BrokenPipeError):  # the keeper has ended, and so does this process
+                self._news.send(WANTED)
 
     def _hear(self) -> bool:
         """Take in what has come; False if the keeper has ended."""
@@ -112,8 +130,9 @@ class SignWorkers:
                 for descriptor in descriptors:  # none, where this process may have no more
                     self._give(_at(descriptor))
             else:
-                self._come = word == WORKERS_COME
-            while self._waiting and not self._come:
+                self._come = word
+                self._want()
+            while self._waiting and self._come == NO_WORKERS:
                 trio.lowlevel.reschedule(self._waiting.popleft().task)
 
     def _forget_the_dead(self) -> None:

@@ -107,7 +107,8 @@ class Job(NamedTuple):
 LONGEST_KEY = 65536  # bytes that it leaves; far more than any key or handle has
 LEFT = {Custody.KERNEL: 70, Custody.SEALED: 71, Custody.DEVICE: 72}
 
-# The front's exit code when it had nothing to do for long, and nothing is held that would be lost.
+# The exit code of the front when it had nothing to do for long, and nothing is held that would be
+# lost; and of the sign workers' parent, when nobody has asked for a signature for long.
 IDLE = 75
 
 # The parent's of the sign workers, when it meets the end of the front's socket.
@@ -121,8 +122,10 @@ _SIGN_HEADER = struct.Struct(f"={_DESCRIPTION}B")
 LONGEST_SIGN_JOB = _SIGN_HEADER.size + MAX_PAYLOAD
 
 # What comes through the front's socket for signatures: a worker, with the descriptor of its socket;
-# and whether workers are to come.
-WORKER, WORKERS_COME, NO_WORKERS = b"\2", b"\1", b"\0"
+# and whether workers are to come, by themselves or when they are wanted.  That is what the front
+# sends.
+WORKER, WORKERS_COME, WORKERS_ON_DEMAND, NO_WORKERS = b"\2", b"\1", b"\3", b"\0"
+WANTED = b"\4"
 
 
 class SignJob(NamedTuple):

@@ -156,8 +156,8 @@ REFUSE = Role(
 SIGNERS = Role(
     "kagent-signers",
     "parent of the sign workers",
-    "as long as there are sealed keys",
-    "nothing",
+    "as long as there are sealed keys, until none has signed for ten minutes",
+    "a byte from a worker, which says that it begins",
     "no",
     ("sealed",),
     calls="all: it forks sign workers",

@@ -20,7 +20,7 @@ from functools import partial
 from typing import NamedTuple, NoReturn, TypeAlias
 
 from .. import log
-from ..confine import forking, process
+from ..confine import forking, memory, process
 from ..confine.seccomp import CannotConfine
 from ..custody import clock, kernel
 from ..custody.device import Handle
@@ -36,6 +36,7 @@ from ..jobs.jobs import (
     NO_WORKERS,
     UNUSED,
     WORKERS_COME,
+    WORKERS_ON_DEMAND,
     Answer,
     Done,
     Job,
@@ -61,6 +62,8 @@ _MOST_ERRANDS = 64
 
 # A persistent keyring ends three days after it was last asked for.
 _RENEWAL_SECONDS = 3600.0
+# How long nobody asks for anything when an agent that has just started goes on preparing.
+_MOMENT = 0.05
 # When a front is tried again that could not be started.
 _RESTART_SECONDS = 0.5
 # How long it may go unnoticed that a login has ended, and keys have to end with it; or that the
@@ -137,6 +140,7 @@ class Keeper:
         self._run_front = front
         self._tell = tell
         self._is_ready = False
+        self._is_prepared = False
         self._sockets: Sockets  # a new pair for each front
         self._children: dict[int, _Child] = {}
         self._front = 0
@@ -175,10 +179,6 @@ class Keeper:
             _make_sealing_key(self._rings.sealing)
             gc.freeze()  # kept out of the collector's way, so that a fork shares the memory
             self._start_front()
-            # Who waits for this agent waits for the front alone.
-            self._serve(until=lambda: self._is_ready)
-            _prepare_workers()
-            gc.freeze()
             self._serve()
             assert self._exit_code is not None
             return self._exit_code
@@ -191,14 +191,19 @@ class Keeper:
             with suppress(KernelKeyError):
                 self._rings.give_back()
 
-    def _serve(self, until: Callable[[], bool] = lambda: False) -> None:
-        """Until then, or until there is a reason to end."""
-        while self._exit_code is None and not until():
-            control, looking = (one.fileno() for one in self._sockets[::2])
+    def _serve(self) -> None:
+        """Until there is a reason to end."""
+        while self._exit_code is None:
+            control, signing, looking = (one.fileno() for one in self._sockets)
             wanted = [self._wakeup]
             if self._front:
-                wanted += [control, *([looking] if not self._lookout else [])]
+                wanted.append(control)
+                # Else it is the child that reads there.
+                wanted += [signing] if not self._signers else []
+                wanted += [looking] if not self._lookout else []
             ready = _readable(wanted, self._seconds())
+            if not ready and self._is_ready:
+                self._prepare()
             if self._wakeup in ready:
                 os.read(self._wakeup, 512)
             self._do_what_is_due()
@@ -219,12 +224,14 @@ class Keeper:
                 continue
             if control in ready:
                 self._take_job()
+            if signing in ready:
+                self._have_signers()
             if looking in ready:
                 self._start_lookout()
 
     def _seconds(self) -> float:
         """Until something is due, at the latest."""
-        due = _RENEWAL_SECONDS
+        due = _RENEWAL_SECONDS if self._is_prepared or not self._is_ready else _MOMENT
         replaced = [one.deadline for one in self._replaced.values() if one.deadline]
         if deadlines := [*self._deadlines.values(), *replaced]:
             left = (min(deadlines) - clock.now()) / clock.SECOND
@@ -334,6 +341,13 @@ class Keeper:
             with suppress(OSError):
                 self._sockets.looking.recv(1, socket.MSG_DONTWAIT)
 
+    def _have_signers(self) -> None:
+        """The front wants some, or has ended."""
+        if self._sockets.signing.recv(1):
+            self._keep_signers()
+        else:
+            self._end_front()
+
     def _keep_signers(self) -> None:
         """Have sign workers if there is something to sign with, and only then."""
         if not self._rings.sealed:
@@ -362,6 +376,8 @@ class Keeper:
         self._signers = 0
         if code == UNUSED:
             self._end_front()
+        elif code == IDLE:
+            self._tell_of_signers(WORKERS_ON_DEMAND)
         else:
             self._keep_signers()
 
@@ -405,9 +421,28 @@ class Keeper:
             self._is_ready = True
             self._tell(READY)
 
+    def _prepare(self) -> None:
+        """Import and compile once what forks need, so that each is ready to work.
+
+        When the first that ask have their answers, and before any key comes: nothing is imported
+        any more once there is one, since others may have changed it by then.
+        """
+        if self._is_prepared:
+            return
+        self._is_prepared = True
+        from ..workers import bind, errands, load, lookout, seal, sign  # noqa: F401
+
+        sign.prepare()
+        for role in roles.CHILDREN:
+            _ = role.filter
+        gc.freeze()
+        memory.give_back_code()  # the keeper itself signs nothing
+
     def _send_out(self, job: Job, *descriptors: int) -> None:
         from ..workers.errands import ERRANDS, run
 
+        if job.kind is not Kind.OFFER:  # the first list of keys has one, and needs no more
+            self._prepare()
         errand = ERRANDS[job.kind]
         work = partial(run, errand, job, descriptors, self._rings, self._terms)
         handles = [self._rings.handles.reader.fileno()] if job.kind is Kind.DEVICE else []
@@ -420,6 +455,7 @@ class Keeper:
     def _load(self, job: Job, client: int, answer: int) -> None:
         from ..workers import load
 
+        self._prepare()
         if job.locked:
             self._turn_down(job, client, answer, "the agent is locked")
             return
@@ -720,18 +756,6 @@ class Keeper:
                 os.waitpid(pid, 0)
         # The others may be where only others can let them go: in request_key(2), or at a file that
         # is far away.
-
-
-def _prepare_workers() -> None:
-    """Import and compile once what forks need, so that each is ready to work.
-
-    Nothing is imported any more once there are keys: by then others may have changed it.
-    """
-    from ..workers import errands, load, lookout, seal, sign  # noqa: F401
-
-    sign.prepare()
-    for role in roles.CHILDREN:
-        _ = role.filter
 
 
 def _make_sealing_key(keyring: Keyring) -> None:

@@ -11,9 +11,8 @@ import binascii
 import hmac
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from enum import Enum
-from functools import cached_property
+from typing import NamedTuple
 
 from ..protocol.patterns import matches_list
 from ..protocol.publickey import PublicKey, parse_line
@@ -40,8 +39,7 @@ class Marker(Enum):
     REVOKED = b"@revoked"
 
 
-@dataclass(frozen=True)
-class Line:
+class Line(NamedTuple):
     """A line of a known_hosts file; `number` counts from 1."""
 
     number: int
@@ -49,7 +47,7 @@ class Line:
     names: bytes
     written_key: bytes
 
-    @cached_property
+    @property
     def key(self) -> PublicKey | None:
         """The key; None if it is damaged or of a type that isn't known."""
         try:
@@ -102,7 +100,7 @@ def names_of(data: bytes, blob: bytes, candidates: Iterable[str] = ()) -> tuple[
     written = base64.b64encode(blob)
     candidates = tuple(candidates)
     for line in lines(data):
-        if written not in line.written_key or line.key is None or line.key.blob != blob:
+        if written not in line.written_key or (key := line.key) is None or key.blob != blob:
             continue
         if line.marker is Marker.REVOKED:
             return ()

@@ -21,8 +21,8 @@ import select
 import signal
 import socket
 import time
-from collections.abc import Sequence
-from functools import cache
+from collections.abc import Callable, Sequence
+from functools import cache, partial
 from typing import NamedTuple, NoReturn
 
 from .. import log
@@ -34,6 +34,7 @@ from ..custody.rings import sealing_key
 from ..custody.shelf import Shelf
 from ..jobs import roles
 from ..jobs.jobs import (
+    IDLE,
     LONGEST_SIGN_JOB,
     UNUSED,
     WORKER,
@@ -47,12 +48,12 @@ from ..keyctl import KernelKeyError, Keyring, syscalls
 from ..private import sealed as custody
 from ..private.sealed import ParsedKey
 
-# Workers that wait or sign: one for each processor, and one so that nobody waits for a fork.  Of
-# those that make one signature, one for each can sign while the next is forked.  More than eight
-# processors could sign more than one front can ask for.
+# One worker waits, so that nobody waits for a fork; when it begins, the next is forked.  At most
+# one for each processor and one that waits; of those that make one signature, one for each can sign
+# while the next is forked.  More than eight processors could sign more than one front asks for.
 _PROCESSORS = min(os.cpu_count() or 1, 8)
-_WORKERS = _PROCESSORS + 1
-_WORKERS_OF_ONE_SIGNATURE = 2 * _PROCESSORS
+_MOST = _PROCESSORS + 1
+_MOST_OF_ONE_SIGNATURE = 2 * _PROCESSORS
 
 # What no worker rehearses: a signature takes seven times as long as what the next one would gain.
 _UNREHEARSED = "ssh-mldsa44-ed25519"
@@ -62,6 +63,8 @@ _UNREHEARSED = "ssh-mldsa44-ed25519"
 _LINGER = 10 * clock.MILLISECOND
 
 _SECONDS = 20  # for the first signature: a 16384-bit RSA signature takes one or two
+# As long as somebody is at work; to have workers again takes some hundredths of a second.
+_IDLE_SECONDS = 600
 _MOMENT = 0.1  # seconds before another try, where a fork fails or what is forked
 _UNASKED = 2  # exit code: the front let go of a worker, and may do so of the next
 
@@ -92,72 +95,116 @@ def prepare() -> Sequence[Area]:
 
 
 def run(channel: socket.socket, safe: Safe, burst: int) -> NoReturn:
-    """The life of the workers' parent: have as many of them as there should be.
+    """The life of the workers' parent: have one of them wait while others sign.
 
     The front is sent their sockets through `channel`.  `burst` is in nanoseconds; 0: one signature.
+    Ends with IDLE when the one that waits was asked for nothing for long.
     """
     # What ends a worker in time must not be what a parent of kagent's has had ignored or blocked.
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGALRM})
-    wanted = _WORKERS if burst else _WORKERS_OF_ONE_SIGNATURE
-    workers: set[int] = set()
-    while True:
-        try:
-            while len(workers) < wanted:
-                workers.add(_fork(channel, safe, burst))
-        except BrokenPipeError:
-            os._exit(UNUSED)
-        except OSError as error:  # no more processes, say
-            log.error(f"no sign worker can be started: {error}")
-            time.sleep(_MOMENT)
-        if not workers:
-            continue
-        child, status = os.wait()
-        workers.discard(child)
+    Parent(channel, safe, burst).work()
+
+
+class Parent:
+    """Of the workers.  Each has a pipe to it, through which it tells that it begins, and ends."""
+
+    def __init__(self, channel: socket.socket, safe: Safe, burst: int) -> None:
+        self._channel = channel
+        self._safe = safe
+        self._burst = burst
+        self._most = _MOST if burst else _MOST_OF_ONE_SIGNATURE
+        self._areas = prepare()
+        self._pids: dict[int, int] = {}  # by the pipe
+        self._waiting: int | None = None  # the pipe of the one that waits
+        self._told = select.poll()
+
+    def work(self) -> NoReturn:
+        """Its life, as `run` has it."""
+        while True:
+            patience = None
+            if self._waiting is None and len(self._pids) < self._most:
+                try:
+                    self._waiting = self._fork()
+                except BrokenPipeError:
+                    os._exit(UNUSED)
+                except OSError as error:  # no more processes, say
+                    log.error(f"no sign worker can be started: {error}")
+                    patience = _MOMENT * 1000
+            for pipe, _ in self._told.poll(patience):
+                self._hear(pipe)
+
+    def _hear(self, pipe: int) -> None:
+        begins = os.read(pipe, 1)
+        if pipe == self._waiting:
+            self._waiting = None
+        if begins:
+            return
+        self._told.unregister(pipe)
+        os.close(pipe)
+        _, status = os.waitpid(self._pids.pop(pipe), 0)
         code = os.waitstatus_to_exitcode(status)
+        if code == IDLE:
+            os._exit(IDLE)
         if code < 0 and code != -signal.SIGALRM:
             log.warning(f"a sign worker ended by signal {-code}")
         elif code > 0:
             time.sleep(_MOMENT)
 
+    def _fork(self) -> int:
+        """Start a worker, and send its socket to the front; its pipe.  Only the parent returns."""
+        parent = os.getpid()
+        theirs, ours = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs, ours:
+            theirs.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, LONGEST_SIGN_JOB)
+            pipe, telling = os.pipe()
+            try:
+                child = forking.fork()
+            except OSError:
+                os.close(pipe)
+                os.close(telling)
+                raise
+            if child:
+                os.close(telling)
+                self._pids[pipe] = child
+                self._told.register(pipe, select.POLLIN)
+                socket.send_fds(self._channel, [WORKER], [theirs.fileno()])
+                return pipe
+            try:
+                process.die_with_parent()
+                if os.getppid() == parent:
+                    theirs.close()
+                    self._channel.close()
+                    for one in (pipe, *self._pids):
+                        os.close(one)
+                    self._be_worker(ours, telling)
+            finally:
+                os._exit(1)
 
-def _fork(channel: socket.socket, safe: Safe, burst: int) -> int:
-    """Start a worker, and send its socket to the front; its pid.  Only the parent comes back."""
-    areas = prepare()
-    parent = os.getpid()
-    theirs, ours = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    with theirs, ours:
-        theirs.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, LONGEST_SIGN_JOB)
-        child = forking.fork()
-        if child:
-            socket.send_fds(channel, [WORKER], [theirs.fileno()])
-            return child
-        try:
-            process.die_with_parent()
-            if os.getppid() == parent:
-                theirs.close()
-                channel.close()
-                _work(ours, safe, burst, areas)
-        finally:
-            os._exit(1)
-
-
-def _work(stream: socket.socket, safe: Safe, burst: int, areas: Sequence[Area]) -> NoReturn:
-    process.set_name(roles.SIGN.name)
-    memory.lock_memory(areas)
-    roles.tell_if_limit_was_lowered(roles.SIGN.title)
-    assert roles.SIGN.filter
-    roles.SIGN.filter.install()
-    os._exit(0 if Worker(stream, safe, burst).work() else _UNASKED)
+    def _be_worker(self, stream: socket.socket, telling: int) -> NoReturn:
+        process.set_name(roles.SIGN.name)
+        memory.lock_memory(self._areas)
+        roles.tell_if_limit_was_lowered(roles.SIGN.title)
+        assert roles.SIGN.filter
+        roles.SIGN.filter.install()
+        os._exit(Worker(stream, self._safe, self._burst, partial(os.write, telling, b"\0")).work())
 
 
 class Worker:
     """Signs what is asked for at `stream`."""
 
-    def __init__(self, stream: socket.socket, safe: Safe, burst: int) -> None:
+    def __init__(
+        self,
+        stream: socket.socket,
+        safe: Safe,
+        burst: int,
+        tell: Callable[[], object] = lambda: None,
+    ) -> None:
+        """`tell` is called when it begins."""
         self._stream = stream
         self._safe = safe
         self._burst = burst
+        self._tell = tell
         self._asked = select.poll()
         self._asked.register(stream, select.POLLIN)
         self._buffer = bytearray(LONGEST_SIGN_JOB)
@@ -165,16 +212,19 @@ class Worker:
         self._sealed: bytes | None = None
         self._key: ParsedKey = None
 
-    def work(self) -> bool:
+    def work(self) -> int:
         """Wait for a request, and sign for one burst; what was kept of a key is overwritten.
 
-        False if nobody has asked.
+        The exit code.
         """
         if self._burst:  # for one signature it would cost more than it saves
             self._rehearse()
+        if not self._asked.poll(_IDLE_SECONDS * 1000):
+            return IDLE
         packet = self._receive()
         if not packet:
-            return False
+            return _UNASKED
+        self._tell()
         try:
             self._sign_for_a_burst(packet)
         except BrokenPipeError:
@@ -183,7 +233,7 @@ class Worker:
             # By itself this would come late, after the memory's end: the front may ask yet.
             self._stream.close()
             self._let_go()
-        return True
+        return 0
 
     def _sign_for_a_burst(self, packet: bytes) -> None:
         # The clock is asked, since a process can be stopped for any time, and a machine suspended;

@@ -28,7 +28,7 @@ from kagent.protocol.messages import SignRequest, encode
 from tests.hostile.people import begin_login, forget, somebody
 from tests.support.frames import FAILURE, ask, explained
 from tests.support.injection import Call, calls_in
-from tests.support.programs import SECONDS, Agent, Person, agent, sshd, wait_until
+from tests.support.programs import PATH, SECONDS, Agent, Person, agent, sshd, wait_until
 from tests.support.proving import has_nothing_of
 
 TYPES = {
@@ -281,6 +281,31 @@ def test_the_next_front_serves_them(kagent: Agent) -> None:
     assert kagent.front != first
 
 
+IMPATIENT = f"""#!{sys.executable}
+import sys
+from kagent.cli.agent import main
+from kagent.workers import sign
+sign._IDLE_SECONDS = 0.5
+sys.exit(main())
+"""
+
+
+@pytest.mark.native
+def test_sign_workers_that_nobody_asks(person: Person) -> None:
+    """They end, and their parent; who asks then has new ones, and so has who asks next."""
+    path = person.key("ed25519", *TYPES["ed25519"])
+    person.file("kagent", IMPATIENT, mode=0o755)
+    with agent(person, env={"PATH": f"{person.home}:{PATH}"}) as kagent:
+        kagent.run("ssh-add", path)
+        for _ in range(2):
+            wait_until(lambda: kagent.signers)
+            wait_until(lambda: kagent.children == [kagent.front])
+            for _ in range(2):
+                kagent.run("ssh-add", "-T", f"{path}.pub")
+        kagent.run("ssh-add", "-D")
+        assert "error" not in kagent.logged()
+
+
 @pytest.mark.native
 def test_a_worker_that_is_killed_fails_its_client_only(kagent: Agent) -> None:
     path = kagent.person.key("ed25519", *TYPES["ed25519"])
@@ -349,6 +374,8 @@ def test_ten_thousand_signatures_leave_nothing_behind(kagent: Agent) -> None:
                 done.result()
 
     def used() -> tuple[int, list[int]]:
+        sign(1)  # the worker that comes then takes the places of those that have ended
+        time.sleep(0.2)
         pids = (kagent.keeper, kagent.front)
         return (
             len(kagent.children),
@@ -360,7 +387,7 @@ def test_ten_thousand_signatures_leave_nothing_behind(kagent: Agent) -> None:
         return int(kilobytes)
 
     in_parallel(50)
-    time.sleep(1)  # until as many workers wait as there should be
+    time.sleep(1)  # until their bursts are over
     before = used()
     size = [memory_of(pid) for pid in (kagent.keeper, kagent.front)]
     in_parallel(10_000 // CLIENTS)
@@ -424,7 +451,7 @@ def test_who_is_the_same_user_may_not_look_into_its_processes(kagent: Agent) -> 
     if person.uid == 0:
         pytest.skip("root may look into everything")
     kagent.run("ssh-add", person.key("ed25519", *TYPES["ed25519"]))
-    wait_until(lambda: len(kagent.signers) > 1)
+    wait_until(lambda: kagent.signers)
     pids = [kagent.keeper, kagent.front, *kagent.signers]
     told = person.run(sys.executable, "-c", ATTACH, *map(str, pids)).stdout
     assert set(told.splitlines()) == {"refused refused"}

@@ -62,13 +62,14 @@ def _hop(text: str, files: Sequence[str], report: Report) -> Hop:
 def _keys(host: str, path: str, report: Report) -> list[HostKey]:
     keys = []
     for line in keys_of(_content(path, report), host):
-        if line.key is None:
+        key = line.key
+        if key is None:
             report.debug(1, f"{path}:{line.number}: parse error in hostkeys file")
             continue
-        kind = f"{_WORDS[line.marker]}key type {line.key.kind}"
+        kind = f"{_WORDS[line.marker]}key type {key.kind}"
         report.debug(3, f"found {kind} in file {path}:{line.number}")
         if line.marker is not Marker.REVOKED:
-            keys.append(HostKey(line.key, line.marker is Marker.AUTHORITY))
+            keys.append(HostKey(key, line.marker is Marker.AUTHORITY))
     return keys
 
 

@@ -15,7 +15,6 @@ from ...confine.process import forbid_core_dumps
 from ..client import AgentUnavailable, Client
 from ..command import command
 from ..options import fail
-from .destinations import permitted_hops
 from .options import Options
 from .report import fatal
 
@@ -69,6 +68,8 @@ def _run(client: Client, options: Options) -> bool:
             from .removing import remove_all
 
             return remove_all(client, report)
+    from .destinations import permitted_hops
+
     hops = permitted_hops(options.destinations, options.hostkey_files, report)
     match options.action:
         case "T":
