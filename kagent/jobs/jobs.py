@@ -15,7 +15,7 @@ from typing import NamedTuple, TypeAlias
 
 from ..custody.identity import DESCRIPTION_LENGTH, Custody, Identity
 from ..protocol.algorithms import ALGORITHMS, KEY_TYPES
-from ..protocol.messages import MAX_PAYLOAD, Shown
+from ..protocol.messages import MAX_PAYLOAD, ListedKey, Shown
 from ..protocol.wire import (
     BYTE,
     STRING,
@@ -45,6 +45,8 @@ class Kind(IntEnum):
     OFFER = 9  # request, answer
     FETCH = 10  # request, answer
     READY = 11  # none; no job, but the word that the front serves
+    LIST_BEHIND = 12  # request, answer
+    SIGN_BEHIND = 13  # request, answer
 
 
 _DESCRIPTION = f"{DESCRIPTION_LENGTH}s"
@@ -63,7 +65,8 @@ class Job(NamedTuple):
     to end it, in nanoseconds of CLOCK_BOOTTIME, 0 for never; behind it comes the record that the
     keeper is to hold, if it is to.  DROP has the number of a load whose key is not wanted.
     FORGET has the description of the identity that is to go, but for what it is in `custody`; the
-    others have the length of the Record that the worker can read.
+    others have the length of the Record that the worker can read.  LIST_BEHIND and SIGN_BEHIND also
+    have the number of the agent behind, from 0, as they were named to kagent.
     """
 
     kind: Kind
@@ -183,7 +186,16 @@ class Fetched(Record):
     serial: int = field(UINT32)
 
 
-Answer: TypeAlias = Loaded | Signed | Done | Refused | Origin | Worded | Offered | Fetched
+class KeysBehind(Record):
+    """The keys of an agent behind; `left_out` of them can't be verified, or are too many."""
+
+    keys: tuple[ListedKey, ...] = field(counted(record(ListedKey)))
+    left_out: int = field(UINT32)
+
+
+Answer: TypeAlias = (
+    Loaded | Signed | Done | Refused | Origin | Worded | Offered | Fetched | KeysBehind
+)
 _ANSWERS: tuple[type[Answer], ...] = Answer.__args__
 
 

@@ -160,7 +160,7 @@ class Keeper:
             self._start_front()
             # Who waits for this agent waits for the front alone.
             self._serve(until=lambda: self._is_ready)
-            _prepare_workers()
+            _prepare_workers(self._terms)
             gc.freeze()
             self._serve()
             assert self._exit_code is not None
@@ -445,7 +445,7 @@ class Keeper:
 
     def _load_ended(self, one: _Load, code: int) -> None:
         self._loads -= 1
-        kinds = {LEFT[custody]: custody for custody in Custody}
+        kinds = {code: custody for custody, code in LEFT.items()}
         match kinds.get(code):
             case Custody.KERNEL:
                 self._has_brought(one, _Brought(Custody.KERNEL, inbox=one.inbox))
@@ -655,13 +655,15 @@ class Keeper:
         # is far away.
 
 
-def _prepare_workers() -> None:
+def _prepare_workers(terms: Terms) -> None:
     """Import and compile once what forks need, so that each is ready to work.
 
     Nothing is imported any more once there are keys: by then others may have changed it.
     """
     from ..workers import errands, load, lookout, seal, sign  # noqa: F401
 
+    if terms.behind:
+        from ..workers import relay  # noqa: F401
     sign.prepare()
     for role in roles.CHILDREN:
         _ = role.filter

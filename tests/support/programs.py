@@ -189,7 +189,7 @@ def _name(pid: int) -> str:
 
 @contextmanager
 def agent(
-    person: Person, program: str = "kagent", *options: str, env: dict[str, str] | None = None
+    person: Person, program: str = "kagent", *options: str | Path, env: dict[str, str] | None = None
 ) -> Iterator[Agent]:
     """An agent in the foreground, at a socket in the person's home, until the block ends."""
     name = f"{program}-{next(_numbers)}"
@@ -197,7 +197,8 @@ def agent(
     log = person.file(f"{name}.log", "")
     with log.open("a") as output:
         process = person.start(
-            *(program, "-d" if "-d" in options else "-D", "-a", path, *set(options) - {"-d"}),
+            *(program, "-d" if "-d" in options else "-D", "-a", path),
+            *(option for option in options if option != "-d"),
             stdout=subprocess.DEVNULL,
             stderr=output,
             env=env or {},
