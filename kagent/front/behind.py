@@ -50,6 +50,7 @@ class Behind:
         self._signing = Turns(_MOST_SIGNATURES, _MOST_SIGNATURES_EACH)
         self._paused_until = [-math.inf for _ in self._sockets]
         self._faults = ["" for _ in self._sockets]  # of the last list of each, in words
+        self._left_out = [0 for _ in self._sockets]  # how many keys, of the last list of each
 
     def bind(self, peer: Peer, contents: bytes) -> None:
         """Keep a session-bind of that client, good or not.
@@ -137,8 +138,12 @@ class Behind:
         if not isinstance(answer, KeysBehind):
             self._fails(number, answer, trio.current_time() - started)
             return []
-        if answer.left_out:
-            log.debug(f"{answer.left_out} keys behind {socket} are too many, or can't be verified")
+        if answer.left_out and answer.left_out != self._left_out[number]:
+            log.warning(
+                f"{answer.left_out} keys of the agent behind {socket} are not listed: of no type "
+                "that can be verified here, or too many"
+            )
+        self._left_out[number] = answer.left_out
         if self._faults[number]:
             log.info(f"the agent behind {socket} answers")
         self._faults[number] = ""

@@ -40,6 +40,8 @@ from ..text import printable
 
 # The user may have to insert a card; and to confirm, or to type a PIN.
 _SECONDS_TO_LIST, _SECONDS_TO_SIGN = 5, 120
+_SECONDS_TO_CONNECT = 4
+_MOMENT = 0.05
 
 _MOST_KEYS = 256  # a server lets a client try less than ten
 _LONGEST_COMMENT = 1000  # characters
@@ -61,17 +63,28 @@ class AgentBehind:
     def __init__(self, path: str) -> None:
         """Connect, and lose all system calls that this takes.  Raises CannotConfine."""
         self._fault = ""
-        self._until = time.monotonic() + _SECONDS_TO_SIGN
+        self._since = time.monotonic()
+        self._until = self._since + _SECONDS_TO_CONNECT
         self._stream = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
-            self._stream.settimeout(_SECONDS_TO_LIST)
-            self._stream.connect(path)
+            self._connect(path)
             self._check_owner()
+        except TimeoutError:
+            self._fault = "too many others wait for it"
         except OSError as error:
             self._fault = f"no agent there: {error.strerror or error}"
         except Unusable as error:
             self._fault = str(error)
         roles.RELAY.confine()
+
+    def _connect(self, path: str) -> None:
+        """Without a time limit it could take for ever, and with one it doesn't wait at all."""
+        while True:
+            self._wait_no_longer()
+            try:
+                return self._stream.connect(path)
+            except BlockingIOError:
+                time.sleep(_MOMENT)
 
     def _check_owner(self) -> None:
         """Whoever may write to the folder of the socket can put another one there."""
@@ -83,7 +96,7 @@ class AgentBehind:
     def answer(self, request: ListBehind) -> KeysBehind | Signed | Refused:
         """The job of asking it."""
         signing = isinstance(request, SignBehind)
-        self._until = time.monotonic() + (_SECONDS_TO_SIGN if signing else _SECONDS_TO_LIST)
+        self._until = self._since + (_SECONDS_TO_SIGN if signing else _SECONDS_TO_LIST)
         try:
             if self._fault:
                 raise Unusable(self._fault)

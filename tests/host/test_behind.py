@@ -49,6 +49,7 @@ from tests.support.programs import (
     sshd,
     wait_until,
 )
+from tests.support.tokens import PROVIDER
 
 as_root = pytest.mark.skipif(os.getuid() != 0, reason="only root may get into these processes")
 CHECKOUT = Path(__file__).parent.parent.parent
@@ -124,6 +125,31 @@ def test_after_its_own_in_order(person: Person) -> None:
         assert 'by="ssh-add ← ' in line
         assert f'custody="behind {first.socket}"' in line
         kagent.run("ssh-keygen", "-Y", "sign", "-f", f"{rsa}.pub", "-n", "x", own)
+
+
+def test_tokens(person: Person) -> None:
+    """Their signatures are verified as well; a key for the web signs nothing but ssh's, as ever."""
+    keys = [person.home / "ed25519-sk", person.home / "ecdsa-sk"]
+    web = TEXT.write("sk-ssh-ed25519@openssh.com") + STRING.write(bytes(32)) + TEXT.write("https")
+    requests = []
+
+    def answer(message: Message, _: socket.socket) -> bytes:
+        requests.append(message)
+        return encode(IdentitiesAnswer((ListedKey(web, "web"),)))
+
+    with (
+        agent(person, "ssh-agent", f"-P{PROVIDER}") as other,
+        scripted(person, "web", answer) as path,
+        behind(person, other.socket, path) as kagent,
+        kagent.connect() as stream,
+    ):
+        for key in keys:
+            person.run("ssh-keygen", "-q", "-t", key.name, "-w", PROVIDER, "-N", "", "-f", key)
+            other.run("ssh-add", "-q", "-S", PROVIDER, key)
+        assert signs(kagent, *keys)
+        assert ask(stream, encode(SignRequest(web, b"challenge", 0))) == FAILURE
+        assert "web-origin key" in explained(stream)
+        assert not any(isinstance(one, SignRequest) for one in requests)
 
 
 def test_gpg_agent(person: Person) -> None:
@@ -304,22 +330,26 @@ LISTS: dict[str, Answer | bytes] = {
     "no key": encode(IdentitiesAnswer((ListedKey(b"", "x"), ListedKey(b"\0\0\0\x07ssh", "x")))),
     "of no known type": encode(IdentitiesAnswer((ListedKey(UNKNOWN, "x"),))),
     "drip": drip,
+    "flood": flood,
     "nothing": lambda message, stream: b"",
 }
 
 
 @pytest.mark.parametrize("answered", LISTS)
 def test_a_hostile_list(person: Person, answered: str) -> None:
-    """kagent's own keys are listed all the same."""
+    """kagent's own keys are listed and sign all the same."""
     own = person.key("own")
     frame = LISTS[answered]
     answer = frame if callable(frame) else lambda message, stream: frame
     with scripted(person, "sock", answer) as path, behind(person, path) as kagent:
         kagent.run("ssh-add", "-q", own)
-        assert listed(kagent) == [public(own).fingerprint()]
+        found = [public(own).fingerprint(), *([KEY.fingerprint()] if answered == "flood" else [])]
+        assert listed(kagent) == found
         assert not signs(kagent, person.key("other"))
         assert signs(kagent, own)
-        if answered == "drip":
+        if answered == "of no known type":
+            assert "1 keys of the agent behind" in kagent.logged()
+        if answered in ("drip", "nothing"):
             assert "it did not answer in time; not asked again for" in kagent.logged()
         assert not relays(kagent)
         assert not kagent.run("kagent-add", "-d", f"{own}.pub", check=False).returncode
