@@ -29,6 +29,9 @@ from .turns import Turns
 _MOST_LISTS, _MOST_LISTS_EACH = 16, 8
 _MOST_SIGNATURES, _MOST_SIGNATURES_EACH = 16, 4
 
+# That a list takes, at most: with the wait for a turn.
+_SECONDS_TO_LIST = 7.0
+
 # An agent that took so long without telling its keys isn't asked for them again for a while, so
 # that not each login waits for it.
 _SLOW = 3.0
@@ -80,14 +83,19 @@ class Behind:
 
         Of a key that several have, that of the first.
         """
+        if peer.behind.binds is None:
+            return ()
         found: list[list[IdentityBehind]] = [[] for _ in self._sockets]
 
         async def ask(number: int) -> None:
             found[number] = await self._list(peer, number)
 
-        async with trio.open_nursery() as asking:
-            for number in range(len(self._sockets)):
-                asking.start_soon(ask, number)
+        with trio.move_on_after(_SECONDS_TO_LIST) as waiting:
+            async with trio.open_nursery() as asking:
+                for number in range(len(self._sockets)):
+                    asking.start_soon(ask, number)
+        if waiting.cancelled_caught:
+            log.warning("the agents behind were not all asked: too many others wait for them")
         keys: dict[bytes, IdentityBehind] = {}
         for identity in (one for of_one in found for one in of_one):
             keys.setdefault(identity.blob, identity)
@@ -95,7 +103,9 @@ class Behind:
         return keys.values()
 
     async def find(self, peer: Peer, blob: bytes) -> IdentityBehind | None:
-        """The key of that blob, as it was listed on this connection, or is now."""
+        """The key of that blob, as it was listed on this connection, or is now.  Raises Refusal."""
+        if peer.behind.binds is None:
+            raise Refusal("too much was bound to the connection for the agents behind to be told")
         if blob not in peer.behind.keys:
             await self.identities(peer)
         return peer.behind.keys.get(blob)
@@ -105,35 +115,37 @@ class Behind:
         identity = peer.behind.keys.get(request.blob)
         if identity is None:
             raise Refusal("the key was removed meanwhile")
-        question = SignBehind(
-            self._via(peer), self._binds(peer), request.blob, request.data, request.flags
-        )
+        via, binds = self._told(peer)
+        question = SignBehind(via, binds, request.blob, request.data, request.flags)
         async with self._signing.of(peer.process.pid):
             answer = await self._workers.ask_behind(Kind.SIGN_BEHIND, identity.number, question)
         if isinstance(answer, Refused):
-            return Refused(f"the agent behind {identity.socket}: {answer.reason}")
+            return Refused(f"{self._name(peer, identity.number)}: {answer.reason}")
         return answer
 
-    @property
-    def faults(self) -> str:
+    def faults(self, peer: Peer) -> str:
         """Of which agents the keys aren't known now, and why; empty if there are none."""
-        told = [
-            f"the agent behind {socket}: {fault}"
-            for socket, fault in zip(self._sockets, self._faults, strict=True)
+        return "; ".join(
+            f"{self._name(peer, number)}: {fault}"
+            for number, fault in enumerate(self._faults)
             if fault
-        ]
-        return "; ".join(told)
+        )
+
+    def _name(self, peer: Peer, number: int) -> str:
+        if peer.sessions.attempted:
+            return "an agent behind"  # other hosts are told nothing of the paths here
+        return f"the agent behind {self._sockets[number]}"
 
     async def _list(self, peer: Peer, number: int) -> list[IdentityBehind]:
         socket, started = self._sockets[number], trio.current_time()
-        if started < self._paused_until[number]:
-            return []
         try:
-            question = ListBehind(self._via(peer), self._binds(peer))
+            question = ListBehind(*self._told(peer))
             async with self._listing.of(peer.process.pid):
                 started = trio.current_time()
+                if started < self._paused_until[number]:
+                    return []
                 answer = await self._workers.ask_behind(Kind.LIST_BEHIND, number, question)
-        except (Refusal, OSError) as error:
+        except OSError as error:
             answer = Refused(str(error))
         if not isinstance(answer, KeysBehind):
             self._fails(number, answer, trio.current_time() - started)
@@ -168,10 +180,8 @@ class Behind:
             log.warning(f"nothing is listed of the agent behind {self._sockets[number]}: {fault}")
         self._faults[number] = fault
 
-    def _via(self, peer: Peer) -> tuple[bytes, ...]:
-        return (*peer.behind.via, self._own_id)
-
-    def _binds(self, peer: Peer) -> tuple[bytes, ...]:
-        if peer.behind.binds is None:
-            raise Refusal("too much was bound to the connection to be passed on")
-        return tuple(peer.behind.binds)
+    def _told(self, peer: Peer) -> tuple[tuple[bytes, ...], tuple[bytes, ...]]:
+        """What each agent is told of a client first: through which kagents it comes, and its
+        session-binds."""
+        assert peer.behind.binds is not None
+        return (*peer.behind.via, self._own_id), tuple(peer.behind.binds)

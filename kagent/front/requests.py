@@ -277,10 +277,8 @@ class Requests:
             if await self._fetching.is_configured(blob):
                 raise Refusal("the key is not loaded but configured: see kagent-provision(8)")
             if self._behind and (behind := await self._behind.find(peer, blob)):
-                raise Refusal(
-                    "the key is another agent's: it can be removed there, with "
-                    f"SSH_AUTH_SOCK={quoted(behind.socket)}"
-                )
+                where = "" if peer.sessions.attempted else f"SSH_AUTH_SOCK={quoted(behind.socket)}"
+                raise Refusal(f"the key is another agent's, which can remove it: {where}")
             raise Refusal("no such key")
         elif peer.sessions.attempted:
             raise Refusal("the key's record can't be read, so who may remove it is unknown")

@@ -242,8 +242,8 @@ class Signing:
             identity = await self._behind.find(peer, blob)
             if identity:
                 return Held(identity, None)
-            if self._behind.faults:
-                raise Refusal(f"no such key here, and {self._behind.faults}")
+            if faults := self._behind.faults(peer):
+                raise Refusal(f"no such key here, and {faults}")
         return held or await self._fetching.fetch(blob)
 
     async def _confirm(self, case: _Case) -> None:

@@ -126,7 +126,7 @@ class AgentBehind:
         answer = self._ask(RequestIdentities(), IdentitiesAnswer)
         told = {one.blob: one.comment for one in answer.identities}
         keys = [
-            ListedKey(blob, printable(comment[:_LONGEST_COMMENT]))
+            ListedKey(blob, printable(comment[:_LONGEST_COMMENT])[:_LONGEST_COMMENT])
             for blob, comment in told.items()
             if _can_be_verified(blob)
         ][:_MOST_KEYS]

@@ -34,10 +34,10 @@ from kagent.protocol.messages import (
 from kagent.protocol.publickey import PublicKey, parse_line
 from kagent.protocol.wire import STRING, TEXT, UINT32
 from tests.destinations.keys import A
-from tests.destinations.requests import bind
+from tests.destinations.requests import forward
 from tests.host.test_confine import CALLS
 from tests.support.behind import Answer, AsyncsshAgent, scripted
-from tests.support.frames import FAILURE, LISTING, SUCCESS, ask, explained
+from tests.support.frames import FAILURE, LISTING, NOTHING, SUCCESS, ask, explained
 from tests.support.injection import calls_in
 from tests.support.programs import (
     RSA,
@@ -227,7 +227,7 @@ def test_asking_before_they_are_used(person: Person, when: str) -> None:
         person.file("answer", "1")
         assert signs(kagent, key) is (when == "forwarded")
         request = encode(SignRequest(public(key).blob, b"data", 0))
-        assert ask(stream, bind(A, forwarding=True)) == SUCCESS
+        assert ask(stream, forward(A)) == SUCCESS
         assert ask(stream, request) == FAILURE
         asked = (person.home / "asked").read_text()
         assert asked.count("Allow use of key") == 1 + (when == "always")
@@ -285,7 +285,7 @@ def test_what_is_passed_on(person: Person) -> None:
         seen[-1].append(message)
         return encode(IdentitiesAnswer(())) if message == RequestIdentities() else FAILURE
 
-    good, bad = bind(A, forwarding=True), encode(Extension(SESSION_BIND, b"nonsense"))
+    good, bad = forward(A), encode(Extension(SESSION_BIND, b"nonsense"))
     with (
         scripted(person, "sock", answer) as path,
         behind(person, path) as kagent,
@@ -480,6 +480,26 @@ def test_one_that_hangs_keeps_nobody_else_waiting(person: Person) -> None:
         assert len(listed(kagent)) == 2
         go.set()
         assert len(stream.recv(1000)) > 64
+
+
+def test_what_other_hosts_are_told(person: Person) -> None:
+    """No path of this one's; and where too much is bound to be passed on, nothing behind is."""
+    path = person.home / "nowhere"
+    with behind(person, path) as kagent, kagent.connect() as stream:
+        request = encode(SignRequest(KEY.blob, b"data", 0))
+        assert ask(stream, request) == FAILURE
+        assert str(path) in explained(stream)
+        ask(stream, forward(A))
+        assert ask(stream, request) == FAILURE
+        assert "an agent behind: no agent there" in explained(stream)
+        assert str(path) not in explained(stream)
+        with scripted(person, path.name, lambda message, stream: LISTED):
+            assert len(ask(stream, LISTING)) > len(NOTHING)
+            for _ in range(2):
+                ask(stream, encode(Extension(SESSION_BIND, os.urandom(40000))))
+            assert ask(stream, LISTING) == NOTHING
+            assert ask(stream, request) == FAILURE
+            assert "too much was bound" in explained(stream)
 
 
 def test_one_that_comes_later(person: Person) -> None:
