@@ -255,7 +255,7 @@ class Requests:
     async def _shown(self, peer: Peer) -> list[Shown]:
         """What is held and may be seen here, and what is configured or behind kagent besides."""
         held = await trio.to_thread.run_sync(self._store.all)
-        shown = [_shown(one) for one in held if _is_visible(one, peer)]
+        shown = [_about(one) for one in held if _is_visible(one, peer)]
         # What is held is asked for first, so that its constraints count.
         blobs = {one.blob for one in held}
         shown += [one for one in await self._fetching.offered() if one.blob not in blobs]
@@ -277,8 +277,10 @@ class Requests:
             if await self._fetching.is_configured(blob):
                 raise Refusal("the key is not loaded but configured: see kagent-provision(8)")
             if self._behind and (behind := await self._behind.find(peer, blob)):
-                where = "" if peer.sessions.attempted else f"SSH_AUTH_SOCK={quoted(behind.socket)}"
-                raise Refusal(f"the key is another agent's, which can remove it: {where}")
+                where = f": SSH_AUTH_SOCK={quoted(behind.socket)}"
+                if peer.sessions.attempted:
+                    where = ""
+                raise Refusal(f"the key is another agent's, which can remove it{where}")
             raise Refusal("no such key")
         elif peer.sessions.attempted:
             raise Refusal("the key's record can't be read, so who may remove it is unknown")
@@ -382,7 +384,7 @@ def _faults(answer: Answer | None) -> list[str]:
     return [answer.reason if isinstance(answer, Refused) else "the keeper doesn't answer"]
 
 
-def _shown(identity: Identity) -> Shown:
+def _about(identity: Identity) -> Shown:
     return Shown(
         identity.blob,
         identity.comment,
@@ -396,7 +398,7 @@ def _shown(identity: Identity) -> Shown:
 def _append(shown: list[Shown], identities: Iterable[Identity]) -> None:
     """As far as they have room in an answer: other agents' keys may not keep kagent's own out."""
     room = MAX_PAYLOAD - _ROOM_FOR_HEADERS - sum(len(one.write()) for one in shown)
-    for one in map(_shown, identities):
+    for one in map(_about, identities):
         room -= len(one.write())
         if room < 0:
             log.warning("the agents behind have more keys than have room in an answer")
