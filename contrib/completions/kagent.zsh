@@ -15,6 +15,8 @@ _arguments -s -S -A '-*' \
     '-U[leave stale sockets]' \
     '*-u[remove stale sockets]' \
     '-V[version]' \
+    '*--behind[another agent, whose keys are used too]:socket:_files' \
+    '--confirm-behind[ask before such a key is used]:when:(always forwarded)' \
     '--custody[how keys must be held]:custody:(kernel sealed)' \
     '--help[show the usage]' \
     '--burst[how long a sign worker signs on]:milliseconds:' \

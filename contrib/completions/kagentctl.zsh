@@ -60,6 +60,7 @@ _shtab_kagentctl_forget_defaults_added=0
 _shtab_kagentctl_install_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "*--autoload[a key file, without passphrase, to be loaded at login (may be repeated)]:KEY:"
+  "*--behind[another agent, whose keys kagent lists and signs with too (may be repeated)]:SOCKET:"
 )
 
 # guard to ensure default positional specs are added only once per session

@@ -8,7 +8,7 @@ import re
 import signal
 import sys
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .. import __version__, log
 from ..confine import process, seccomp
@@ -25,6 +25,9 @@ from ..openssh.times import seconds
 from .command import OutputLost, become, command
 from .options import fail, parse
 
+if TYPE_CHECKING:
+    from ..protocol.constraints import Constraint
+
 _USAGE = """\
 usage: kagent [-c | -s] [-DdU] [-T | -A directory | -a bind_address]
               [-E fingerprint_hash] [-O option] [-P allowed_providers]
@@ -32,11 +35,13 @@ usage: kagent [-c | -s] [-DdU] [-T | -A directory | -a bind_address]
               [--custody kernel | sealed]
               [--keyring session | user | persistent | private]
               [--burst milliseconds] [--idle-exit life]
+              [--behind socket] [--confirm-behind always | forwarded]
        kagent [-U] [-T | -A directory | -a bind_address]
               [-E fingerprint_hash] [-O option] [-P allowed_providers]
               [-t life] [--custody kernel | sealed]
               [--keyring session | user | persistent | private]
-              [--burst milliseconds] command [arg ...]
+              [--burst milliseconds] [--behind socket]
+              [--confirm-behind always | forwarded] command [arg ...]
        kagent [-c | -s] -k
        kagent -u
        kagent -V
@@ -44,6 +49,8 @@ usage: kagent [-c | -s] [-DdU] [-T | -A directory | -a bind_address]
 _FATAL = 255  # OpenSSH's exit code for a command line that makes no sense
 _CUSTODIES = ("kernel", "sealed")
 _KEYRINGS = ("session", "user", "persistent", "private")
+_CONFIRM_BEHIND = ("always", "forwarded")
+_LONGEST_SOCKET = 107  # bytes: unix(7)
 _READY = b"\0"
 _HASHES = ("md5", "sha1", "sha256", "sha384", "sha512")
 
@@ -68,6 +75,7 @@ def _main() -> int:
     # From the moment when there is a socket until the keeper can clean it up.
     signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
     listener = _listen(options)
+    _look_behind(options, listener)
     if listener.lent:
         return foreground.run(listener, partial(_keep, listener, options))
     if options.idle_exit:
@@ -84,7 +92,7 @@ class _Options:
     """The command line, checked as ssh-agent checks it."""
 
     def __init__(self, arguments: list[str]) -> None:
-        words = ["custody=", "keyring=", "burst=", "idle-exit="]
+        words = ["custody=", "keyring=", "burst=", "idle-exit=", "behind=", "confirm-behind="]
         given, self.command = parse(arguments, "cDdksTuUVE:A:a:O:P:t:", _USAGE, words)
         values = dict(given)
         self.custody = _one_of("--custody", _CUSTODIES, values.get("--custody"))
@@ -95,6 +103,11 @@ class _Options:
         self.lifetime = _lifetime(values.get("-t"))
         self.burst = _burst(values.get("--burst"))
         self.idle_exit = _lifetime(values.get("--idle-exit"))
+        self.behind = _behind(given)
+        confirm = values.get("--confirm-behind")
+        self.confirm_behind = _one_of("--confirm-behind", _CONFIRM_BEHIND, confirm)
+        if confirm and not self.behind:
+            fail("kagent: --confirm-behind is of no use without --behind")
         letters = [letter for letter, _ in given]
         self.providers = _providers(given)
         self.web_safety = _web_safety(given)
@@ -191,6 +204,21 @@ def _burst(text: str | None) -> dict[str, int]:
     return {"burst": int(text) * 10**6}
 
 
+def _behind(given: list[tuple[str, str]]) -> tuple[str, ...]:
+    """The sockets of agents behind: absolute, since an agent in the background leaves its folder.
+
+    None of them need be there yet.
+    """
+    paths = [value for option, value in given if option == "--behind"]
+    for path in paths:
+        if not path or len(os.fsencode(os.path.abspath(path))) > _LONGEST_SOCKET:
+            fail(
+                f"kagent: --behind takes the path of another agent's socket, of at most "
+                f"{_LONGEST_SOCKET} bytes, not {path!r}"
+            )
+    return tuple(dict.fromkeys(map(os.path.abspath, paths)))
+
+
 def _assignment(name: str, value: str, csh: bool) -> str:
     return f"setenv {name} {value};" if csh else f"{name}={value}; export {name};"
 
@@ -244,6 +272,14 @@ def _listen(options: _Options) -> Listener:
     except OSError as error:
         place = options.address or "the agent's socket"
         fail(f"kagent: cannot bind to {place}: {error.strerror or error}")
+
+
+def _look_behind(options: _Options, listener: Listener) -> None:
+    """By another name, or through another agent, kagent finds itself when it is asked."""
+    own = os.path.abspath(listener.path)
+    if own in options.behind:
+        listener.remove()
+        fail(f"kagent: --behind {own}: that is this kagent's own socket; leave it out")
 
 
 def _look_around(options: _Options) -> None:
@@ -352,6 +388,9 @@ def _keep(listener: Listener, options: _Options, tell: foreground.Tell) -> int:
     from ..jobs.terms import Terms
     from ..keeper.keeper import Keeper
 
+    if options.behind:
+        from ..front import behind  # noqa: F401, here, since the front can't do it any more
+
     process.forbid_core_dumps()
     process.set_name("kagent-keeper")
     terms = Terms(
@@ -359,11 +398,14 @@ def _keep(listener: Listener, options: _Options, tell: foreground.Tell) -> int:
         options.lifetime,
         Providers(**options.providers),
         **options.burst,
+        behind=options.behind,
     )
     settings = Settings(
         options.fingerprint_hash,
         WebSafety(**options.web_safety),
         options.idle_exit,
+        options.behind,
+        _confirm_behind(options),
     )
     try:
         keeper = Keeper(
@@ -384,6 +426,18 @@ def _keep(listener: Listener, options: _Options, tell: foreground.Tell) -> int:
         return 1
     finally:
         listener.remove()
+
+
+def _confirm_behind(options: _Options) -> tuple[Constraint, ...]:
+    """The constraints under which keys of agents behind are used."""
+    from ..protocol.constraints import Confirm, ConfirmForwarded
+
+    match options.confirm_behind:
+        case "always":
+            return (Confirm(),)
+        case "forwarded":
+            return (ConfirmForwarded(),)
+    return ()
 
 
 if __name__ == "__main__":

@@ -33,6 +33,7 @@ class Custody(StrEnum):
     KERNEL = "kernel"  # as an asymmetric key; the kernel signs
     SEALED = "sealed"  # as ciphertext that a key in the kernel opens; a one-shot process signs
     DEVICE = "device"  # by a FIDO token; what is kept only names it to the token
+    BEHIND = "behind"  # by another agent; kagent holds nothing of it
 
 
 @lru_cache(maxsize=16)  # asked for three times in a signature
@@ -88,6 +89,11 @@ class Identity(Record):
     def ended(self, now: int) -> bool:
         """Whether its time is over at `now`, in nanoseconds of CLOCK_BOOTTIME."""
         return bool(self.deadline) and now >= self.deadline
+
+    @property
+    def lives(self) -> str:
+        """Where its key is, in the words of every listing."""
+        return str(self.custody)
 
     @property
     def description(self) -> str:

@@ -99,8 +99,17 @@ class Workers:
         """Have a worker have the kernel fetch a key; None if it died."""
         return await self._errand(Kind.FETCH, request, [], _SECONDS_OF_OTHERS)
 
+    async def ask_behind(self, kind: Kind, number: int, request: Record) -> Answer | None:
+        """Have a worker ask the agent behind of that number; None if it died.  Raises OSError."""
+        return await self._errand(kind, request, [], _SECONDS_OF_OTHERS, number)
+
     async def _errand(
-        self, kind: Kind, request: Record, descriptors: list[int], seconds: float
+        self,
+        kind: Kind,
+        request: Record,
+        descriptors: list[int],
+        seconds: float,
+        number: int = 0,
     ) -> Answer | None:
         body = request.write()
         ours, theirs = socket.socketpair()
@@ -110,7 +119,7 @@ class Workers:
             ours.setblocking(False)
             if ours.send(body) < len(body):
                 raise OSError("an errand's request doesn't fit into a socket")
-            job = Job(kind, body_length=len(body))
+            job = Job(kind, number=number, body_length=len(body))
             return await self._keeper.ask(job.pack(), [theirs.fileno(), *descriptors], seconds)
 
     async def look(self, request: Who | Question) -> Answer | None:

@@ -39,6 +39,10 @@ class Fetching:
             self._nothing_until = trio.current_time() + _SECONDS_OF_NOTHING
         return answer.shown
 
+    async def is_configured(self, blob: bytes) -> bool:
+        """Whether one of them has that public key."""
+        return any(one.blob == blob for one in await self.offered())
+
     def held(self, blob: bytes) -> Held | None:
         """The one with that public key, if its key has been fetched."""
         return self._held.get(blob)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from ..custody.store import Store
 from .channels import Workers
@@ -12,6 +12,9 @@ from .settings import Settings
 from .sign_workers import SignWorkers
 from .tally import Tally
 from .threads import Signers
+
+if TYPE_CHECKING:
+    from .behind import Behind
 
 
 class Desk(NamedTuple):
@@ -25,3 +28,4 @@ class Desk(NamedTuple):
     signers: Signers
     settings: Settings
     tally: Tally
+    behind: Behind | None  # with --behind only

@@ -6,15 +6,39 @@ import socket
 import struct
 
 from ..custody import clock
+from ..custody.identity import Identity
 from ..jobs.questions import ClientProcess, Origin
+from ..protocol.wire import TEXT, UINT32, field
 from .answers import Answers
 from .sessions import Sessions
 
 _CREDENTIALS = struct.Struct("3i")  # struct ucred: pid, uid, gid.  unix(7)
 
 
+class IdentityBehind(Identity):
+    """A key of the agent behind of that number, at `socket`.  Its record is never kept."""
+
+    socket: str = field(TEXT, default="")
+    number: int = field(UINT32, default=0)
+
+    @property
+    def lives(self) -> str:
+        """As of any identity."""
+        return f"behind {self.socket}"
+
+
 class Refusal(Exception):
     """The request is answered with FAILURE; the text goes to the log and to who asks."""
+
+
+class Introduction:
+    """What agents behind are told of a client, and what they have told for it."""
+
+    def __init__(self) -> None:
+        self.via: tuple[bytes, ...] = ()  # the kagents that this one is behind
+        # The contents of all session-binds, in order; None if they are too many to be passed on.
+        self.binds: list[bytes] | None = []
+        self.keys: dict[bytes, IdentityBehind] = {}  # by blob, as they were listed last
 
 
 class Peer:
@@ -30,6 +54,7 @@ class Peer:
         self.sessions = Sessions()
         self.origin: Origin | None = None  # once it is known; with the hosts that were bound then
         self.explanation = ""  # of what became of the last request
+        self.behind = Introduction()
 
     @classmethod
     def of(cls, client: socket.socket) -> Peer:

@@ -7,6 +7,7 @@ import fcntl
 import socket
 import termios
 import time
+from collections.abc import Iterable
 
 import trio
 
@@ -21,10 +22,12 @@ from ..protocol import messages
 from ..protocol.constraints import RestrictDestination
 from ..protocol.messages import (
     EXPLAIN,
+    MAX_PAYLOAD,
     QUERY,
     SESSION_BIND,
     SHOW,
     STATUS,
+    VIA,
     Extension,
     ExtensionFailure,
     ExtensionResponse,
@@ -61,10 +64,12 @@ _LOOKS = 20
 _SECONDS_OF_A_LOOK = 0.02
 _FITS = 96 * 1024  # bytes that a socket takes in before anybody reads: unix(7)
 
+_ROOM_FOR_HEADERS = 64  # bytes
+
 # Hosts' proofs at once.
 _MOST_BINDS, _MOST_BINDS_EACH = 16, 4
 
-_EXTENSIONS = (SESSION_BIND, EXPLAIN, SHOW, STATUS)
+_EXTENSIONS = (SESSION_BIND, EXPLAIN, SHOW, STATUS, VIA)
 
 
 class Requests:
@@ -80,6 +85,7 @@ class Requests:
         self._lock = desk.lock
         self._workers = desk.workers
         self._fetching = desk.fetching
+        self._behind = desk.behind
         self._idle_exit = desk.settings.idle_exit
         self._tally = desk.tally
         self._signing = signing
@@ -245,7 +251,9 @@ class Requests:
                     raise Refusal("wrong passphrase")
                 log.info("unlocked")
                 return Success()
-            case Extension("session-bind@openssh.com" | "explain@kagent" | "status@kagent"):
+            case Extension(
+                "session-bind@openssh.com" | "explain@kagent" | "status@kagent" | "via@kagent"
+            ):
                 return await self._extension(peer, message)
             case _:
                 raise Refusal("the agent is locked")
@@ -259,18 +267,19 @@ class Requests:
         return ExtensionResponse(SHOW, b"".join([one.write() for one in await self._shown(peer)]))
 
     async def _shown(self, peer: Peer) -> list[Shown]:
-        """What is held and may be seen here, and what is configured besides."""
+        """What is held and may be seen here, and what is configured or behind kagent besides."""
         held = await trio.to_thread.run_sync(self._store.all)
-        shown = [
-            Shown(
-                one.blob, one.comment, one.custody, one.why, one.constraints, _expiry(one.deadline)
-            )
-            for one in held
-            if _is_visible(one, peer)
-        ]
+        shown = [_about(one) for one in held if _is_visible(one, peer)]
         # What is held is asked for first, so that its constraints count.
         blobs = {one.blob for one in held}
-        return shown + [one for one in await self._fetching.offered() if one.blob not in blobs]
+        shown += [one for one in await self._fetching.offered() if one.blob not in blobs]
+        if self._behind:
+            blobs |= {one.blob for one in shown}
+            behind = await self._behind.identities(peer)
+            if self._lock.locked:  # meanwhile
+                return []
+            _append(shown, [one for one in behind if one.blob not in blobs])
+        return shown
 
     async def _remove(self, peer: Peer, blob: bytes) -> Message:
         held = self._store.find_readable(blob)
@@ -279,8 +288,13 @@ class Requests:
         if held:
             check_visible(held.identity, peer.sessions, time.time())
         elif not self._store.has_some_of(blob):
-            if any(one.blob == blob for one in await self._fetching.offered()):
+            if await self._fetching.is_configured(blob):
                 raise Refusal("the key is not loaded but configured: see kagent-provision(8)")
+            if self._behind and (behind := await self._behind.find(peer, blob)):
+                where = f": SSH_AUTH_SOCK={quoted(behind.socket)}"
+                if peer.sessions.attempted:
+                    where = ""
+                raise Refusal(f"the key is another agent's, which can remove it{where}")
             raise Refusal("no such key")
         elif peer.sessions.attempted:
             raise Refusal("the key's record can't be read, so who may remove it is unknown")
@@ -322,8 +336,18 @@ class Requests:
                 return ExtensionResponse(QUERY, b"".join(map(TEXT.write, _EXTENSIONS)))
             case "session-bind@openssh.com":
                 return await self._bind(peer, request.contents)
+            case "via@kagent":
+                return self._come_via(peer, request.contents)
             case name:
                 raise Refusal(f"unknown extension {name[:64]!r}")
+
+    def _come_via(self, peer: Peer, contents: bytes) -> Message:
+        if not self._behind or self._behind.comes_via(peer, contents):
+            return Success()
+        self._refuse(
+            peer, f"kagent is behind itself, by way of who asks: process {peer.process.pid}"
+        )
+        return ExtensionResponse(VIA, b"")
 
     def _status(self) -> Message:
         status = self._tally.status(
@@ -340,6 +364,8 @@ class Requests:
             if not isinstance(answer, Done):
                 raise NotPermitted(answer.reason if isinstance(answer, Refused) else "not checked")
 
+        if self._behind:
+            self._behind.bind(peer, contents)
         try:
             await peer.sessions.bind(contents, verify)
         except (NotPermitted, ProtocolError) as error:
@@ -370,6 +396,28 @@ def _faults(answer: Answer | None) -> list[str]:
     if isinstance(answer, Done):
         return []
     return [answer.reason if isinstance(answer, Refused) else "the keeper doesn't answer"]
+
+
+def _about(identity: Identity) -> Shown:
+    return Shown(
+        identity.blob,
+        identity.comment,
+        identity.lives,
+        identity.why,
+        identity.constraints,
+        _expiry(identity.deadline),
+    )
+
+
+def _append(shown: list[Shown], identities: Iterable[Identity]) -> None:
+    """As far as they have room in an answer: other agents' keys may not keep kagent's own out."""
+    room = MAX_PAYLOAD - _ROOM_FOR_HEADERS - sum(len(one.write()) for one in shown)
+    for one in map(_about, identities):
+        room -= len(one.write())
+        if room < 0:
+            log.warning("the agents behind have more keys than have room in an answer")
+            return
+        shown.append(one)
 
 
 def _expiry(deadline: int) -> int:

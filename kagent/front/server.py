@@ -51,8 +51,14 @@ async def serve(
     async with trio.open_nursery() as serving, trio.open_nursery() as clients:
         workers, sign_workers = Workers(sockets), SignWorkers(sockets.signing)
         fetching, signers = Fetching(workers), Signers()
+        behind = None
+        if settings.behind:
+            from .behind import Behind  # who has started kagent so has imported it
+
+            behind = Behind(workers, settings)
         desk = Desk(
-            store, AgentLock(store), workers, sign_workers, fetching, signers, settings, tally
+            *(store, AgentLock(store), workers, sign_workers, fetching, signers, settings, tally),
+            behind,
         )
         requests = Requests(desk, Signing(desk))
 

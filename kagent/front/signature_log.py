@@ -39,7 +39,7 @@ class Entry:
             "key": self.key.fingerprint() if self.key else "unknown",
             "comment": self.identity.comment if self.identity else "",
             "algorithm": self.algorithm,
-            "custody": str(self.identity.custody) if self.identity else "",
+            "custody": self.identity.lives if self.identity else "",
             "by": str(origin.asker) if origin else "",
             "host": " → ".join(origin.hosts) if origin else "",
             "user": self.user,

@@ -63,6 +63,7 @@ class Signing:
         self._workers = desk.workers
         self._sign_workers = desk.sign_workers
         self._fetching = desk.fetching
+        self._behind = desk.behind
         self._signers = desk.signers
         self._fingerprint_hash = desk.settings.fingerprint_hash
         self._web_safety = desk.settings.web_safety
@@ -129,7 +130,7 @@ class Signing:
         held = self._store.find(request.blob)
         loaded = held is not None
         if held is None:
-            held = await self._find_elsewhere(request.blob)
+            held = await self._find_elsewhere(peer, request.blob)
         entry.identity = held.identity
         if isinstance(key, ProtocolError):
             raise key
@@ -178,6 +179,8 @@ class Signing:
                 made = self._sign_with_device
             case Custody.SEALED:
                 made = self._sign_sealed
+            case Custody.BEHIND:
+                made = self._sign_behind
         answer = await made(case)
         self._check(case)
         if isinstance(answer, Signed):
@@ -194,7 +197,7 @@ class Signing:
             # is gone then, or just not possessed any more.  A fetched one has its time.
             self._fetching.drop(case.held)
             if not case.loaded:
-                again = await self._find_elsewhere(case.request.blob)
+                again = await self._find_elsewhere(case.peer, case.request.blob)
                 case = case._replace(held=again)
             await self._signers.call(self._checked(case))
 
@@ -215,19 +218,36 @@ class Signing:
         job = SignJob(description, case.algorithm, case.request.data)
         return await self._sign_workers.sign(job)
 
-    async def _sign_with_device(self, case: _Case) -> Answer | None:
-        request = case.request
+    async def _sign_behind(self, case: _Case) -> Answer | None:
+        assert self._behind
+        self._check_web_safety(case)
+        try:
+            return await self._behind.sign(case.peer, case.request)
+        except OSError as error:
+            raise Refusal(f"the agent behind can't be asked: {error}") from error
+
+    def _check_web_safety(self, case: _Case) -> None:
         if case.signed is None and self._web_safety.demands_ssh(case.key):
             raise Refusal("web-origin key attempting to sign non-SSH message")
+
+    async def _sign_with_device(self, case: _Case) -> Answer | None:
+        request = case.request
+        self._check_web_safety(case)
         worded = await self._worded(case)
         signature = DeviceSignature(request.blob, request.data, worded.details)
         return await self._ask(Kind.DEVICE, signature, case.peer)
 
-    async def _find_elsewhere(self, blob: bytes) -> Held:
-        """An identity that no agent has loaded.  Raises Refusal."""
+    async def _find_elsewhere(self, peer: Peer, blob: bytes) -> Held:
+        """An identity that nobody has loaded into kagent.  Raises Refusal."""
         held = self._fetching.held(blob)
         if held is None:
             held = await trio.to_thread.run_sync(self._store.find_adopted, blob)
+        if held is None and self._behind and not await self._fetching.is_configured(blob):
+            identity = await self._behind.find(peer, blob)
+            if identity:
+                return Held(identity, None)
+            if faults := self._behind.faults(peer):
+                raise Refusal(f"no such key here, and {faults}")
         return held or await self._fetching.fetch(blob)
 
     async def _confirm(self, case: _Case) -> None:

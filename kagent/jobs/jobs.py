@@ -15,7 +15,7 @@ from typing import NamedTuple, TypeAlias
 
 from ..custody.identity import DESCRIPTION_LENGTH, Custody, Identity
 from ..protocol.algorithms import ALGORITHMS, KEY_TYPES
-from ..protocol.messages import MAX_PAYLOAD, Shown
+from ..protocol.messages import MAX_PAYLOAD, ListedKey, Shown
 from ..protocol.wire import (
     BYTE,
     STRING,
@@ -46,6 +46,8 @@ class Kind(IntEnum):
     OFFER = 10  # request, answer
     FETCH = 11  # request, answer
     READY = 12  # none; no job, but the word that the front serves
+    LIST_BEHIND = 13  # request, answer
+    SIGN_BEHIND = 14  # request, answer
 
 
 _DESCRIPTION = f"{DESCRIPTION_LENGTH}s"
@@ -65,7 +67,8 @@ class Job(NamedTuple):
     to.  Then comes FORGET, with the description of the identity that is to go, but for what it is
     in `custody`; or GO_BACK, with what KEEP has, of what was held before.
     DROP has the number of a load whose key is not wanted.  The others have the length of the Record
-    that the worker can read.
+    that the worker can read.  LIST_BEHIND and SIGN_BEHIND also have the number of the agent behind,
+    from 0, as they were named to kagent.
     """
 
     kind: Kind
@@ -188,7 +191,16 @@ class Fetched(Record):
     serial: int = field(UINT32)
 
 
-Answer: TypeAlias = Loaded | Signed | Done | Refused | Origin | Worded | Offered | Fetched
+class KeysBehind(Record):
+    """The keys of an agent behind; `left_out` of them can't be verified, or are too many."""
+
+    keys: tuple[ListedKey, ...] = field(counted(record(ListedKey)))
+    left_out: int = field(UINT32)
+
+
+Answer: TypeAlias = (
+    Loaded | Signed | Done | Refused | Origin | Worded | Offered | Fetched | KeysBehind
+)
 _ANSWERS: tuple[type[Answer], ...] = Answer.__args__
 
 

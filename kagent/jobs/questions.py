@@ -135,6 +135,24 @@ class DeviceSignature(Record):
     details: str = field(TEXT)
 
 
+class ListBehind(Record):
+    """Which keys has an agent behind, for a client that came `via` those kagents?
+
+    `binds` are the contents of all session-binds of that client, in order.
+    """
+
+    via: tuple[bytes, ...] = field(counted(STRING))
+    binds: tuple[bytes, ...] = field(counted(STRING))
+
+
+class SignBehind(ListBehind):
+    """Have an agent behind sign `data` with its key `blob`; `flags` are SignFlags."""
+
+    blob: bytes = field(STRING)
+    data: bytes = field(STRING)
+    flags: int = field(UINT32)
+
+
 _TO_BE_FOUND_OUT: tuple[type[Who | Question], ...] = (Who, Question)
 
 

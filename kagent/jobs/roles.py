@@ -27,7 +27,8 @@ class Role(NamedTuple):
     `name` is what ps shows of it; `lives`, `reads` and `keys` say for how long, what of others'
     writing, and whether it sees private keys; `possesses` has names of keyrings, as in
     custody.rings.  `profile` makes its filter, from where it begins to read; without one it is
-    left as it is, as a program that starts others must be.  `calls` says it in words.
+    left as it is, as a program that starts others must be.  `calls` says it in words.  With
+    `confined_later` it installs the filter itself, when it has opened what it needs.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Role(NamedTuple):
     profile: Callable[[], Filter] | None = None
     calls: str = "all: it starts programs"
     locks_memory: bool = False
+    confined_later: bool = False
 
     @property
     def filter(self) -> Filter | None:
@@ -63,6 +65,11 @@ class Role(NamedTuple):
             # The user's quota is used up, say.  What has no key calls left reaches no keyring.
             if self.possesses or not self.filter:
                 raise
+        if not self.confined_later:
+            self.confine()
+
+    def confine(self) -> None:
+        """Lose the system calls that aren't in the profile.  Raises CannotConfine."""
         if self.filter:
             self.filter.install()
 
@@ -228,6 +235,17 @@ FETCH = Role(
     profiles.fetch_worker,
     "to read files, to look at keys, and to have one fetched",
 )
+RELAY = Role(
+    "kagent-relay",
+    "relay worker",
+    "for one question to one agent behind",
+    "what that agent answers",
+    "no",
+    (),
+    profiles.reader,
+    "to compute, once it is connected to that agent, and before it reads anything",
+    confined_later=True,
+)
 
 
 def row(role: Role) -> str:
@@ -237,4 +255,7 @@ def row(role: Role) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-CHILDREN = (FRONT, LOAD, SEAL, REFUSE, SIGNERS, SIGN, LOOKOUT, BIND, ASK, DEVICE, OFFER, FETCH)
+CHILDREN = (
+    *(FRONT, LOAD, SEAL, REFUSE, SIGNERS, SIGN, LOOKOUT, BIND, ASK, DEVICE, OFFER, FETCH),
+    RELAY,
+)

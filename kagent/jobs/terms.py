@@ -31,12 +31,13 @@ class NotKept(Exception):
 
 
 class Terms(NamedTuple):
-    """Holds for every key; what a key is sent with can only be stricter."""
+    """Holds for every key of kagent's own; what a key is sent with can only be stricter."""
 
     custody: Custody | None = None  # the only one that is allowed
     lifetime: int = 0  # seconds, for keys that come without one; 0: no end
     providers: Providers = Providers()
     burst: int = BURST  # nanoseconds, at most BURST; 0: a process for each signature
+    behind: tuple[str, ...] = ()  # the sockets of the agents behind, absolute
 
     def constraints(self, asked: tuple[Constraint, ...]) -> tuple[Constraint, ...]:
         """What a key is to be held under.  Raises NotKept."""

@@ -432,6 +432,8 @@ class Keeper:
         self._is_prepared = True
         from ..workers import bind, errands, load, lookout, seal, sign  # noqa: F401
 
+        if self._terms.behind:
+            from ..workers import relay  # noqa: F401
         sign.prepare()
         for role in roles.CHILDREN:
             _ = role.filter
@@ -504,7 +506,7 @@ class Keeper:
 
     def _load_ended(self, one: _Load, code: int) -> None:
         self._loads -= 1
-        kinds = {LEFT[custody]: custody for custody in Custody}
+        kinds = {code: custody for custody, code in LEFT.items()}
         match kinds.get(code):
             case Custody.KERNEL:
                 self._has_brought(one, _Brought(Custody.KERNEL, inbox=one.inbox))

@@ -271,6 +271,19 @@ class Status(Record):
     stays: bool = field(BOOLEAN)
 
 
+# kagent's own extension: through which kagents a request comes, each behind the one before it.  Who
+# finds itself among them is behind itself, and answers EXTENSION_RESPONSE, with nothing in it;
+# SUCCESS otherwise.
+VIA = "via@kagent"
+KAGENT_ID_LENGTH = 16  # bytes, made anew by each
+
+
+class Via(Record):
+    """The contents of VIA."""
+
+    kagents: tuple[bytes, ...] = field(repeated(STRING))
+
+
 class ExtensionFailure(Message):
     """The extension is known, but the request failed."""
 

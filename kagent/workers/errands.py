@@ -10,18 +10,21 @@ import os
 import signal
 import socket
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from .. import log
 from ..custody.rings import KeeperRings
 from ..jobs import roles
 from ..jobs.jobs import Answer, Job, Kind, pack_answer
-from ..jobs.questions import Ask, DeviceSignature, Fetch, Offer
+from ..jobs.questions import Ask, DeviceSignature, Fetch, ListBehind, Offer, SignBehind
 from ..jobs.roles import Role
 from ..jobs.terms import Terms
 from ..protocol.messages import SessionBind
 from ..protocol.wire import Record
 from . import asking, device, fetch
+
+if TYPE_CHECKING:
+    from .relay import AgentBehind
 
 _SECONDS = 10
 _SECONDS_TO_SEND = 20
@@ -32,12 +35,13 @@ class Context(NamedTuple):
     """What an errand has besides its request.
 
     When the peer of `client` has gone, nobody waits for the user's answer any more; -1 where that
-    doesn't matter.
+    doesn't matter.  `behind` is the agent behind that a relay worker asks.
     """
 
     rings: KeeperRings
     terms: Terms
     client: int
+    behind: AgentBehind | None = None
 
 
 class Errand(NamedTuple):
@@ -55,6 +59,11 @@ def _check_bind(request: SessionBind, context: Context) -> Answer:
     from . import bind
 
     return bind.check(request)
+
+
+def _ask_behind(request: ListBehind, context: Context) -> Answer:
+    assert context.behind
+    return context.behind.answer(request)
 
 
 ERRANDS = {
@@ -85,6 +94,8 @@ ERRANDS = {
         _SECONDS_OF_OTHERS,
         lambda request, context: fetch.fetch(request, context.rings.shared.fetched, context.terms),
     ),
+    Kind.LIST_BEHIND: Errand(roles.RELAY, ListBehind, _SECONDS, _ask_behind),
+    Kind.SIGN_BEHIND: Errand(roles.RELAY, SignBehind, _SECONDS_OF_OTHERS, _ask_behind),
 }
 
 
@@ -95,10 +106,15 @@ def run(
     request, *client, answer = descriptors
     try:
         signal.alarm(errand.seconds)
+        context = Context(rings, terms, client[0] if client else -1)
+        if errand.role is roles.RELAY:
+            from . import relay  # only where there are agents behind
+
+            context = context._replace(behind=relay.AgentBehind(terms.behind[job.number]))
         body = receive(request, job.body_length)
         if body is not None:
             asked = errand.request.parse(body)
-            done = errand.carry_out(asked, Context(rings, terms, *(client or [-1])))
+            done = errand.carry_out(asked, context)
             os.write(answer, pack_answer(done))
             # By itself this would come late, after the memory's end: the front waits for it.
             os.close(answer)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shlex
 import socket
 import struct
 import subprocess
@@ -15,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.programs import SECONDS, Person, children_of, wait_until
+from tests.support.programs import PATH, SECONDS, Person, children_of, wait_until
 
 # What systemd does for a unit with a socket: waits for a client, starts the service with the
 # listening socket as descriptor 3, and does so again when it has ended.
@@ -197,3 +198,32 @@ def test_systemd_is_told(person: Person, folder: Path) -> None:
             assert told() == (b"READY=1", process.pid)
             process.terminate()
             assert told() == (b"STOPPING=1", process.pid)
+
+
+# What install asks of systemd: two others that set the variable run, of which one is behind.
+SYSTEMCTL = """\
+#!/bin/sh
+case "$*" in
+*list-units*) echo "gpg-agent-ssh.socket loaded active"; echo "ssh-agent.socket loaded active" ;;
+*"show gpg-agent-ssh.socket"*) echo "Listen=$HOME/a %\\"\\$ path (Stream)" ;;
+esac
+"""
+
+
+def test_installed_with_an_agent_behind(person: Person) -> None:
+    """Its path, whatever is in it, is the unit's until it is installed anew without."""
+    (person.home / "bin").mkdir()
+    person.file("bin/systemctl", SYSTEMCTL, 0o700)
+    path = f"{person.home / 'bin'}:{PATH}"
+    socket = person.home / 'a %"$ path'
+    told = person.run("kagentctl", "install", "--behind", socket.name, PATH=path).stdout
+    assert "SSH_AUTH_SOCK is set by ssh-agent.socket too" in told
+    unit = person.home / ".config/systemd/user/kagent.service"
+    verify = ["systemd-analyze", "verify", "--user", "--man=no", unit]
+    said = person.run(*verify, check=False, XDG_RUNTIME_DIR="/run").stderr
+    assert "kagent" not in said.replace("is not executable", "")
+    [line] = [line for line in unit.read_text().splitlines() if line.startswith("ExecStart=")]
+    *_, option, value = shlex.split(line)
+    assert (option, value) == ("--behind", str(socket).replace("%", "%%").replace("$", "$$"))
+    person.run("kagentctl", "install", PATH=path)
+    assert "behind" not in unit.read_text()

@@ -197,7 +197,10 @@ def _name(pid: int) -> str:
 
 @contextmanager
 def agent(
-    person: Person, program: str | Path = "kagent", *options: str, env: dict[str, str] | None = None
+    person: Person,
+    program: str | Path = "kagent",
+    *options: str | Path,
+    env: dict[str, str] | None = None,
 ) -> Iterator[Agent]:
     """An agent in the foreground, at a socket in the person's home, until the block ends."""
     name = f"{Path(program).name}-{next(_numbers)}"
@@ -205,7 +208,8 @@ def agent(
     log = person.file(f"{name}.log", "")
     with log.open("a") as output:
         process = person.start(
-            *(program, "-d" if "-d" in options else "-D", "-a", path, *set(options) - {"-d"}),
+            *(program, "-d" if "-d" in options else "-D", "-a", path),
+            *(option for option in options if option != "-d"),
             stdout=subprocess.DEVNULL,
             stderr=output,
             env=env or {},

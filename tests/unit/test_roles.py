@@ -22,3 +22,5 @@ def test_who_reads_much_has_little() -> None:
     unconfined = {role for role in roles.CHILDREN if not role.profile} - {roles.FRONT}
     assert unconfined == {roles.SIGNERS, roles.ASK, roles.DEVICE}
     assert not any(role.possesses for role in (roles.REFUSE, roles.LOOKOUT, roles.BIND, roles.ASK))
+    assert {role for role in roles.CHILDREN if role.confined_later} == {roles.RELAY}
+    assert not roles.RELAY.possesses

@@ -21,7 +21,7 @@ CHECKOUT = Path(__file__).parent.parent.parent
 COMPLETIONS = CHECKOUT / "contrib/completions"
 PAGES = sorted((CHECKOUT / "contrib/man").iterdir())
 WORDS = {
-    "kagent": {"custody", "keyring", "burst", "idle-exit"},
+    "kagent": {"custody", "keyring", "burst", "idle-exit", "behind", "confirm-behind"},
     "kagent-add": {word.rstrip("=") for word in add_options._WORDS},
 }
 

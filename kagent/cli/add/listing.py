@@ -13,7 +13,8 @@ from .report import Report, fatal
 def list_identities(client: Client, report: Report, hash_name: str | None) -> bool:
     """Print the keys: their fingerprints, or with no `hash_name` the keys themselves.
 
-    Gives whether there are any.
+    With -v, a kagent's fingerprints are followed by where each key lives.  Gives whether there are
+    any.
     """
     try:
         answer = client.request(RequestIdentities(), IdentitiesAnswer)
@@ -24,6 +25,7 @@ def list_identities(client: Client, report: Report, hash_name: str | None) -> bo
     if not keys:
         print("The agent has no identities.")
         return False
+    places = _places(client) if report.verbosity and hash_name else {}
     for key, identity in zip(keys, answer.identities, strict=True):
         if key is None:
             continue
@@ -31,8 +33,17 @@ def list_identities(client: Client, report: Report, hash_name: str | None) -> bo
             print(f"{key.line()} {as_it_came(identity.comment)}")
         else:
             comment = as_it_came(identity.comment)
-            print(f"{key.bits} {key.fingerprint(hash_name)} {comment} ({key.kind})")
+            place = places.get(key.blob, "")
+            print(f"{key.bits} {key.fingerprint(hash_name)} {comment} ({key.kind}){place}")
     return True
+
+
+def _places(client: Client) -> dict[bytes, str]:
+    """Where each key lives; nothing of another agent than kagent, or of one that won't say."""
+    try:
+        return {one.blob: f" {as_it_came(one.custody)}" for one in client.shown()}
+    except (AgentError, ProtocolError):
+        return {}
 
 
 def _parsed(blob: bytes) -> PublicKey | None:

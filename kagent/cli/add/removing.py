@@ -11,7 +11,7 @@ from ...protocol.messages import (
     RemoveIdentity,
 )
 from ...protocol.publickey import PublicKey
-from ...text import as_it_came
+from ...text import as_it_came, printable
 from ..client import AgentError, Client
 from . import keyfiles
 from .options import Options
@@ -84,6 +84,8 @@ class Remover:
             self._client.do(RemoveIdentity(key.blob))
         except AgentError as error:
             self._report.tell(f'Could not remove identity "{name}": {error}')
+            if explanation := self._client.explanation():
+                self._report.tell(f"kagent: {printable(explanation)}")
             return False
         shown = "no comment" if comment is None else as_it_came(comment)
         self._report.done(f"Identity removed: {name} {key.kind} ({shown})")

@@ -29,6 +29,7 @@ from .units import (
 )
 
 _SHIPPED_COMMAND = re.compile(r"/usr/bin/(kagent\w*)")  # in the units
+_START = re.compile("^ExecStart=.*", re.MULTILINE)
 _RIVALS = (
     "gcr-ssh-agent.socket",
     "gcr-ssh-agent.service",
@@ -61,12 +62,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=[],
         help="a key file, without passphrase, to be loaded at login (may be repeated)",
     )
+    parser.add_argument(
+        "--behind",
+        metavar="SOCKET",
+        action="append",
+        default=[],
+        help="another agent, whose keys kagent lists and signs with too (may be repeated)",
+    )
 
 
-def run(*, autoload: list[str]) -> int:
+def run(*, autoload: list[str], behind: list[str]) -> int:
     """Set it up and start it; the exit code."""
     folder = unit_folder()
     units = {name: _with_commands(_shipped(name).read_text()) for name in (SOCKET, SERVICE)}
+    sockets = [os.path.abspath(path) for path in behind]
+    options = "".join(f" --behind {_quoted(Path(path))}" for path in sockets)
+    units[SERVICE] = _START.sub(lambda found: found[0] + options, units[SERVICE])
     if autoload:
         units[AUTOLOAD] = _AUTOLOAD_UNIT.format(
             socket=SOCKET,
@@ -75,7 +86,7 @@ def run(*, autoload: list[str]) -> int:
         )
     before = _variable()
     try:
-        rivals = _rivals()
+        rivals = [unit for unit in _rivals() if not _listens_at(unit, sockets)]
         again = properties(SOCKET, "ActiveState").get("ActiveState") == "active"
         folder.mkdir(parents=True, exist_ok=True)
         new = {name: text for name, text in units.items() if _content(folder / name) != text}
@@ -93,6 +104,10 @@ def run(*, autoload: list[str]) -> int:
         fail(f"kagentctl: {error}")
     if again and SOCKET in new:
         print(f"{SOCKET} has changed and was restarted: what kagent held is gone")
+    elif again and SERVICE in new:
+        print(f"{SERVICE} has changed, which counts from kagent's next start on; to start it now,")
+        print("    without the keys that would end with it:")
+        print(f"    systemctl --user restart {SERVICE}")
     if before not in ("", socket_path()):
         print(f"SSH_AUTH_SOCK was {before}; it is set anew by {SOCKET}")
     print(f"SSH_AUTH_SOCK is {socket_path()} for what systemd starts from now on")
@@ -161,6 +176,12 @@ def _variable() -> str:
         fail(f"kagentctl: this user has no systemd to install kagent in: {error}")
     values = dict(line.split("=", 1) for line in lines if "=" in line)
     return values.get("SSH_AUTH_SOCK", "")
+
+
+def _listens_at(unit: str, sockets: list[str]) -> bool:
+    """Whether it is that of an agent behind, which has to run."""
+    listens = properties(unit, "Listen").get("Listen", "")
+    return any(f"{socket} (Stream)" in listens for socket in sockets)
 
 
 def _rivals() -> list[str]:
