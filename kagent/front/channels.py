@@ -10,7 +10,7 @@ import trio
 
 from ..custody.identity import Custody, Identity
 from ..jobs.jobs import Answer, Job, Kind, unpack_answer
-from ..jobs.questions import Fetch, Question, Who, pack_inquiry
+from ..jobs.questions import Fetch, Question, TokenSignature, Who, pack_inquiry
 from ..jobs.sockets import Sockets
 from ..protocol.messages import MAX_PAYLOAD
 from ..protocol.wire import Record
@@ -35,13 +35,16 @@ class Workers:
         *,
         bound: bool,
         locked: bool,
+        of_token: bool,
     ) -> Answer | None:
         """Have a worker read `body_length` bytes from `client` and load the key.
 
-        None if the worker died first: how much it has read of the body is then unknown.
+        What is `of_token` may take as long as its user.  None if the worker died first: how much it
+        has read of the body is then unknown.
         """
         job = Job(Kind.LOAD, message_type, bound, locked, number, body_length)
-        return await self._keeper.ask(job.pack(), [client.fileno()])
+        seconds = _SECONDS_OF_OTHERS if of_token else _SECONDS
+        return await self._keeper.ask(job.pack(), [client.fileno()], seconds)
 
     async def keep(self, number: int, identity: Identity, record: bytes = b"") -> Answer | None:
         """Have the keeper hold the key of load `number` for that identity.
@@ -85,8 +88,17 @@ class Workers:
         """Have a worker have the kernel fetch a key; None if it died."""
         return await self._errand(Kind.FETCH, request, [], _SECONDS_OF_OTHERS)
 
+    async def have_token_sign(self, description: str, request: TokenSignature) -> Answer | None:
+        """Have the token process of that identity have its token sign; None if it died."""
+        return await self._errand(Kind.TOKEN, request, [], _SECONDS_OF_OTHERS, description)
+
     async def _errand(
-        self, kind: Kind, request: Record, descriptors: list[int], seconds: float
+        self,
+        kind: Kind,
+        request: Record,
+        descriptors: list[int],
+        seconds: float,
+        description: str = "",
     ) -> Answer | None:
         body = request.write()
         ours, theirs = socket.socketpair()
@@ -96,7 +108,7 @@ class Workers:
             ours.setblocking(False)
             if ours.send(body) < len(body):
                 raise OSError("an errand's request doesn't fit into a socket")
-            job = Job(kind, body_length=len(body))
+            job = Job(kind, body_length=len(body), description=description)
             return await self._keeper.ask(job.pack(), [theirs.fileno(), *descriptors], seconds)
 
     async def look(self, request: Who | Question) -> Answer | None:

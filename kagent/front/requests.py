@@ -13,9 +13,9 @@ import trio
 from .. import log
 from ..custody import clock
 from ..custody.anchor import Held
-from ..custody.identity import Identity, description_of
+from ..custody.identity import Custody, Identity, description_of
 from ..custody.store import StillThere
-from ..jobs.jobs import Answer, Done, Kind, Loaded, Refused
+from ..jobs.jobs import Answer, Done, Inserted, Kind, Loaded, Refused, Removal
 from ..keyctl import KernelKeyError
 from ..protocol import messages
 from ..protocol.constraints import RestrictDestination
@@ -40,8 +40,10 @@ from ..protocol.messages import (
     Shown,
     SignRequest,
     Success,
+    Type,
     Unlock,
     decode,
+    where_it_lives,
 )
 from ..protocol.publickey import PublicKey
 from ..protocol.wire import TEXT, ProtocolError
@@ -57,12 +59,15 @@ from .turns import Turns
 # has turns of its own, since there a few could keep everybody out.
 _MOST_LOADS, _MOST_LOADS_EACH = 8, 2
 _MOST_STALLING = 4
+_MOST_INSERTIONS = 4  # of tokens, which take as long as the token and its user
 _LOOKS = 20
 _SECONDS_OF_A_LOOK = 0.02
 _FITS = 96 * 1024  # bytes that a socket takes in before anybody reads: unix(7)
 
 # Hosts' proofs at once.
 _MOST_BINDS, _MOST_BINDS_EACH = 16, 4
+
+_OF_KEYS = (Type.ADD_IDENTITY, Type.ADD_ID_CONSTRAINED)
 
 _EXTENSIONS = (SESSION_BIND, EXPLAIN, SHOW, STATUS)
 
@@ -75,6 +80,7 @@ class Requests:
         self._changing = trio.Lock()  # what is held, by one request at a time
         self._loading = Turns(_MOST_LOADS, _MOST_LOADS_EACH)
         self._stalling = Turns(_MOST_STALLING, 1)
+        self._inserting = Turns(_MOST_INSERTIONS, 1)
         self._binding = Turns(_MOST_BINDS, _MOST_BINDS_EACH)
         self._store = desk.store
         self._lock = desk.lock
@@ -85,11 +91,14 @@ class Requests:
         self._signing = signing
 
     async def add(self, peer: Peer, message_type: int, body_length: int) -> Message | None:
-        """ADD_IDENTITY and ADD_ID_CONSTRAINED, whose bodies a worker reads.
+        """Requests with a key or a PIN, whose bodies a worker reads.
 
         None if the connection is out of step with its client and must end.
         """
-        turns = self._loading if await _has_come(peer.client, body_length) else self._stalling
+        of_token = message_type not in _OF_KEYS
+        turns = self._inserting if of_token else self._loading
+        if not await _has_come(peer.client, body_length):
+            turns = self._stalling
         async with turns.of(peer.process.pid):
             number = self._loads = self._loads + 1
             answer = await self._workers.load(
@@ -99,27 +108,91 @@ class Requests:
                 body_length,
                 bound=peer.sessions.attempted,
                 locked=self._lock.locked,
+                of_token=of_token,
             )
-            if not isinstance(answer, Loaded):
+            if not isinstance(answer, Loaded | Inserted):
                 # Whatever a worker may have left that doesn't say so.
                 await self._workers.drop(number)
             if isinstance(answer, Refused):
                 return self._refuse(peer, answer.reason)
-            if not isinstance(answer, Loaded):
-                self._refuse(
-                    peer, "the key could not be read: the client stalled, or the loader died"
-                )
-                return None
             try:
-                async with self._changing:
-                    identity = await self._hold(peer, number, answer.identity)
-            except (Refusal, StillThere, KernelKeyError, ProtocolError) as error:
+                match answer:
+                    case Loaded(identity):
+                        async with self._changing:
+                            identity = await self._hold(peer, number, identity)
+                        peer.explanation = _holding(identity)
+                    case Inserted():
+                        peer.explanation = await self._hold_inserted(peer, number, answer)
+                    case Removal(provider):
+                        await self._remove_token(peer, provider)
+                    case _:
+                        why = "could not be read: the client stalled, or the loader died"
+                        self._refuse(peer, f"the key {why}")
+                        return None
+            except (Refusal, NotPermitted) as error:
+                return self._refuse(peer, str(error))
+            except (StillThere, KernelKeyError, ProtocolError) as error:
                 return self._refuse(peer, f"the key is not held: {error}")
-        fingerprint = PublicKey.parse(identity.blob).fingerprint()
-        held = f"{identity.custody} ({identity.why})" if identity.why else str(identity.custody)
-        peer.explanation = f"{fingerprint} is held in custody {held}"
-        log.info(f"holding {fingerprint} {quoted(identity.comment)}, custody {held}")
         return Success()
+
+    async def _hold_inserted(self, peer: Peer, number: int, inserted: Inserted) -> str:
+        """Have a token's keys held, but for those that are held otherwise, as ssh-agent does.
+
+        They take the place of all that was held through this provider before, whose token may have
+        been another.  Gives what there is to say of them.  Raises what `_hold` does.
+        """
+        provider = inserted.provider
+        told, wanted = [], []
+        async with self._changing:
+            try:
+                before = {one.blob for one in self._of_token(provider)}
+                for identity in inserted.identities:
+                    held = self._store.find_readable(identity.blob)
+                    if held and identity.blob not in before:
+                        told.append(_held_otherwise(held.identity))
+                    else:
+                        self._check_load(peer, identity)
+                        wanted.append(identity)
+                if not wanted:
+                    raise Refusal(f"nothing new of {provider}: {'; '.join(told)}")
+                for reason in told:
+                    log.warning(f"{provider}: {reason}")
+                for identity in wanted:
+                    told.append(_holding(await self._hold(peer, number, identity)))
+                gone = before - {identity.blob for identity in wanted}
+                faults = [fault for blob in gone for fault in await self._end(blob)]
+            finally:
+                # Its keys are kept that are to be kept.
+                with trio.CancelScope(shield=True):
+                    await self._workers.drop(number)
+        await self._removed(faults)
+        return "; ".join(told)
+
+    def _of_token(self, provider: str) -> list[Identity]:
+        return [
+            one
+            for one in self._store.identities()
+            if one.custody is Custody.TOKEN and one.why == provider
+        ]
+
+    async def _remove_token(self, peer: Peer, provider: str) -> None:
+        """Raises Refusal, NotPermitted."""
+        if self._lock.locked:  # meanwhile
+            raise Refusal("the agent is locked")
+        async with self._changing:
+            identities = self._of_token(provider)
+            if not identities:
+                raise Refusal(f"no key of {provider} is held")
+            for identity in identities:
+                check_visible(identity, peer.sessions, time.time())
+            faults = [fault for one in identities for fault in await self._end(one.blob)]
+        await self._removed(faults)
+        log.info(f"the keys of {quoted(provider)} were removed")
+
+    async def _end(self, blob: bytes) -> list[str]:
+        """First what signs: without its record, its constraints would be unknown."""
+        faults = _faults(await self._workers.forget(description_of(blob)))
+        return faults + await trio.to_thread.run_sync(self._store.remove, blob)
 
     async def _hold(self, peer: Peer, number: int, loaded: Identity) -> Identity:
         """Have the key of a load held, whole or not at all.
@@ -247,13 +320,7 @@ class Requests:
     async def _shown(self, peer: Peer) -> list[Shown]:
         """What is held and may be seen here, and what is configured besides."""
         held = await trio.to_thread.run_sync(self._store.all)
-        shown = [
-            Shown(
-                one.blob, one.comment, one.custody, one.why, one.constraints, _expiry(one.deadline)
-            )
-            for one in held
-            if _is_visible(one, peer)
-        ]
+        shown = [_shown(one) for one in held if _is_visible(one, peer)]
         # What is held is asked for first, so that its constraints count.
         blobs = {one.blob for one in held}
         return shown + [one for one in await self._fetching.offered() if one.blob not in blobs]
@@ -271,9 +338,7 @@ class Requests:
         elif peer.sessions.attempted:
             raise Refusal("the key's record can't be read, so who may remove it is unknown")
         async with self._changing:
-            # First what signs: without its record, its constraints would be unknown.
-            faults = _faults(await self._workers.forget(description_of(blob)))
-            faults += await trio.to_thread.run_sync(self._store.remove, blob)
+            faults = await self._end(blob)
         await self._removed(faults)
         log.info("a key was removed")
         return Success()
@@ -332,6 +397,25 @@ class Requests:
             self._refuse(peer, f"the session is not bound: {error}")
             return ExtensionFailure()
         return Success()
+
+
+def _holding(identity: Identity) -> str:
+    """What is said of a key that is held from now on, which is logged too."""
+    fingerprint = PublicKey.parse(identity.blob).fingerprint()
+    custody = where_it_lives(identity.custody, identity.why)
+    log.info(f"holding {fingerprint} {quoted(identity.comment)}, custody {custody}")
+    return f"{fingerprint} is held in custody {custody}"
+
+
+def _held_otherwise(identity: Identity) -> str:
+    fingerprint = PublicKey.parse(identity.blob).fingerprint()
+    custody = where_it_lives(identity.custody, identity.why)
+    return f"{fingerprint} was held already, in custody {custody}, and stays as it was"
+
+
+def _shown(one: Identity) -> Shown:
+    expires = _expiry(one.deadline)
+    return Shown(one.blob, one.comment, one.custody, one.why, one.constraints, expires)
 
 
 async def _has_come(client: socket.socket, length: int) -> bool:

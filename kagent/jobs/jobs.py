@@ -45,6 +45,7 @@ class Kind(IntEnum):
     OFFER = 9  # request, answer
     FETCH = 10  # request, answer
     READY = 11  # none; no job, but the word that the front serves
+    TOKEN = 12  # request, answer
 
 
 _DESCRIPTION = f"{DESCRIPTION_LENGTH}s"
@@ -63,7 +64,8 @@ class Job(NamedTuple):
     to end it, in nanoseconds of CLOCK_BOOTTIME, 0 for never; behind it comes the record that the
     keeper is to hold, if it is to.  DROP has the number of a load whose key is not wanted.
     FORGET has the description of the identity that is to go, but for what it is in `custody`; the
-    others have the length of the Record that the worker can read.
+    others have the length of the Record that the worker can read, and TOKEN also the description of
+    the identity whose token is to sign.
     """
 
     kind: Kind
@@ -103,7 +105,7 @@ class Job(NamedTuple):
 
 # A load worker's, by what it has left for the keeper.
 LONGEST_KEY = 65536  # bytes that it leaves; far more than any key or handle has
-LEFT = {Custody.KERNEL: 70, Custody.SEALED: 71, Custody.DEVICE: 72}
+LEFT = {Custody.KERNEL: 70, Custody.SEALED: 71, Custody.DEVICE: 72, Custody.TOKEN: 73}
 
 # The front's exit code when it had nothing to do for long, and nothing is held that would be lost.
 IDLE = 75
@@ -154,6 +156,22 @@ class Loaded(Record):
     identity: Identity = field(record(Identity))
 
 
+class Inserted(Record):
+    """A process talks to the token of `provider`, and has found these keys, to be kept or dropped.
+
+    The load's number stands for all of them, until the front drops it.
+    """
+
+    provider: str = field(TEXT)
+    identities: tuple[Identity, ...] = field(counted(record(Identity)))
+
+
+class Removal(Record):
+    """The keys of the token that `provider` talks to are to go; no key has come."""
+
+    provider: str = field(TEXT)
+
+
 class Signed(Record):
     """A signature as ssh sends it: string algorithm, string signature."""
 
@@ -183,7 +201,9 @@ class Fetched(Record):
     serial: int = field(UINT32)
 
 
-Answer: TypeAlias = Loaded | Signed | Done | Refused | Origin | Worded | Offered | Fetched
+Answer: TypeAlias = (
+    Loaded | Inserted | Removal | Signed | Done | Refused | Origin | Worded | Offered | Fetched
+)
 _ANSWERS: tuple[type[Answer], ...] = Answer.__args__
 
 

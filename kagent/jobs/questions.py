@@ -135,6 +135,14 @@ class DeviceSignature(Record):
     details: str = field(TEXT)
 
 
+class TokenSignature(Record):
+    """Have the PKCS#11 token of the identity `blob` sign `data` with that algorithm."""
+
+    blob: bytes = field(STRING)
+    algorithm: str = field(TEXT)
+    data: bytes = field(STRING)
+
+
 _TO_BE_FOUND_OUT: tuple[type[Who | Question], ...] = (Who, Question)
 
 

@@ -27,7 +27,8 @@ class Role(NamedTuple):
     `name` is what ps shows of it; `lives`, `reads` and `keys` say for how long, what of others'
     writing, and whether it sees private keys; `possesses` has names of keyrings, as in
     custody.rings.  `profile` makes its filter, from where it begins to read; without one it is
-    left as it is, as a program that starts others must be.  `calls` says it in words.
+    left as it is, as a program that starts others must be.  `calls` says it in words.  What is
+    `confined_late` installs its filter itself, when it has started what it needs.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Role(NamedTuple):
     profile: Callable[[], Filter] | None = None
     calls: str = "all: it starts programs"
     locks_memory: bool = False
+    confined_late: bool = False
 
     @property
     def filter(self) -> Filter | None:
@@ -61,9 +63,9 @@ class Role(NamedTuple):
             with_patience(lambda: enter_private_session(*held, besides=besides))
         except KernelKeyError:
             # The user's quota is used up, say.  What has no key calls left reaches no keyring.
-            if self.possesses or not self.filter:
+            if self.possesses or not self.filter or self.confined_late:
                 raise
-        if self.filter:
+        if self.filter and not self.confined_late:
             self.filter.install()
 
 
@@ -125,7 +127,7 @@ LOAD = Role(
     "kagent-load",
     "load worker",
     "for one key",
-    "the one key",
+    "the one key, or a token's PIN",
     "for milliseconds, until it has handed it over",
     ("inbox",),
     profiles.load_worker,
@@ -208,6 +210,18 @@ DEVICE = Role(
     (),
     calls="all: it starts OpenSSH's helper, with no keyring left",
 )
+TOKEN = Role(
+    "kagent-token",
+    "token process",
+    "as long as keys of a PKCS#11 token are held; one for each library that talks to tokens",
+    "what is to be signed; certificates; the token's PIN, which it hands on and wipes",
+    "no",
+    (),
+    profiles.token_process,
+    "to compute, and to follow links, once it has started OpenSSH's helper",
+    locks_memory=True,
+    confined_late=True,
+)
 OFFER = Role(
     "kagent-offer",
     "offer worker",
@@ -237,4 +251,7 @@ def row(role: Role) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-CHILDREN = (FRONT, LOAD, SEAL, REFUSE, SIGNERS, SIGN, LOOKOUT, BIND, ASK, DEVICE, OFFER, FETCH)
+CHILDREN = (
+    *(FRONT, LOAD, SEAL, REFUSE, SIGNERS, SIGN, LOOKOUT, BIND, ASK, DEVICE, TOKEN),
+    *(OFFER, FETCH),
+)

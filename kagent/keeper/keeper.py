@@ -48,6 +48,7 @@ from ..jobs.terms import Terms
 from ..keyctl import KernelKeyError, Keyring
 from .foreground import READY, Tell
 from .listener import ENDING
+from .tokens import Token, Tokens
 
 # Five fronts in a row that lived less than a second: the next one won't do better.
 _SHORT_LIFE = 1.0
@@ -87,11 +88,13 @@ class _Load(NamedTuple):
     """A key on its way.
 
     `answer` is the pipe for whose end the front waits, and so for what the keeper has to do after
-    the worker's end; what is to be sealed, or a token's handle, comes through `handover`.
+    the worker's end; what is to be sealed, or a token's handle or PIN, comes through `handover`.
+    `bound` is as in the job.
     """
 
     front: int
     number: int
+    bound: bool
     answer: int
     inbox: Keyring | None
     handover: socket.socket
@@ -103,6 +106,7 @@ class _Brought(NamedTuple):
     custody: Custody
     content: bytes = b""
     inbox: Keyring | None = None
+    token: Token | None = None
 
 
 class Keeper:
@@ -134,6 +138,7 @@ class Keeper:
         self._loads = 0  # workers
         self._errands = 0
         self._brought: dict[int, _Brought] = {}  # by the number of the load
+        self._tokens = Tokens(self._dismiss)
         self._inboxes: list[Keyring] = []  # empty ones, to be used again
         self._inboxes_made = 0
         # Description -> when that identity ends.  The kernel's own timeouts follow a clock that
@@ -233,6 +238,7 @@ class Keeper:
 
     def _end(self, description: str) -> None:
         del self._deadlines[description]
+        self._tokens.forget(description)
         if faults := self._rings.forget(description):
             log.error(f"a key whose time is over: {'; '.join(faults)}")
         self._keep_signers()
@@ -370,6 +376,8 @@ class Keeper:
                 self._change(job, record, *descriptors)
             case Kind.READY:
                 self._be_ready()
+            case Kind.TOKEN:
+                self._ask_token(job, *descriptors)
             case _:
                 if self._errands < _MOST_ERRANDS:
                     self._send_out(job, *descriptors)
@@ -407,7 +415,7 @@ class Keeper:
             os.close(waiting)
             raise
         inbox = self._inbox()
-        one = _Load(self._front, job.number, waiting, inbox, handover)
+        one = _Load(self._front, job.number, job.bound, waiting, inbox, handover)
         way = load.Way(inbox, theirs, kernel.room(os.getuid()) != 0)
         work = partial(load.run, job, client, answer, way, self._terms)
         kept = [client, answer, theirs.fileno()]
@@ -453,6 +461,8 @@ class Keeper:
                 self._has_brought(one, _Brought(Custody.DEVICE, _received(one.handover)))
             case Custody.SEALED:
                 self._seal(one)
+            case Custody.TOKEN:
+                self._insert(one)
             case None:  # it has left no key, or did not get to its end
                 self._load_done(one)
 
@@ -479,6 +489,45 @@ class Keeper:
             else:
                 self._load_done(one)
 
+    def _insert(self, one: _Load) -> None:
+        """Have a token process take what was left, and answer the front."""
+        from ..workers import token
+
+        try:
+            if self._tokens.full:
+                raise OSError(errno.EMFILE, "keys of too many tokens are held")
+            ours, theirs = _socketpair()
+            with theirs:
+                given = token.Given(one.handover, one.answer, theirs, one.bound, self._terms)
+                kept = [one.handover.fileno(), one.answer, theirs.fileno()]
+                started = Token(0, ours)
+                ended = partial(self._token_ended, started)
+                started.pid = self._fork(roles.TOKEN, partial(token.run, given), kept, ended)
+        except OSError as error:
+            log.error(f"no token process can be started: {error}")
+        else:
+            self._tokens.add(started)
+            self._has_brought(one, _Brought(Custody.TOKEN, token=started))
+            if one.number not in self._brought:  # nobody waits for it any more
+                self._tokens.dismiss_unused(started)
+            return
+        self._load_done(one)
+
+    def _token_ended(self, token: Token, code: int) -> None:
+        self._tokens.has_ended(token)
+
+    def _ask_token(self, job: Job, request: int, answer: int) -> None:
+        """Pass a request for a signature on, or say why that can't be."""
+        told = "the process that talks to its token has ended; ssh-add -s loads its keys again"
+        try:
+            if self._tokens.ask(job.description, job.pack(), [request, answer]):
+                return
+        except BlockingIOError:
+            told = "too many signatures by this token are waited for"
+        except OSError as error:
+            log.warning(f"a token process can't be asked: {error}")
+        _answer(answer, Refused(told))
+
     def _has_brought(self, one: _Load, brought: _Brought) -> None:
         if one.front == self._front and not given_up(one.answer):
             self._drop(one.number)  # a front that is somebody else's may have two of that number
@@ -497,6 +546,8 @@ class Keeper:
         brought = self._brought.pop(number, None)
         if brought and brought.inbox:
             self._empty(brought.inbox)
+        if brought and brought.token:
+            self._tokens.dismiss_unused(brought.token)
 
     def _empty(self, inbox: Keyring) -> None:
         """Throw away what is in it, and have it for another load."""
@@ -515,10 +566,7 @@ class Keeper:
         except (OSError, ValueError) as error:
             done = Refused(f"the kernel refused: {error}")
         self._keep_signers()
-        # Not to wait, for a front that is somebody else's.
-        os.set_blocking(answer, False)
-        with suppress(BrokenPipeError, BlockingIOError):  # it has ended, or doesn't read
-            os.write(answer, pack_answer(done))
+        _answer(answer, done)
 
     def _changed(self, job: Job, record: bytes) -> list[str]:
         """What could not be done, in words."""
@@ -526,7 +574,7 @@ class Keeper:
             case Kind.KEEP:
                 # The record last: what it says is there by then.
                 if job.number:
-                    self._take(self._brought.pop(job.number), job)
+                    self._take(job)
                 if record:
                     return self._record(job, record)
             case Kind.DROP:
@@ -534,9 +582,12 @@ class Keeper:
             case Kind.FORGET:
                 if job.custody is None:
                     self._deadlines.pop(job.description, None)
+                if job.custody is not Custody.TOKEN:
+                    self._tokens.forget(job.description)
                 return self._rings.forget(job.description, job.custody)
             case Kind.FORGET_ALL:
                 self._deadlines.clear()
+                self._tokens.clear()
                 self._rings.forget_all()
         return []
 
@@ -557,11 +608,18 @@ class Keeper:
             self._deadlines[job.description] = deadline
         return faults
 
-    def _take(self, brought: _Brought, job: Job) -> None:
+    def _take(self, job: Job) -> None:
+        brought = self._brought[job.number]
+        # Else a load worker could give another key that is held the constraints of its answer.
+        if brought.custody is not job.custody:
+            self._drop(job.number)
+            raise ValueError(f"a load has left a key of custody {brought.custody}")
+        if brought.token:
+            # A token has several keys; when all are kept that are wanted, the load is dropped.
+            self._tokens.keep(job.description, brought.token)
+            return
+        del self._brought[job.number]
         try:
-            # Else a load worker could give another key that is held the constraints of its answer.
-            if brought.custody is not job.custody:
-                raise ValueError(f"a load has left a key of custody {brought.custody}")
             if brought.inbox:
                 self._rings.empty_inbox(brought.inbox, job.description)
             else:
@@ -572,6 +630,7 @@ class Keeper:
 
     def _remove_all(self) -> None:
         self._deadlines.clear()
+        self._tokens.clear()
         faults = self._rings.remove_all()
         self._keep_signers()
         log.info("all keys were removed, as SIGUSR1 asks")
@@ -660,7 +719,7 @@ def _prepare_workers() -> None:
 
     Nothing is imported any more once there are keys: by then others may have changed it.
     """
-    from ..workers import errands, load, lookout, seal, sign  # noqa: F401
+    from ..workers import errands, load, lookout, seal, sign, token  # noqa: F401
 
     sign.prepare()
     for role in roles.CHILDREN:
@@ -687,6 +746,13 @@ def _socketpair() -> tuple[socket.socket, socket.socket]:
 def _received(ours: socket.socket) -> bytes:
     """What has come through `ours`, from a process that has ended."""
     return ours.recv(2 * LONGEST_KEY, socket.MSG_DONTWAIT)
+
+
+def _answer(pipe: int, answer: Answer) -> None:
+    """Not to wait, for a front that is somebody else's."""
+    os.set_blocking(pipe, False)
+    with suppress(BrokenPipeError, BlockingIOError):  # it has ended, or doesn't read
+        os.write(pipe, pack_answer(answer))
 
 
 def _readable(descriptors: Sequence[int], seconds: float) -> set[int]:

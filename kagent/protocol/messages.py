@@ -159,10 +159,11 @@ class RemoveAllIdentities(Message):
 
 
 class AddSmartcardKey(Message, repr=False):
-    """Hold the keys of a token."""
+    """Hold the keys of a token.  As with AddIdentity, ssh-agent reads constraints here too."""
 
     provider: str = field(TEXT)
     pin: str = field(TEXT)
+    constraints: tuple[Constraint, ...] = field(CONSTRAINTS, default=())
     type = Type.ADD_SMARTCARD_KEY
 
 
@@ -233,7 +234,8 @@ SHOW = "show@kagent"
 class Shown(Record):
     """One identity in the answer to SHOW.
 
-    `why` says why the kernel doesn't sign itself; `expires` is in seconds since 1970, 0 for never.
+    `why` says why the kernel doesn't sign itself, and of a PKCS#11 token's key the library that
+    talks to the token; `expires` is in seconds since 1970, 0 for never.
     """
 
     blob: bytes = field(STRING)
@@ -247,6 +249,20 @@ class Shown(Record):
     def parse_all(cls, contents: bytes) -> tuple[Shown, ...]:
         """Raises ProtocolError."""
         return repeated(record(cls)).parse(contents)
+
+
+# Custodies of which there may be several at once: `why` is the name of the one.
+_NAMED = ("token",)
+
+
+def where_it_lives(custody: str, why: str) -> str:
+    """A key's custody, in the words of all that tells it: 'kernel', 'sealed (why)', 'token NAME'.
+
+    The arguments are as in Shown.
+    """
+    if not why:
+        return custody
+    return f"{custody} {why}" if custody in _NAMED else f"{custody} ({why})"
 
 
 # kagent's own extension: how the agent is.

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from ...protocol.messages import Extension, ExtensionResponse, IdentitiesAnswer, RequestIdentities
+from ...protocol.messages import (
+    Extension,
+    ExtensionResponse,
+    IdentitiesAnswer,
+    RequestIdentities,
+    where_it_lives,
+)
 from ...protocol.publickey import PublicKey, UnknownKeyType
 from ...protocol.wire import TEXT, ProtocolError, Reader, repeated
 from ...text import as_it_came, printable
@@ -13,7 +19,7 @@ from .report import Report, fatal
 def list_identities(client: Client, report: Report, hash_name: str | None) -> bool:
     """Print the keys: their fingerprints, or with no `hash_name` the keys themselves.
 
-    Gives whether there are any.
+    With -v a kagent's keys are each followed by where it lives.  Gives whether there are any.
     """
     try:
         answer = client.request(RequestIdentities(), IdentitiesAnswer)
@@ -24,6 +30,7 @@ def list_identities(client: Client, report: Report, hash_name: str | None) -> bo
     if not keys:
         print("The agent has no identities.")
         return False
+    places = _places(client) if report.verbosity and hash_name is not None else {}
     for key, identity in zip(keys, answer.identities, strict=True):
         if key is None:
             continue
@@ -32,7 +39,17 @@ def list_identities(client: Client, report: Report, hash_name: str | None) -> bo
         else:
             comment = as_it_came(identity.comment)
             print(f"{key.bits} {key.fingerprint(hash_name)} {comment} ({key.kind})")
+        if place := places.get(identity.blob):
+            print(f"    custody {place}")
     return True
+
+
+def _places(client: Client) -> dict[bytes, str]:
+    """Where each key lives, as far as a kagent tells."""
+    try:
+        return {one.blob: printable(where_it_lives(one.custody, one.why)) for one in client.shown()}
+    except (AgentError, ProtocolError):
+        return {}  # another agent
 
 
 def _parsed(blob: bytes) -> PublicKey | None:

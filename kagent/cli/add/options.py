@@ -67,6 +67,9 @@ class Options:
             fatal("Invalid combination of actions")
         self.hostkey_files = hostkey_files or list(DEFAULT_FILES)
         self.action = next((letter for letter in _ACTIONS if f"-{letter}" in names), "")
+        # As with ssh-add, what removes counts wherever it stands; of several providers the last.
+        self.token = next((value for name, value in reversed(given) if name in ("-s", "-e")), "")
+        self.removing = "-e" in names or "-d" in names
         self.confirm = "-c" in names
         self.confirm_forwarded = "--confirm-forwarded" in names
         self.keys_only = "-k" in names

@@ -16,7 +16,7 @@ from ...custody.identity import PREFIX
 from ...keyctl import Description, KernelKeyError, Key, Keyring, Permission, listed
 from ...openssh.times import date
 from ...protocol.constraints import Confirm, ConfirmForwarded, Constraint, Hop, RestrictDestination
-from ...protocol.messages import Shown
+from ...protocol.messages import Shown, where_it_lives
 from ...protocol.publickey import PublicKey
 from ...protocol.wire import ProtocolError
 from ...text import printable
@@ -305,7 +305,7 @@ def _drawn_node(node: Node, indent: str, mark: str, inner: str) -> Iterator[str]
 def _drawn_facts(facts: Facts) -> Iterator[str]:
     comment = "" if facts.comment.startswith(PREFIX) else f" {facts.comment}"
     yield _in_colour(f"{facts.bits} {facts.fingerprint}{comment} ({facts.type})", 32)
-    parts = [f"custody {facts.custody}" + (f": {facts.why}" if facts.why else "")]
+    parts = [f"custody {where_it_lives(facts.custody, facts.why)}"]
     if facts.left:
         parts.append(f"{facts.left} left")
     parts += facts.constraints
