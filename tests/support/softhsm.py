@@ -4,8 +4,17 @@ from __future__ import annotations
 
 import shutil
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+)
 
 from .programs import Person
 
@@ -14,11 +23,11 @@ PIN = "a PIN that nobody guesses"
 REAL_HELPER = "/usr/lib/openssh/ssh-pkcs11-helper"
 CHECKOUT = Path(__file__).parents[2]
 
-# ssh-keygen's options, of the types that helpers of all versions know.
-TYPES = {
-    "rsa": ("-t", "rsa", "-b", "2048"),
-    "ecdsa": ("-t", "ecdsa", "-b", "256"),
-    "ecdsa384": ("-t", "ecdsa", "-b", "384"),
+# Of what helpers of all versions know.
+TYPES: dict[str, Callable[[], rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey]] = {
+    "rsa": lambda: rsa.generate_private_key(65537, 2048),
+    "ecdsa": lambda: ec.generate_private_key(ec.SECP256R1()),
+    "ecdsa384": lambda: ec.generate_private_key(ec.SECP384R1()),
 }
 
 
@@ -51,9 +60,13 @@ def soft_token(person: Person, *types: str) -> SoftToken:
     person.run("softhsm2-util", *words, **env)
     token = SoftToken(person, env)
     for name in types:
-        path = person.key(name, *TYPES[name], "-m", "PKCS8")
+        key = TYPES[name]()
+        pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+        path = person.file(name, pem)
         token.import_key(f"{name} key", path)
         path.unlink()
+        line = key.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH)
+        person.file(f"{name}.pub", line + b"\n")
     return token
 
 
