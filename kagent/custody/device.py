@@ -97,9 +97,13 @@ class Providers(NamedTuple):
         except OSError as error:
             raise NotTaken(f"provider {provider[:100]!r}: {error.strerror}") from error
         path = found.decode("utf-8", "surrogateescape")
-        if not matches_list(path, self.allowed):
-            raise NotTaken(f"provider {path} not allowed, see kagent -P")
+        self.check(path)
         return path
+
+    def check(self, path: str) -> None:
+        """Raises NotTaken unless what is there, as `take` or `library` gave it, is allowed."""
+        if path != _INTERNAL and not matches_list(path, self.allowed):
+            raise NotTaken(f"provider {path} not allowed, see kagent -P")
 
 
 class WebSafety(NamedTuple):

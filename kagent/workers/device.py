@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import nullcontext
 
-from ..custody.device import DeviceKey, TokenKey
+from ..custody.device import DeviceKey, NotTaken, Providers, TokenKey
 from ..custody.identity import description_of
 from ..custody.shelf import Shelf
 from ..jobs.jobs import Refused, Signed
@@ -19,17 +19,20 @@ from ..text import printable
 _USER_PRESENCE_REQUIRED = 0x01
 
 
-def sign(request: DeviceSignature, handles: Shelf) -> Signed | Refused:
+def sign(request: DeviceSignature, handles: Shelf, providers: Providers) -> Signed | Refused:
     """The job of a signature by a token whose handle is in `handles`.
 
-    What it starts, ssh-askpass and a provider's code, has no descriptor but its own three.
+    Whether its provider is allowed is looked at once more: the load worker has read what a client
+    sent, and may have been somebody else's.  What it starts, ssh-askpass and a provider's code, has
+    no descriptor but its own three.
     """
     payload = handles.entries().get(description_of(request.blob))
     if payload is None:
         return Refused("the key was removed meanwhile")
     try:
+        providers.check(DeviceKey.parse(payload).provider)
         return Signed(sign_by_token(request, payload))
-    except (HelperError, ProtocolError) as error:
+    except (HelperError, NotTaken, ProtocolError) as error:
         return Refused(str(error))
 
 

@@ -63,7 +63,9 @@ ERRANDS = {
         roles.DEVICE,
         DeviceSignature,
         _SECONDS_OF_OTHERS,
-        lambda request, context: device.sign(request, context.rings.handles.reader),
+        lambda request, context: device.sign(
+            request, context.rings.handles.reader, context.terms.providers
+        ),
     ),
     Kind.OFFER: Errand(
         roles.OFFER,

@@ -8,6 +8,9 @@ from pathlib import Path
 import pytest
 
 from kagent.protocol.constraints import Confirm
+from kagent.protocol.messages import SignRequest
+from kagent.protocol.privatekey import PRIVATE_KEY
+from kagent.protocol.wire import STRING, TEXT
 from tests.hostile.asking import PAIRS, Client, Pair
 from tests.hostile.conftest import settle
 from tests.support import frames
@@ -15,6 +18,11 @@ from tests.support.frames import A_KEY
 from tests.support.injection import python_in
 from tests.support.programs import Agent, Person, agent, children_of, wait_until
 from tests.support.softhsm import copy_of_library
+from tests.support.token_keys import sk_ed25519
+
+SSHSIG = (
+    b"SSHSIG" + TEXT.write("file") + TEXT.write("") + TEXT.write("sha512") + STRING.write(bytes(64))
+)
 
 # Its end, and what it has handed over, say that it brings what `left` says; its answer, whatever it
 # likes of whatever key.
@@ -26,6 +34,18 @@ def carry_out(loading, payload):
     return {answer}
 load._Loading.carry_out = carry_out
 load.LEFT = dict.fromkeys(Custody, load.LEFT[Custody("{left}")])
+"""
+# It leaves a FIDO token's key, for a library that isn't allowed.
+NAME_A_FIDO_PROVIDER = """
+from kagent.custody.device import DeviceKey
+from kagent.custody.identity import Custody, Identity
+from kagent.protocol.privatekey import PRIVATE_KEY
+from kagent.workers import load
+def carry_out(loading, payload):
+    key = PRIVATE_KEY.parse({key!r})
+    loading._hand_over(DeviceKey(key, "{provider}").write())
+    return load.Loaded(Identity(key.public_blob, "", Custody.DEVICE))
+load._Loading.carry_out = carry_out
 """
 # It leaves a token's PIN, for a library that isn't allowed.
 NAME_A_PROVIDER = """
@@ -103,3 +123,17 @@ def test_it_names_no_provider_that_is_not_allowed(person: Person, allowed: bool)
         lie(running, NAME_A_PROVIDER.format(provider=library))
         assert ("not allowed, see kagent -P" in running.logged()) != allowed
     assert (person.home / "sent").read_bytes() == (str(library).encode() if allowed else b"")
+
+
+@pytest.mark.parametrize("allowed", [False, True])
+def test_it_names_no_fido_provider_that_is_not_allowed(person: Person, allowed: bool) -> None:
+    library, key = copy_of_library(person), sk_ed25519()
+    options = [f"-P{library}"] if allowed else []
+    env = {"SSH_SK_HELPER": str(person.file("helper", "#!/bin/sh\ntouch started\n", 0o700))}
+    with agent(person, "kagent", *options, env=env) as running, Client(running.socket) as client:
+        settle(running)
+        private = PRIVATE_KEY.write(key)
+        lie(running, NAME_A_FIDO_PROVIDER.format(provider=library, key=private))
+        client.ask(SignRequest(key.public_blob, SSHSIG, 0))
+        assert ("not allowed, see kagent -P" in running.logged()) != allowed
+    assert (person.home / "started").exists() == allowed

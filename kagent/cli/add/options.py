@@ -15,7 +15,9 @@ usage: kagent-add [-CcDdKkLlqvXx] [-E fingerprint_hash] [-H hostkey_file]
                   [-h destination_constraint] [-S provider] [-t life]
                   [--custody kernel|sealed] [--confirm-forwarded]
                   [file ...]
-       kagent-add -s pkcs11 [-Cv] [certificate ...]
+       kagent-add -s pkcs11 [-Cckqv] [-H hostkey_file]
+                  [-h destination_constraint] [-t life]
+                  [--confirm-forwarded] [certificate ...]
        kagent-add -e pkcs11
        kagent-add -T pubkey ...
 """
