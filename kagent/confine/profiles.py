@@ -151,7 +151,8 @@ def token_process() -> Filter:
 
     What is not foreseen fails with EPERM, as for a load worker.  Raises CannotConfine.
     """
-    return Filter({**_PYTHON, **_OPEN, **_TIMER, **_LINKS}, refusal(errno.EPERM))
+    rules: Rules = {**_PYTHON, **_OPEN, **_TIMER, **_LINKS, **_calls("munlockall")}
+    return Filter(rules, refusal(errno.EPERM))
 
 
 def offer_worker() -> Filter:

@@ -493,9 +493,11 @@ class Keeper:
         """Have a token process take what was left, and answer the front."""
         from ..workers import token
 
+        if self._tokens.full:
+            _answer(one.answer, Refused("keys of too many tokens' libraries are held already"))
+            self._load_done(one)
+            return
         try:
-            if self._tokens.full:
-                raise OSError(errno.EMFILE, "keys of too many tokens are held")
             ours, theirs = _socketpair()
             with theirs:
                 given = token.Given(one.handover, one.answer, theirs, one.bound, self._terms)
@@ -505,13 +507,12 @@ class Keeper:
                 started.pid = self._fork(roles.TOKEN, partial(token.run, given), kept, ended)
         except OSError as error:
             log.error(f"no token process can be started: {error}")
+            self._load_done(one)
         else:
             self._tokens.add(started)
             self._has_brought(one, _Brought(Custody.TOKEN, token=started))
             if one.number not in self._brought:  # nobody waits for it any more
                 self._tokens.dismiss_unused(started)
-            return
-        self._load_done(one)
 
     def _token_ended(self, token: Token, code: int) -> None:
         self._tokens.has_ended(token)

@@ -15,6 +15,7 @@ import socket
 from typing import NamedTuple, NoReturn
 
 from .. import log
+from ..confine import memory
 from ..confine.seccomp import CannotConfine
 from ..custody import clock
 from ..custody.device import NotTaken
@@ -117,6 +118,7 @@ def _insert(given: Given) -> Signer | None:
     os.write(given.answer, pack_answer(Inserted(provider, tuple(identities))))
     # The front waits for the end of it.
     os.close(given.answer)
+    memory.unlock_memory()
     return Signer(helper, provider, {key.blob for key in keys})
 
 

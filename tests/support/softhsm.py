@@ -19,7 +19,9 @@ from cryptography.hazmat.primitives.serialization import (
 from .programs import Person
 
 PIN = "a PIN that nobody guesses"
-[LIBRARY] = Path("/usr/lib").glob("*/softhsm/libsofthsm2.so")
+# Debian's, and Fedora's.
+_PLACES = ("lib/*/softhsm/libsofthsm2.so", "lib64/pkcs11/libsofthsm2.so")
+LIBRARY = next(path for place in _PLACES for path in Path("/usr").glob(place))
 REAL_HELPER = "/usr/lib/openssh/ssh-pkcs11-helper"
 CHECKOUT = Path(__file__).parents[2]
 
