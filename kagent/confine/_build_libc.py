@@ -19,6 +19,7 @@ def generate(target: Path) -> None:
     builder.cdef("int mlock2(uintptr_t, size_t, unsigned int);")
     builder.cdef("int mlockall(int);")
     builder.cdef("int madvise(uintptr_t, size_t, int);")
+    builder.cdef("int munlockall(void);")
     builder.set_source("kagent.confine._libc", None)
     builder.emit_python_code(str(target))
 

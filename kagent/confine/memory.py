@@ -86,6 +86,11 @@ def lock_memory(areas: Sequence[Area] | None = None) -> bool:
     return bool(_libc.mlockall(_MCL_FUTURE | _MCL_ONFAULT) == 0) and complete
 
 
+def unlock_memory() -> None:
+    """Undo it, where nothing is secret any more: what is allocated later would have little room."""
+    _libc.munlockall()
+
+
 def memory_limit_lowered() -> bool:
     """Whether less may be locked than when this process's program was started."""
     now = _most()

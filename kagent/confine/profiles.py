@@ -67,6 +67,9 @@ _FILES: Rules = {
     "openat": [[Check(2, os.O_RDONLY, _WRITING)]],
 }
 
+# To follow a path to where it leads.
+_LINKS: Rules = _calls("getcwd", "lstat", "newfstatat", "readlink", "readlinkat", "statx")
+
 _LOOKING = (Operation.DESCRIBE, Operation.SEARCH, Operation.READ)
 
 
@@ -120,8 +123,8 @@ def load_worker() -> Filter:
         **_PYTHON,
         **_OPEN,
         **_TIMER,
-        # A FIDO key comes with the name of a library, which is followed to where it leads.
-        **_calls("getcwd", "lstat", "newfstatat", "readlink", "readlinkat", "statx"),
+        # A token's key comes with the name of a library, which is followed to where it leads.
+        **_LINKS,
         **_calls("add_key"),
         **_keyctl(
             Operation.GET_KEYRING_ID,
@@ -141,6 +144,15 @@ def reader() -> Filter:
     What is not foreseen fails with EPERM, as for a load worker.  Raises CannotConfine.
     """
     return Filter({**_PYTHON, **_OPEN, **_TIMER}, refusal(errno.EPERM))
+
+
+def token_process() -> Filter:
+    """For a token process, which has started OpenSSH's helper: it passes on what it is sent.
+
+    What is not foreseen fails with EPERM, as for a load worker.  Raises CannotConfine.
+    """
+    rules: Rules = {**_PYTHON, **_OPEN, **_TIMER, **_LINKS, **_calls("munlockall")}
+    return Filter(rules, refusal(errno.EPERM))
 
 
 def offer_worker() -> Filter:

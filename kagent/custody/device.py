@@ -89,7 +89,9 @@ class Providers(NamedTuple):
             raise NotTaken("certificate does not match key")
         if not given:
             raise NotTaken("a FIDO key without a provider can't sign; ssh-add -S names one")
-        return DeviceKey(named, self._resolve(given[0], from_remote))
+        if given[0].lower() == _INTERNAL:
+            return DeviceKey(named, _INTERNAL)
+        return DeviceKey(named, self.library(given[0], from_remote=from_remote))
 
     def take_again(self, handle: Handle, blob: bytes) -> DeviceKey:
         """What to sign with for the identity `blob`, where a handle is used and not just loaded.
@@ -105,9 +107,11 @@ class Providers(NamedTuple):
             raise NotTaken("what is held is another key's handle")
         return held
 
-    def _resolve(self, provider: str, from_remote: bool) -> str:
-        if provider.lower() == _INTERNAL:
-            return _INTERNAL
+    def library(self, provider: str, *, from_remote: bool) -> str:
+        """Where the path of a provider leads to, which is what must be allowed.
+
+        For PKCS#11 tokens as well.  `from_remote` as for `take`.  Raises NotTaken.
+        """
         if from_remote and not self.remote:
             raise NotTaken(
                 f"provider {provider[:100]!r}: remote addition of providers is disabled, "

@@ -33,6 +33,7 @@ class Custody(StrEnum):
     KERNEL = "kernel"  # as an asymmetric key; the kernel signs
     SEALED = "sealed"  # as ciphertext that a key in the kernel opens; a one-shot process signs
     DEVICE = "device"  # by a FIDO token; what is kept only names it to the token
+    TOKEN = "token"  # by a PKCS#11 token, to which a process talks while the key is held  # noqa: S105
     BEHIND = "behind"  # by another agent; kagent holds nothing of it
 
 
@@ -59,9 +60,10 @@ _CUSTODY = Codec(_read_custody, TEXT.write)
 class Identity(Record):
     """An identity's record.
 
-    `why` says why the kernel doesn't sign itself, where it doesn't; `order` grows from one addition
-    to the next; `deadline` is when it ends, in nanoseconds of CLOCK_BOOTTIME, 0 for never: nobody
-    can set that clock, and it goes on while the machine sleeps.
+    `why` says why the kernel doesn't sign itself, where it doesn't, and for custody `token` it is
+    the library that talks to the token; `order` grows from one addition to the next; `deadline` is
+    when it ends, in nanoseconds of CLOCK_BOOTTIME, 0 for never: nobody can set that clock, and it
+    goes on while the machine sleeps.
     """
 
     blob: bytes = field(STRING)
@@ -92,8 +94,8 @@ class Identity(Record):
 
     @property
     def lives(self) -> str:
-        """Where its key is, in the words of every listing."""
-        return str(self.custody)
+        """Where its key is, in the words of every listing: 'sealed', 'token LIBRARY'."""
+        return f"{self.custody} {self.why}" if self.custody is Custody.TOKEN else str(self.custody)
 
     @property
     def description(self) -> str:

@@ -303,6 +303,8 @@ class KeeperRings(NamedTuple):
                 return description in self.sealed
             case Custody.DEVICE:
                 return description in self.handles
+            case _:  # not held here
+                return False
 
     def remove(self, custody: Custody, description: str) -> list[str]:
         """Destroy what signs for that identity in that custody; the faults, in words."""

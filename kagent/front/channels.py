@@ -10,7 +10,7 @@ import trio
 
 from ..custody.identity import Custody, Identity
 from ..jobs.jobs import Answer, Job, Kind, unpack_answer
-from ..jobs.questions import Fetch, Question, Who, pack_inquiry
+from ..jobs.questions import Fetch, Question, TokenSignature, Who, pack_inquiry
 from ..jobs.sockets import Sockets
 from ..protocol.messages import MAX_PAYLOAD
 from ..protocol.wire import Record
@@ -38,13 +38,16 @@ class Workers:
         *,
         bound: bool,
         locked: bool,
+        of_token: bool,
     ) -> Answer | None:
         """Have a worker read `body_length` bytes from `client` and load the key.
 
-        None if the worker died first: how much it has read of the body is then unknown.
+        What is `of_token` may take as long as its user.  None if the worker died first: how much it
+        has read of the body is then unknown.
         """
         job = Job(Kind.LOAD, message_type, bound, locked, number, body_length)
-        return await self._keeper.ask(job.pack(), [client.fileno()])
+        seconds = _SECONDS_OF_OTHERS if of_token else _SECONDS
+        return await self._keeper.ask(job.pack(), [client.fileno()], seconds)
 
     async def keep(self, number: int, identity: Identity, record: bytes = b"") -> Answer | None:
         """Have the keeper hold the key of load `number` for that identity.
@@ -101,7 +104,13 @@ class Workers:
 
     async def ask_behind(self, kind: Kind, number: int, request: Record) -> Answer | None:
         """Have a worker ask the agent behind of that number; None if it died.  Raises OSError."""
-        return await self._errand(kind, request, [], _SECONDS_OF_OTHERS, number)
+        return await self._errand(kind, request, [], _SECONDS_OF_OTHERS, number=number)
+
+    async def have_token_sign(self, description: str, request: TokenSignature) -> Answer | None:
+        """Have the token process of that identity have its token sign; None if it died."""
+        return await self._errand(
+            Kind.TOKEN, request, [], _SECONDS_OF_OTHERS, description=description
+        )
 
     async def _errand(
         self,
@@ -109,7 +118,9 @@ class Workers:
         request: Record,
         descriptors: list[int],
         seconds: float,
+        *,
         number: int = 0,
+        description: str = "",
     ) -> Answer | None:
         body = request.write()
         ours, theirs = socket.socketpair()
@@ -119,7 +130,7 @@ class Workers:
             ours.setblocking(False)
             if ours.send(body) < len(body):
                 raise OSError("an errand's request doesn't fit into a socket")
-            job = Job(kind, number=number, body_length=len(body))
+            job = Job(kind, number=number, body_length=len(body), description=description)
             return await self._keeper.ask(job.pack(), [theirs.fileno(), *descriptors], seconds)
 
     async def look(self, request: Who | Question) -> Answer | None:

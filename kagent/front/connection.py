@@ -12,7 +12,11 @@ from .peer import Peer
 from .requests import Requests
 
 _HEADER = struct.Struct(">IB")
-_CARRIES_PRIVATE_KEY = (Type.ADD_IDENTITY, Type.ADD_ID_CONSTRAINED)
+_CARRIES_SECRET = (
+    *(Type.ADD_IDENTITY, Type.ADD_ID_CONSTRAINED),
+    # A token's PIN; one comes even where the keys are to go.
+    *(Type.ADD_SMARTCARD_KEY, Type.ADD_SMARTCARD_KEY_CONSTRAINED, Type.REMOVE_SMARTCARD_KEY),
+)
 
 
 class Disconnected(Exception):
@@ -20,7 +24,7 @@ class Disconnected(Exception):
 
 
 class Connection:
-    """Reads five header bytes of a frame first, since a private key may follow.
+    """Reads five header bytes of a frame first, since a private key or a PIN may follow.
 
     Such a body is never read here: the loader passes the socket on to a worker.
     """
@@ -52,7 +56,7 @@ class Connection:
         length, kind = _HEADER.unpack(await self._receive(HEADER_LENGTH))
         if not 1 <= length <= MAX_PAYLOAD:
             raise Disconnected(f"a message of {length} bytes")
-        if kind in _CARRIES_PRIVATE_KEY:
+        if kind in _CARRIES_SECRET:
             answer = await self._requests.add(self._peer, kind, length - 1)
             self._peer.answers.begin(answer or Failure())
             await self._peer.answers.finish()

@@ -34,6 +34,8 @@ class Refusal(Exception):
 class Introduction:
     """What agents behind are told of a client, and what they have told for it."""
 
+    __slots__ = ("binds", "keys", "via")
+
     def __init__(self) -> None:
         self.via: tuple[bytes, ...] = ()  # the kagents that this one is behind
         # The contents of all session-binds, in order; None if they are too many to be passed on.
@@ -44,7 +46,10 @@ class Introduction:
 class Peer:
     """A connected client."""
 
-    __slots__ = ("answers", "client", "explanation", "origin", "process", "sessions", "uid")
+    __slots__ = (
+        *("answers", "behind", "client", "explanation", "origin"),
+        *("process", "sessions", "uid"),
+    )
 
     def __init__(self, client: socket.socket, process: ClientProcess, uid: int) -> None:
         self.client = client

@@ -14,9 +14,9 @@ import trio
 from .. import log
 from ..custody import clock
 from ..custody.anchor import Held
-from ..custody.identity import Identity, description_of
+from ..custody.identity import Custody, Identity, description_of
 from ..custody.store import StillThere
-from ..jobs.jobs import Answer, Done, Kind, Loaded, Refused
+from ..jobs.jobs import Answer, Done, Inserted, Kind, Loaded, Refused, Removal
 from ..keyctl import KernelKeyError
 from ..protocol import messages
 from ..protocol.constraints import RestrictDestination
@@ -43,6 +43,7 @@ from ..protocol.messages import (
     Shown,
     SignRequest,
     Success,
+    Type,
     Unlock,
     decode,
 )
@@ -60,6 +61,7 @@ from .turns import Turns
 # has turns of its own, since there a few could keep everybody out.
 _MOST_LOADS, _MOST_LOADS_EACH = 8, 2
 _MOST_STALLING = 4
+_MOST_INSERTIONS = 4  # of tokens, which take as long as the token and its user
 _LOOKS = 20
 _SECONDS_OF_A_LOOK = 0.02
 _FITS = 96 * 1024  # bytes that a socket takes in before anybody reads: unix(7)
@@ -68,6 +70,8 @@ _ROOM_FOR_HEADERS = 64  # bytes
 
 # Hosts' proofs at once.
 _MOST_BINDS, _MOST_BINDS_EACH = 16, 4
+
+_OF_KEYS = (Type.ADD_IDENTITY, Type.ADD_ID_CONSTRAINED)
 
 _EXTENSIONS = (SESSION_BIND, EXPLAIN, SHOW, STATUS, VIA)
 
@@ -80,6 +84,7 @@ class Requests:
         self._changing = trio.Lock()  # what is held, by one request at a time
         self._loading = Turns(_MOST_LOADS, _MOST_LOADS_EACH)
         self._stalling = Turns(_MOST_STALLING, 1)
+        self._inserting = Turns(_MOST_INSERTIONS, 1)
         self._binding = Turns(_MOST_BINDS, _MOST_BINDS_EACH)
         self._store = desk.store
         self._lock = desk.lock
@@ -91,11 +96,14 @@ class Requests:
         self._signing = signing
 
     async def add(self, peer: Peer, message_type: int, body_length: int) -> Message | None:
-        """ADD_IDENTITY and ADD_ID_CONSTRAINED, whose bodies a worker reads.
+        """Requests with a key or a PIN, whose bodies a worker reads.
 
         None if the connection is out of step with its client and must end.
         """
-        turns = self._loading if await _has_come(peer.client, body_length) else self._stalling
+        of_token = message_type not in _OF_KEYS
+        turns = self._inserting if of_token else self._loading
+        if not await _has_come(peer.client, body_length):
+            turns = self._stalling
         async with turns.of(peer.process.pid):
             number = self._loads = self._loads + 1
             answer = await self._workers.load(
@@ -105,29 +113,94 @@ class Requests:
                 body_length,
                 bound=peer.sessions.attempted,
                 locked=self._lock.locked,
+                of_token=of_token,
             )
-            if not isinstance(answer, Loaded):
+            if not isinstance(answer, Loaded | Inserted):
                 # Whatever a worker may have left that doesn't say so.
                 await self._workers.drop(number)
             if isinstance(answer, Refused):
                 return self._refuse(peer, answer.reason)
-            if not isinstance(answer, Loaded):
-                self._refuse(
-                    peer, "the key could not be read: the client stalled, or the loader died"
-                )
-                return None
-            # Its time isn't for that worker to say: it has read what the client sent.
-            loaded = answer.identity.beginning(clock.now())
             try:
-                async with self._changing:
-                    identity = await self._hold(peer, number, loaded)
-            except (Refusal, StillThere, KernelKeyError, ProtocolError) as error:
+                match answer:
+                    case Loaded(loaded):
+                        # Its time isn't for that worker to say: it has read what the client sent.
+                        beginning = loaded.beginning(clock.now())
+                        async with self._changing:
+                            identity = await self._hold(peer, number, beginning)
+                        peer.explanation = _holding(identity)
+                    case Inserted():
+                        peer.explanation = await self._hold_inserted(peer, number, answer)
+                    case Removal(provider):
+                        await self._remove_token(peer, provider)
+                    case _:
+                        why = "could not be read: the client stalled, or the loader died"
+                        self._refuse(peer, f"the key {why}")
+                        return None
+            except (Refusal, NotPermitted, StillThere, KernelKeyError, ProtocolError) as error:
+                if isinstance(answer, Removal):
+                    return self._refuse(peer, str(error))
                 return self._refuse(peer, f"the key is not held: {error}")
-        fingerprint = PublicKey.parse(identity.blob).fingerprint()
-        held = f"{identity.custody} ({identity.why})" if identity.why else str(identity.custody)
-        peer.explanation = f"{fingerprint} is held in custody {held}"
-        log.info(f"holding {fingerprint} {quoted(identity.comment)}, custody {held}")
         return Success()
+
+    async def _hold_inserted(self, peer: Peer, number: int, inserted: Inserted) -> str:
+        """Have a token's keys held, but for those that are held otherwise, as ssh-agent does.
+
+        They take the place of all that was held through this provider before, whose token may have
+        been another.  Gives what there is to say of them.  Raises what `_hold` does.
+        """
+        provider = inserted.provider
+        told, wanted = [], []
+        async with self._changing:
+            try:
+                before = {one.blob for one in self._of_token(provider)}
+                for inserted_one in inserted.identities:
+                    identity = inserted_one.beginning(clock.now())
+                    held = self._store.find_readable(identity.blob)
+                    if held and identity.blob not in before:
+                        told.append(_held_otherwise(held.identity))
+                    else:
+                        self._check_load(peer, identity)
+                        wanted.append(identity)
+                if not wanted:
+                    raise Refusal(f"nothing new of {provider}: {'; '.join(told)}")
+                for reason in told:
+                    log.warning(f"{provider}: {reason}")
+                for identity in wanted:
+                    told.append(_holding(await self._hold(peer, number, identity)))
+                gone = before - {identity.blob for identity in wanted}
+                faults = [fault for blob in gone for fault in await self._end(blob)]
+            finally:
+                # Its keys are kept that are to be kept.
+                with trio.CancelScope(shield=True):
+                    await self._workers.drop(number)
+        await self._removed(faults)
+        return "; ".join(told)
+
+    def _of_token(self, provider: str) -> list[Identity]:
+        return [
+            one
+            for one in self._store.identities()
+            if one.custody is Custody.TOKEN and one.why == provider
+        ]
+
+    async def _remove_token(self, peer: Peer, provider: str) -> None:
+        """Raises Refusal, NotPermitted."""
+        if self._lock.locked:  # meanwhile
+            raise Refusal("the agent is locked")
+        async with self._changing:
+            identities = self._of_token(provider)
+            if not identities:
+                raise Refusal(f"no key of {provider} is held")
+            for identity in identities:
+                check_visible(identity, peer.sessions, time.time())
+            faults = [fault for one in identities for fault in await self._end(one.blob)]
+        await self._removed(faults)
+        log.info(f"the keys of {quoted(provider)} were removed")
+
+    async def _end(self, blob: bytes) -> list[str]:
+        """First what signs: without its record, its constraints would be unknown."""
+        faults = _faults(await self._workers.forget(description_of(blob)))
+        return faults + await trio.to_thread.run_sync(self._store.remove, blob)
 
     async def _hold(self, peer: Peer, number: int, loaded: Identity) -> Identity:
         """Have the key of a load held, whole or not at all.
@@ -299,9 +372,7 @@ class Requests:
         elif peer.sessions.attempted:
             raise Refusal("the key's record can't be read, so who may remove it is unknown")
         async with self._changing:
-            # First what signs: without its record, its constraints would be unknown.
-            faults = _faults(await self._workers.forget(description_of(blob)))
-            faults += await trio.to_thread.run_sync(self._store.remove, blob)
+            faults = await self._end(blob)
         await self._removed(faults)
         log.info("a key was removed")
         return Success()
@@ -374,6 +445,29 @@ class Requests:
         return Success()
 
 
+def _holding(identity: Identity) -> str:
+    """What is said of a key that is held from now on, which is logged too."""
+    fingerprint = PublicKey.parse(identity.blob).fingerprint()
+    custody = _custody(identity)
+    log.info(f"holding {fingerprint} {quoted(identity.comment)}, custody {custody}")
+    return f"{fingerprint} is held in custody {custody}"
+
+
+def _held_otherwise(identity: Identity) -> str:
+    fingerprint = PublicKey.parse(identity.blob).fingerprint()
+    return f"{fingerprint} was held already, in custody {_custody(identity)}, and stays as it was"
+
+
+def _custody(identity: Identity) -> str:
+    why = _why(identity)
+    return f"{identity.lives} ({why})" if why else identity.lives
+
+
+def _why(identity: Identity) -> str:
+    """Why the kernel doesn't sign itself, where that has to be said."""
+    return "" if identity.custody is Custody.TOKEN else identity.why
+
+
 async def _has_come(client: socket.socket, length: int) -> bool:
     """Whether so many bytes wait to be read, now or in a moment.  They are not looked at."""
     if length > _FITS:
@@ -403,7 +497,7 @@ def _about(identity: Identity) -> Shown:
         identity.blob,
         identity.comment,
         identity.lives,
-        identity.why,
+        _why(identity),
         identity.constraints,
         _expiry(identity.deadline),
     )

@@ -14,7 +14,17 @@ from ..custody import kernel
 from ..custody.anchor import Held
 from ..custody.identity import Custody
 from ..jobs.jobs import Answer, Done, Kind, Refused, Signed, SignJob
-from ..jobs.questions import Ask, Binding, DeviceSignature, Origin, Purpose, Question, Who, Worded
+from ..jobs.questions import (
+    Ask,
+    Binding,
+    DeviceSignature,
+    Origin,
+    Purpose,
+    Question,
+    TokenSignature,
+    Who,
+    Worded,
+)
 from ..keyctl import KernelKeyError, KeyExpired, KeyNotFound, KeyRevoked, PermissionDenied
 from ..protocol.algorithms import SignFlags, algorithm_of
 from ..protocol.constraints import Confirm, ConfirmForwarded
@@ -71,6 +81,7 @@ class Signing:
         # Two windows at once would take the keyboard from each other.
         self._asking = Turns(1, 1)
         self._seconds_to_look = _SECONDS_TO_LOOK_FIRST
+        self._at_tokens: dict[str, Turns] = {}  # by the provider
         self._under_way: set[trio.Event] = set()
 
     async def answer(self, peer: Peer, request: SignRequest) -> None:
@@ -181,13 +192,15 @@ class Signing:
                 made = self._sign_sealed
             case Custody.BEHIND:
                 made = self._sign_behind
+            case Custody.TOKEN:
+                made = self._sign_with_token
         answer = await made(case)
         self._check(case)
         if isinstance(answer, Signed):
             # Now and not later: the client can go on while this is logged.
             case.peer.answers.begin(SignResponse(answer.signature))
             return
-        raise Refusal(answer.reason if isinstance(answer, Refused) else "the sign worker died")
+        raise Refusal(answer.reason if isinstance(answer, Refused) else "who should sign has died")
 
     async def _sign_in_kernel(self, case: _Case) -> None:
         try:
@@ -236,6 +249,15 @@ class Signing:
         worded = await self._worded(case)
         signature = DeviceSignature(request.blob, request.data, worded.details)
         return await self._ask(Kind.DEVICE, signature, case.peer)
+
+    async def _sign_with_token(self, case: _Case) -> Answer | None:
+        request, identity = case.request, case.held.identity
+        asked = TokenSignature(request.blob, case.algorithm, request.data)
+        # A token signs one after the other: who wants many is in nobody's way.
+        turns = self._at_tokens.setdefault(identity.why, Turns(1, 1))
+        async with turns.of(case.peer.process.pid):
+            self._check(case)
+            return await self._workers.have_token_sign(identity.description, asked)
 
     async def _find_elsewhere(self, peer: Peer, blob: bytes) -> Held:
         """An identity that nobody has loaded into kagent.  Raises Refusal."""

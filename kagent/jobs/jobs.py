@@ -48,6 +48,7 @@ class Kind(IntEnum):
     READY = 12  # none; no job, but the word that the front serves
     LIST_BEHIND = 13  # request, answer
     SIGN_BEHIND = 14  # request, answer
+    TOKEN = 15  # request, answer
 
 
 _DESCRIPTION = f"{DESCRIPTION_LENGTH}s"
@@ -68,7 +69,8 @@ class Job(NamedTuple):
     in `custody`; or GO_BACK, with what KEEP has, of what was held before.
     DROP has the number of a load whose key is not wanted.  The others have the length of the Record
     that the worker can read.  LIST_BEHIND and SIGN_BEHIND also have the number of the agent behind,
-    from 0, as they were named to kagent.
+    from 0, as they were named to kagent; TOKEN has the description of the identity whose token is
+    to sign.
     """
 
     kind: Kind
@@ -108,7 +110,7 @@ class Job(NamedTuple):
 
 # A load worker's, by what it has left for the keeper.
 LONGEST_KEY = 65536  # bytes that it leaves; far more than any key or handle has
-LEFT = {Custody.KERNEL: 70, Custody.SEALED: 71, Custody.DEVICE: 72}
+LEFT = {Custody.KERNEL: 70, Custody.SEALED: 71, Custody.DEVICE: 72, Custody.TOKEN: 73}
 
 # The exit code of the front when it had nothing to do for long, and nothing is held that would be
 # lost; and of the sign workers' parent, when nobody has asked for a signature for long.
@@ -162,6 +164,22 @@ class Loaded(Record):
     identity: Identity = field(record(Identity))
 
 
+class Inserted(Record):
+    """A process talks to the token of `provider`, and has found these keys, to be kept or dropped.
+
+    The load's number stands for all of them, until the front drops it.
+    """
+
+    provider: str = field(TEXT)
+    identities: tuple[Identity, ...] = field(counted(record(Identity)))
+
+
+class Removal(Record):
+    """The keys of the token that `provider` talks to are to go; no key has come."""
+
+    provider: str = field(TEXT)
+
+
 class Signed(Record):
     """A signature as ssh sends it: string algorithm, string signature."""
 
@@ -199,7 +217,17 @@ class KeysBehind(Record):
 
 
 Answer: TypeAlias = (
-    Loaded | Signed | Done | Refused | Origin | Worded | Offered | Fetched | KeysBehind
+    Loaded
+    | Inserted
+    | Removal
+    | Signed
+    | Done
+    | Refused
+    | Origin
+    | Worded
+    | Offered
+    | Fetched
+    | KeysBehind
 )
 _ANSWERS: tuple[type[Answer], ...] = Answer.__args__
 

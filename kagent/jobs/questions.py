@@ -153,6 +153,14 @@ class SignBehind(ListBehind):
     flags: int = field(UINT32)
 
 
+class TokenSignature(Record):
+    """Have the PKCS#11 token of the identity `blob` sign `data` with that algorithm."""
+
+    blob: bytes = field(STRING)
+    algorithm: str = field(TEXT)
+    data: bytes = field(STRING)
+
+
 _TO_BE_FOUND_OUT: tuple[type[Who | Question], ...] = (Who, Question)
 
 

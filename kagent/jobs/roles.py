@@ -63,7 +63,7 @@ class Role(NamedTuple):
             with_patience(lambda: enter_private_session(*held, besides=besides))
         except KernelKeyError:
             # The user's quota is used up, say.  What has no key calls left reaches no keyring.
-            if self.possesses or not self.filter:
+            if self.possesses or not self.filter or self.confined_later:
                 raise
         if not self.confined_later:
             self.confine()
@@ -132,7 +132,7 @@ LOAD = Role(
     "kagent-load",
     "load worker",
     "for one key",
-    "the one key",
+    "the one key, or a token's PIN",
     "for milliseconds, until it has handed it over",
     ("inbox",),
     profiles.load_worker,
@@ -215,6 +215,18 @@ DEVICE = Role(
     (),
     calls="all: it starts OpenSSH's helper, with no keyring left",
 )
+TOKEN = Role(
+    "kagent-token",
+    "token process",
+    "as long as keys of a PKCS#11 token are held; one for each library that talks to tokens",
+    "what is to be signed; certificates; the token's PIN, which it hands on and wipes",
+    "no",
+    (),
+    profiles.token_process,
+    "to compute, and to follow links, once it has started OpenSSH's helper",
+    locks_memory=True,
+    confined_later=True,
+)
 OFFER = Role(
     "kagent-offer",
     "offer worker",
@@ -256,6 +268,6 @@ def row(role: Role) -> str:
 
 
 CHILDREN = (
-    *(FRONT, LOAD, SEAL, REFUSE, SIGNERS, SIGN, LOOKOUT, BIND, ASK, DEVICE, OFFER, FETCH),
-    RELAY,
+    *(FRONT, LOAD, SEAL, REFUSE, SIGNERS, SIGN, LOOKOUT, BIND, ASK, DEVICE, TOKEN),
+    *(OFFER, FETCH, RELAY),
 )

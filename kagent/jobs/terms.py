@@ -8,6 +8,7 @@ from ..custody import clock
 from ..custody.device import Providers
 from ..custody.identity import Custody
 from ..protocol.constraints import (
+    AssociatedCertificates,
     Confirm,
     ConfirmForwarded,
     Constraint,
@@ -39,10 +40,16 @@ class Terms(NamedTuple):
     burst: int = BURST  # nanoseconds, at most BURST; 0: a process for each signature
     behind: tuple[str, ...] = ()  # the sockets of the agents behind, absolute
 
-    def constraints(self, asked: tuple[Constraint, ...]) -> tuple[Constraint, ...]:
-        """What a key is to be held under.  Raises NotKept."""
+    def constraints(
+        self, asked: tuple[Constraint, ...], *, of_token: bool = False
+    ) -> tuple[Constraint, ...]:
+        """What a key is to be held under; `of_token`: the keys of a PKCS#11 token.
+
+        Raises NotKept.
+        """
+        besides = AssociatedCertificates if of_token else SkProvider
         for one in asked:
-            if not isinstance(one, (*_KEPT, RequireCustody, SkProvider)):
+            if not isinstance(one, (*_KEPT, RequireCustody, besides)):
                 raise NotKept(f"{type(one).__name__} is not for this type of key")
             if isinstance(one, Lifetime) and one.seconds == 0:
                 raise NotKept("a lifetime of no seconds")  # for the kernel, 0 would mean no end

@@ -50,6 +50,7 @@ from ..jobs.terms import Terms
 from ..keyctl import KernelKeyError, Keyring
 from .foreground import READY, Tell
 from .listener import ENDING
+from .tokens import Token, Tokens
 
 # Five fronts in a row that lived less than a second: the next one won't do better.
 _SHORT_LIFE = 1.0
@@ -92,7 +93,7 @@ class _Load(NamedTuple):
     """A key on its way; `bound` is whether its connection is, to a host.
 
     `answer` is the pipe for whose end the front waits, and so for what the keeper has to do after
-    the worker's end; what is to be sealed, or a token's handle, comes through `handover`.
+    the worker's end; what is to be sealed, or a token's handle or PIN, comes through `handover`.
     """
 
     front: int
@@ -109,6 +110,7 @@ class _Brought(NamedTuple):
     custody: Custody
     content: bytes = b""
     inbox: Keyring | None = None
+    token: Token | None = None
 
 
 class _Replaced(NamedTuple):
@@ -153,6 +155,7 @@ class Keeper:
         self._loads = 0  # workers
         self._errands = 0
         self._brought: dict[int, _Brought] = {}  # by the number of the load
+        self._tokens = Tokens(self._dismiss)
         self._inboxes: list[Keyring] = []  # empty ones, to be used again
         self._inboxes_made = 0
         # Description -> when that identity ends.  The kernel's own timeouts follow a clock that
@@ -409,6 +412,8 @@ class Keeper:
                 self._change(job, record, *descriptors)
             case Kind.READY:
                 self._be_ready()
+            case Kind.TOKEN:
+                self._ask_token(job, *descriptors)
             case _:
                 if self._errands < _MOST_ERRANDS:
                     self._send_out(job, *descriptors)
@@ -515,6 +520,8 @@ class Keeper:
                 self._has_brought(one, _Brought(Custody.DEVICE, handle.write()))
             case Custody.SEALED:
                 self._seal(one)
+            case Custody.TOKEN:
+                self._insert(one)
             case None:  # it has left no key, or did not get to its end
                 self._load_done(one)
 
@@ -541,6 +548,46 @@ class Keeper:
             else:
                 self._load_done(one)
 
+    def _insert(self, one: _Load) -> None:
+        """Have a token process take what was left, and answer the front."""
+        from ..workers import token
+
+        if self._tokens.full:
+            _answer(one.answer, Refused("keys of too many tokens' libraries are held already"))
+            self._load_done(one)
+            return
+        try:
+            ours, theirs = _socketpair()
+            with theirs:
+                given = token.Given(one.handover, one.answer, theirs, one.bound, self._terms)
+                kept = [one.handover.fileno(), one.answer, theirs.fileno()]
+                started = Token(0, ours)
+                ended = partial(self._token_ended, started)
+                started.pid = self._fork(roles.TOKEN, partial(token.run, given), kept, ended)
+        except OSError as error:
+            log.error(f"no token process can be started: {error}")
+            self._load_done(one)
+        else:
+            self._tokens.add(started)
+            self._has_brought(one, _Brought(Custody.TOKEN, token=started))
+            if one.number not in self._brought:  # nobody waits for it any more
+                self._tokens.dismiss_unused(started)
+
+    def _token_ended(self, token: Token, code: int) -> None:
+        self._tokens.has_ended(token)
+
+    def _ask_token(self, job: Job, request: int, answer: int) -> None:
+        """Pass a request for a signature on, or say why that can't be."""
+        told = "the process that talks to its token has ended; ssh-add -s loads its keys again"
+        try:
+            if self._tokens.ask(job.description, job.pack(), [request, answer]):
+                return
+        except BlockingIOError:
+            told = "too many signatures by this token are waited for"
+        except OSError as error:
+            log.warning(f"a token process can't be asked: {error}")
+        _answer(answer, Refused(told))
+
     def _has_brought(self, one: _Load, brought: _Brought) -> None:
         if one.front == self._front and not given_up(one.answer):
             self._drop(one.number)  # a front that is somebody else's may have two of that number
@@ -563,6 +610,8 @@ class Keeper:
         brought = self._brought.pop(number, None)
         if brought and brought.inbox:
             self._empty(brought.inbox)
+        if brought and brought.token:
+            self._tokens.dismiss_unused(brought.token)
 
     def _empty(self, inbox: Keyring) -> None:
         """Throw away what is in it, and have it for another load."""
@@ -581,10 +630,7 @@ class Keeper:
         except OSError as error:
             done = Refused(f"the kernel refused: {error}")
         self._keep_signers()
-        # Not to wait, for a front that is somebody else's.
-        os.set_blocking(answer, False)
-        with suppress(BrokenPipeError, BlockingIOError):  # it has ended, or doesn't read
-            os.write(answer, pack_answer(done))
+        _answer(answer, done)
 
     def _changed(self, job: Job, record: bytes) -> list[str]:
         """What could not be done, in words."""
@@ -599,10 +645,11 @@ class Keeper:
                 self._let_go_of_replaced(job.description)
                 if job.custody is None:
                     self._deadlines.pop(job.description, None)
-                return self._rings.forget(job.description, job.custody)
+                return self._forget(job.description, job.custody)
             case Kind.FORGET_ALL:
                 self._deadlines.clear()
                 self._replaced.clear()
+                self._tokens.clear()
                 self._rings.forget_all()
         return []
 
@@ -611,15 +658,19 @@ class Keeper:
 
         What was held in another custody stays until the front says FORGET.
         """
-        brought = self._brought.pop(job.number, None)
+        brought = self._brought.get(job.number)
         if brought is None:
             raise ValueError("it could not be sealed, was given up, or all was removed meanwhile")
+        if not brought.token:  # of which several keys may be kept, until the front says DROP
+            del self._brought[job.number]
         description, rings = job.description, self._rings
         try:
             self._check(brought, job)
             self._let_go_of_replaced(description)
-            again = rings.has(brought.custody, description)
-            if brought.inbox:
+            again = self._has(brought.custody, description)
+            if brought.token:
+                self._tokens.keep(description, brought.token)
+            elif brought.inbox:
                 rings.empty_inbox(brought.inbox, description)
             else:
                 rings.take(brought.custody, description, brought.content)
@@ -629,6 +680,7 @@ class Keeper:
                     rings.records.put(description, record)
             except OSError:
                 if not again:
+                    self._tokens.forget(description)
                     rings.remove(brought.custody, description)
                 raise
         finally:
@@ -638,6 +690,18 @@ class Keeper:
         self._replaced[description] = _Replaced(job.custody if record else None, before)
         if record:
             self._set_deadline(description, job.deadline)
+
+    def _has(self, custody: Custody, description: str) -> bool:
+        """Whether there is something in that custody that signs for that identity."""
+        if custody is Custody.TOKEN:
+            return self._tokens.sign_for(description)
+        return self._rings.has(custody, description)
+
+    def _forget(self, description: str, but: Custody | None = None) -> list[str]:
+        """Have nothing sign for that identity, but in that custody; the faults, in words."""
+        if but is not Custody.TOKEN:
+            self._tokens.forget(description)
+        return self._rings.forget(description, but)
 
     def _check(self, brought: _Brought, job: Job) -> None:
         """The terms that hold for all keys, where no load worker says what they are."""
@@ -653,18 +717,18 @@ class Keeper:
         """After a load that failed: hold what it took the place of, to the end that that had."""
         description = job.description
         replaced = self._replaced.get(description)
-        if not (replaced and job.custody and self._rings.has(job.custody, description)):
+        if not (replaced and job.custody and self._has(job.custody, description)):
             return ["what was held before was removed meanwhile, or its time is over"]
         self._rings.records.put(description, record)
         del self._replaced[description]
         ends = [one for one in (replaced.deadline, job.deadline) if one]
         self._set_deadline(description, min(ends, default=0))
-        return self._rings.forget(description, job.custody)
+        return self._forget(description, job.custody)
 
     def _let_go_of_replaced(self, description: str) -> None:
         replaced = self._replaced.pop(description, None)
         if replaced and replaced.custody:
-            for fault in self._rings.forget(description, replaced.custody):
+            for fault in self._forget(description, replaced.custody):
                 log.error(fault)
             self._keep_signers()
 
@@ -677,6 +741,7 @@ class Keeper:
         self._deadlines.clear()
         self._replaced.clear()
         self._drop_all()
+        self._tokens.clear()
         faults = self._rings.remove_all()
         self._keep_signers()
         log.info("all keys were removed, as SIGUSR1 asks")
@@ -780,6 +845,13 @@ def _socketpair() -> tuple[socket.socket, socket.socket]:
 def _received(ours: socket.socket) -> bytes:
     """What has come through `ours`, from a process that has ended."""
     return ours.recv(2 * LONGEST_KEY, socket.MSG_DONTWAIT)
+
+
+def _answer(pipe: int, answer: Answer) -> None:
+    """Not to wait, for a front that is somebody else's."""
+    os.set_blocking(pipe, False)
+    with suppress(BrokenPipeError, BlockingIOError):  # it has ended, or doesn't read
+        os.write(pipe, pack_answer(answer))
 
 
 def _readable(descriptors: Sequence[int], seconds: float) -> set[int]:

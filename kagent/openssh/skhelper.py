@@ -6,7 +6,6 @@ one answer, and the helper ends.  OpenSSH's ssh-sk.h, ssh-sk-client.c and ssherr
 
 from __future__ import annotations
 
-import os
 import socket
 import struct
 from enum import IntEnum
@@ -29,6 +28,8 @@ from ..protocol.wire import (
     record,
     repeated,
 )
+from . import helpers
+from .helpers import HelperError
 
 T = TypeVar("T")
 
@@ -38,15 +39,6 @@ _VERSION = 5
 
 _HEADER = struct.Struct(">IB")
 _LARGEST = 1 << 20  # bytes of an answer; hundreds of resident keys
-
-# Where distributions put it: Debian, upstream, Fedora, Arch and openSUSE.
-_PLACES = (
-    "/usr/lib/openssh/ssh-sk-helper",
-    "/usr/libexec/ssh-sk-helper",
-    "/usr/libexec/openssh/ssh-sk-helper",
-    "/usr/lib/ssh/ssh-sk-helper",
-    "/usr/libexec/ssh/ssh-sk-helper",
-)
 
 # ssherr.h and ssherr.c: those that a helper can come to.
 _ERRORS = {
@@ -63,10 +55,6 @@ _ERRORS = {
     60: "device not found",
 }
 _WRONG_PIN = 43
-
-
-class HelperError(Exception):
-    """The helper didn't do it; where it says why, in OpenSSH's words."""
 
 
 class PinRequired(HelperError):
@@ -122,7 +110,7 @@ def _ask(kind: _Type, request: Record, answered: Codec[T]) -> T:
     level = 5 if verbose else 3  # log.h: SYSLOG_LEVEL_DEBUG1, SYSLOG_LEVEL_INFO
     preamble = UINT32.write(kind) + BOOLEAN.write(to_stderr) + UINT32.write(level)
     message = preamble + request.write()
-    program = _program()
+    program = helpers.program("ssh-sk-helper")
     ours, theirs = socket.socketpair()
     try:
         with theirs:
@@ -143,16 +131,6 @@ def _ask(kind: _Type, request: Record, answered: Codec[T]) -> T:
     except ProtocolError as error:
         raise HelperError(f"malformed answer of {program}: {error}") from error
     return value
-
-
-def _program() -> str:
-    name = os.environ.get("SSH_SK_HELPER")
-    if name:
-        return name
-    for place in _PLACES:
-        if os.access(place, os.X_OK):
-            return place
-    raise HelperError("ssh-sk-helper is missing: it comes with OpenSSH's client programs")
 
 
 def _exchange(stream: socket.socket, frame: bytes) -> bytes | None:

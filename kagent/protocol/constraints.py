@@ -29,9 +29,10 @@ _LIFETIME = 1
 _CONFIRM = 2
 _EXTENSION = 255
 
-# OpenSSH: AGENT_MAX_DEST_CONSTRAINTS, AGENT_USER_CONSTRAINT_MAX_LEN.
+# OpenSSH: AGENT_MAX_DEST_CONSTRAINTS, AGENT_USER_CONSTRAINT_MAX_LEN, AGENT_MAX_EXT_CERTS.
 _MAX_HOPS = 1024
 _MAX_USER = 256  # bytes
+_MAX_CERTIFICATES = 1024
 
 
 class UnknownConstraint(ProtocolError):
@@ -119,15 +120,28 @@ class SkProvider(Record):
     extension: ClassVar = "sk-provider@openssh.com"
 
 
+_BLOBS = repeated(STRING)
+
+
+def _read_certificates(reader: Reader) -> tuple[bytes, ...]:
+    certificates = _BLOBS.read(reader)
+    if len(certificates) > _MAX_CERTIFICATES:
+        raise ProtocolError(f"{len(certificates)} certificates for the keys of a token")
+    return certificates
+
+
 class AssociatedCertificates(Record):
-    """associated-certs-v00@openssh.com: certificates for the keys of a PKCS#11 token."""
+    """associated-certs-v00@openssh.com: certificates for the keys of a PKCS#11 token.
+
+    With `certificates_only` the plain keys aren't wanted.
+    """
 
     certificates_only: bool = field(BOOLEAN)
-    certificates: tuple[bytes, ...] = field(nested(repeated(STRING)))
+    certificates: tuple[bytes, ...] = field(nested(Codec(_read_certificates, _BLOBS.write)))
     extension: ClassVar = "associated-certs-v00@openssh.com"
 
 
-# What a client may ask for; the third custody, of FIDO keys, is no choice.
+# What a client may ask for; the custodies of tokens' keys are no choice.
 CUSTODIES = ("kernel", "sealed")
 
 

@@ -159,10 +159,11 @@ class RemoveAllIdentities(Message):
 
 
 class AddSmartcardKey(Message, repr=False):
-    """Hold the keys of a token."""
+    """Hold the keys of a token.  As with AddIdentity, ssh-agent reads constraints here too."""
 
     provider: str = field(TEXT)
     pin: str = field(TEXT)
+    constraints: tuple[Constraint, ...] = field(CONSTRAINTS, default=())
     type = Type.ADD_SMARTCARD_KEY
 
 
@@ -233,7 +234,8 @@ SHOW = "show@kagent"
 class Shown(Record):
     """One identity in the answer to SHOW.
 
-    `why` says why the kernel doesn't sign itself; `expires` is in seconds since 1970, 0 for never.
+    `why` says why the kernel doesn't sign itself, and of a PKCS#11 token's key the library that
+    talks to the token; `expires` is in seconds since 1970, 0 for never.
     """
 
     blob: bytes = field(STRING)

@@ -10,6 +10,7 @@ from ..custody.shelf import Shelf
 from ..jobs.jobs import Refused, Signed
 from ..jobs.questions import DeviceSignature
 from ..openssh import askpass, skhelper
+from ..openssh.helpers import HelperError
 from ..protocol.publickey import PublicKey
 from ..protocol.wire import ProtocolError
 from ..text import printable
@@ -28,7 +29,7 @@ def sign(request: DeviceSignature, handles: Shelf, providers: Providers) -> Sign
         return Refused("the key was removed meanwhile")
     try:
         return Signed(sign_by_token(request, payload, providers))
-    except (skhelper.HelperError, NotTaken, ProtocolError) as error:
+    except (HelperError, NotTaken, ProtocolError) as error:
         return Refused(str(error))
 
 
@@ -37,7 +38,7 @@ def sign_by_token(request: DeviceSignature, payload: bytes, providers: Providers
 
     What it starts, ssh-askpass and a provider's code, possesses what its caller does.  A token that
     wants a PIN says so when it is asked without one; then the user is asked, once.  Blocks as long
-    as user and token take.  Raises skhelper.HelperError, NotTaken if `providers` don't allow the
+    as user and token take.  Raises HelperError, NotTaken if `providers` don't allow the
     library, and ProtocolError for a damaged payload.
     """
     held = providers.take_again(Handle.parse(payload), request.blob)
@@ -57,5 +58,5 @@ def sign_by_token(request: DeviceSignature, payload: bytes, providers: Providers
         wanted = "PIN and confirm user presence" if touch else "PIN"
         pin = askpass.secret(f"Enter {wanted} for {kind} key {fingerprint}{details}: ")
         if not pin:
-            raise skhelper.HelperError("the token wants a PIN, and none was given") from None
+            raise HelperError("the token wants a PIN, and none was given") from None
         return skhelper.sign(held.key, held.provider, request.data, pin)

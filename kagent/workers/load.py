@@ -1,9 +1,9 @@
 """Load workers: forked for one key, gone after it.
 
 They read what a client sent, so all that they possess is an inbox, where they leave the key if the
-kernel signs with it.  One to be sealed, or a token's handle, goes through a socket of which the
-keeper has the other end.  What it may be used for goes to the front as a record, and the front has
-it held; or not, if this process did not get to its end.
+kernel signs with it.  One to be sealed, or a token's handle or PIN, goes through a socket of which
+the keeper has the other end.  What it may be used for goes to the front as a record, and the front
+has it held; or not, if this process did not get to its end.
 """
 
 from __future__ import annotations
@@ -18,16 +18,25 @@ from ..custody.device import NotTaken
 from ..custody.identity import Custody, Identity, description_of
 from ..custody.kernel import why_not
 from ..custody.rings import POSSESSOR_ONLY
-from ..jobs.jobs import LEFT, LONGEST_KEY, Answer, Job, Loaded, Refused, pack_answer
+from ..jobs.jobs import LEFT, LONGEST_KEY, Answer, Job, Loaded, Refused, Removal, pack_answer
 from ..jobs.terms import NotKept, Terms
 from ..keyctl import PROCESS_KEYRING, KernelKeyError, Keyring, QuotaExceeded, with_patience
 from ..private import pkcs8
 from ..private.library import KeyRefused, LibraryKey, der, library_key, refuse
 from ..private.verify import BadSignature, check_certificate
-from ..protocol.messages import AddIdConstrained, AddIdentity, decode
+from ..protocol.constraints import AssociatedCertificates
+from ..protocol.messages import (
+    AddIdConstrained,
+    AddIdentity,
+    AddSmartcardKey,
+    AddSmartcardKeyConstrained,
+    RemoveSmartcardKey,
+    decode,
+)
 from ..protocol.publickey import PublicKey
 from ..protocol.wire import ProtocolError
 from .errands import receive
+from .token import Insertion
 
 # A client sends a key in one go; the rest of the time goes to the kernel's proof.  When it is up
 # the kernel ends the worker, whatever it hangs in.
@@ -67,8 +76,11 @@ def run(
             told = _Loading(way, terms, bound=job.bound).carry_out(
                 bytes((job.message_type,)) + body
             )
-            os.write(answer, pack_answer(told))
-            code = LEFT[told.identity.custody] if isinstance(told, Loaded) else 1
+            if told is None:
+                code = LEFT[Custody.TOKEN]
+            else:
+                os.write(answer, pack_answer(told))
+                code = LEFT[told.identity.custody] if isinstance(told, Loaded) else 1
     except Exception as error:
         # Not the traceback: its lines could show values of the key.
         log.error(f"loader failed: {type(error).__name__}")
@@ -94,13 +106,24 @@ class _Loading:
         self._terms = terms
         self._bound = bound
 
-    def carry_out(self, payload: bytes) -> Answer:
-        """Hold the key that a request to add one carries."""
+    def carry_out(self, payload: bytes) -> Answer | None:
+        """Hold the key that a request to add one carries.
+
+        None for the keys of a token: the process that will talk to it answers.
+        """
         try:
             message = decode(payload)
-            if not isinstance(message, AddIdentity | AddIdConstrained):
-                return Refused("not a request to add a key")
-            return Loaded(self._leave(message))
+            match message:
+                case AddIdentity() | AddIdConstrained():
+                    return Loaded(self._leave(message))
+                case AddSmartcardKey() | AddSmartcardKeyConstrained():
+                    self._leave_pin(message)
+                    return None
+                case RemoveSmartcardKey():
+                    # Of a library that was uninstalled meanwhile as far as it leads.
+                    return Removal(os.path.realpath(message.provider))
+                case _:
+                    return Refused("not a request that a key or a PIN comes with")
         except ProtocolError as error:
             return Refused(f"malformed request: {error}")
         except BadSignature as error:
@@ -137,6 +160,22 @@ class _Loading:
         self._hand_over(description.encode() + der(key))
         return identity
 
+    def _leave_pin(self, message: AddSmartcardKey | AddSmartcardKeyConstrained) -> None:
+        asked = message.constraints
+        constraints = self._terms.constraints(asked, of_token=True)
+        custody = self._terms.custody_for(asked)
+        if custody is not None:
+            refuse(f"a token's keys can't be held in custody {custody}")
+        provider = self._terms.providers.library(message.provider, from_remote=self._bound)
+        only, certificates = False, []
+        for one in asked:
+            if isinstance(one, AssociatedCertificates):
+                only = one.certificates_only
+                certificates = [_checked_certificate(blob) for blob in one.certificates]
+        blobs = tuple(one.blob for one in certificates if one.certificate)
+        insertion = Insertion(provider, constraints, only, blobs)
+        insertion.hand_over(message.pin, self._way.handover)
+
     def _have_the_kernel_sign(
         self, key: LibraryKey, kind: str, identity: Identity, *, forced: bool
     ) -> None:
@@ -155,3 +194,10 @@ class _Loading:
         if len(content) > LONGEST_KEY:
             refuse("it is longer than any key")
         self._way.handover.send(content)
+
+
+def _checked_certificate(blob: bytes) -> PublicKey:
+    """A certificate for a token's key, or a plain key, which is passed over as ssh-agent does."""
+    key = PublicKey.parse(blob)
+    check_certificate(key)
+    return key

@@ -8,8 +8,21 @@ from pathlib import Path
 
 import pytest
 
-from kagent.protocol.constraints import ConfirmForwarded, Lifetime, RequireCustody
-from kagent.protocol.messages import AddIdConstrained, ExtensionResponse, Type, decode, encode
+from kagent.cli.add import keyfiles
+from kagent.protocol.constraints import (
+    AssociatedCertificates,
+    ConfirmForwarded,
+    Lifetime,
+    RequireCustody,
+)
+from kagent.protocol.messages import (
+    AddIdConstrained,
+    AddSmartcardKeyConstrained,
+    ExtensionResponse,
+    Type,
+    decode,
+    encode,
+)
 from kagent.protocol.wire import TEXT
 from tests.support import token_keys
 from tests.support.frames import FAILURE, SUCCESS
@@ -164,6 +177,47 @@ def test_a_user_name_with_an_at(agent: Recorder, person: Person) -> None:
     person.file("known", f"alpha {(person.home / 'key.pub').read_text()}")
     _, (payload,) = agent.run("kagent-add", "-H", "known", "-h", "me@realm@alpha", "key")
     assert b"\0\0\0\x08me@realm\0\0\0\x05alpha" in payload
+
+
+@pytest.mark.usefixtures("known")
+def test_pkcs11(same: Sent) -> None:
+    library, pin = "/lib/some.so", "1234\n"
+    for words, answer, kind in (
+        (["-s", library], pin, Type.ADD_SMARTCARD_KEY),
+        (["-q", "-s", library], "", Type.ADD_SMARTCARD_KEY),
+        (["-s", "/lib/other.so", "-s", library], pin, Type.ADD_SMARTCARD_KEY),
+        (["-t", "5", "-s", library], pin, Type.ADD_SMARTCARD_KEY_CONSTRAINED),
+        (["-c", "-v", "-s", library], pin, Type.ADD_SMARTCARD_KEY_CONSTRAINED),
+        (["-H", "named", "-h", "alpha", "-s", library], pin, Type.ADD_SMARTCARD_KEY_CONSTRAINED),
+        ([*MANY, "-s", library], pin, Type.ADD_SMARTCARD_KEY_CONSTRAINED),
+        (["-e", library], "", Type.REMOVE_SMARTCARD_KEY),
+        (["-s", library, "-d"], "", Type.REMOVE_SMARTCARD_KEY),
+        (["-e", "/lib/other.so", "-s", library], "", Type.REMOVE_SMARTCARD_KEY),
+    ):
+        (payload,) = same(*words, input=answer)
+        assert payload.startswith(bytes((kind, 0, 0, 0, len(library))) + library.encode()), words
+
+
+def test_certificates_for_pkcs11(agent: Recorder, person: Person) -> None:
+    """OpenSSH 9.7 and later."""
+    path = certified(person, "key")
+    words = ("-s", "/lib/some.so", f"{path}-cert.pub", f"{path}.pub")
+    blobs = tuple(keyfiles.public_key(name)[0].blob for name in words[2:])
+    for options, constraints in (
+        ([], (AssociatedCertificates(False, blobs),)),
+        (["-C", "-t", "5"], (Lifetime(5), AssociatedCertificates(True, blobs))),
+        (["-k", "--confirm-forwarded"], (ConfirmForwarded(),)),
+    ):
+        told, (payload,) = agent.run("kagent-add", *options, *words, input="1234\n")
+        assert decode(payload) == AddSmartcardKeyConstrained("/lib/some.so", "1234", constraints)
+        assert told.stderr.endswith("Card added: /lib/some.so\n")
+    agent.answer = FAILURE
+    told, _ = agent.run("kagent-add", *words, input="1234\n")
+    assert told.returncode == 1
+    assert 'Could not add card "/lib/some.so": agent refused operation\n' in told.stderr
+    told, sent = agent.run("kagent-add", *words, "missing")
+    assert (told.returncode, sent) == (255, [])
+    assert "load certificate missing: No such file or directory" in told.stderr
 
 
 def test_requests_about_the_whole_agent(same: Sent) -> None:

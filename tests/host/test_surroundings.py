@@ -24,6 +24,7 @@ import pytest
 from kagent.confine.process import prctl
 from kagent.keyctl import session_keyring, syscalls
 from kagent.openssh import skhelper
+from kagent.openssh.helpers import HelperError
 from kagent.provision.backends import Command
 from tests.support import faults
 from tests.support.faults import Fault
@@ -415,7 +416,7 @@ def test_a_passphrase(place: Place) -> None:
 def test_a_helper_without_a_first_line(person: Person, monkeypatch: pytest.MonkeyPatch) -> None:
     helper = person.file("helper", "exit 3\n", mode=0o700)
     monkeypatch.setenv("SSH_SK_HELPER", str(helper))
-    with pytest.raises(skhelper.HelperError, match="broke off"):
+    with pytest.raises(HelperError, match="broke off"):
         skhelper.load_resident("internal", "")
 
 

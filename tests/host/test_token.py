@@ -16,6 +16,7 @@ import pytest
 from kagent.custody.device import Handle, NotTaken, Providers, WebSafety
 from kagent.jobs.questions import DeviceSignature
 from kagent.openssh import skhelper
+from kagent.openssh.helpers import HelperError
 from kagent.private.keyfile import parse
 from kagent.private.verify import BadSignature, verify
 from kagent.protocol.constraints import Constraint, Lifetime, SkProvider
@@ -183,7 +184,7 @@ def test_a_user_who_touches_and_types(
     with pytest.raises(skhelper.PinRequired, match="incorrect passphrase"):
         sign_by_token(request, payload)
     (desk / "answer").write_text("\n")
-    with pytest.raises(skhelper.HelperError, match="none was given"):
+    with pytest.raises(HelperError, match="none was given"):
         sign_by_token(request, payload)
 
 
@@ -196,7 +197,7 @@ def test_a_token_that_nobody_touches(askpass: Callable[[], list[str]]) -> None:
 def test_nobody_there_to_type(helper: Callable[[str], None]) -> None:
     named = make("ed25519-sk", "no-touch-required")
     helper(WANTS_PIN)
-    with pytest.raises(skhelper.HelperError, match="none was given"):
+    with pytest.raises(HelperError, match="none was given"):
         sign_by_token(DeviceSignature(named.public_blob, b"data", ""), taken(named))
 
 
@@ -214,7 +215,7 @@ def test_a_notice_on_a_terminal() -> None:
 )
 def test_what_the_helper_says(provider: str, reason: str) -> None:
     """In OpenSSH's words."""
-    with pytest.raises(skhelper.HelperError, match=reason):
+    with pytest.raises(HelperError, match=reason):
         skhelper.sign(make("ed25519-sk"), provider, b"data")
 
 
@@ -236,13 +237,13 @@ def test_what_the_helper_says(provider: str, reason: str) -> None:
 )
 def test_helpers_that_are_none(helper: Callable[[str], None], program: str, reason: str) -> None:
     helper(program)
-    with pytest.raises(skhelper.HelperError, match=reason):
+    with pytest.raises(HelperError, match=reason):
         skhelper.load_resident(PROVIDER, "")
 
 
 def test_resident_keys(helper: Callable[[str], None]) -> None:
     """What the test provider can't do, and what another would."""
-    with pytest.raises(skhelper.HelperError, match="requested feature not supported"):
+    with pytest.raises(HelperError, match="requested feature not supported"):
         skhelper.load_resident(PROVIDER, "1234")
     named = make("ed25519-sk")
     one = STRING.write(PRIVATE_KEY.write(named)) + STRING.write(b"") + STRING.write(b"me")

@@ -18,6 +18,7 @@ from tests.support import frames
 from tests.support.frames import A_KEY
 from tests.support.injection import python_in
 from tests.support.programs import Agent, Person, agent, children_of, wait_until
+from tests.support.softhsm import copy_of_library
 
 # Its end, and what it has handed over, say that it brings what `left` says; its answer, whatever it
 # likes of whatever key.
@@ -45,6 +46,20 @@ def token_key(application: str) -> NamedPrivateKey:
 
 HERS, WEB = token_key("ssh:"), token_key("https://bank.example")
 
+# It leaves a token's PIN, for a library that isn't allowed.
+NAME_A_PROVIDER = """
+from kagent.workers import load
+def carry_out(loading, payload):
+    load.Insertion("{provider}", (), False, ()).hand_over("1234", loading._way.handover)
+load._Loading.carry_out = carry_out
+"""
+RECORDS = """\
+#!/bin/sh
+touch sent
+head -c 4 >/dev/null && head -c 1 >/dev/null && head -c 4 >/dev/null
+head -c {length} >sent
+"""
+
 
 @pytest.fixture
 def kagent(person: Person) -> Iterator[Agent]:
@@ -71,7 +86,7 @@ def _confined(pids: set[int]) -> bool:
     return any("Seccomp:\t2" in Path(f"/proc/{pid}/status").read_text() for pid in pids)
 
 
-@pytest.mark.parametrize("left", ["sealed", "device"])
+@pytest.mark.parametrize("left", ["sealed", "device", "token"])
 @pytest.mark.parametrize("kind", PAIRS)
 def test_it_changes_no_constraints(kagent: Agent, kind: str, left: str) -> None:
     """By an answer for a key that is held, of which it has brought nothing."""
@@ -160,3 +175,17 @@ def test_it_lists_no_key_that_is_none(kagent: Agent) -> None:
     answer = LOADED.format(blob=b"no key", custody="sealed", more="")
     lie(kagent, LIE.format(brought=b"something", answer=answer, left="sealed"))
     assert kagent.run("ssh-add", "-l", check=False).stdout == "The agent has no identities.\n"
+
+
+@pytest.mark.parametrize("allowed", [False, True])
+def test_it_names_no_provider_that_is_not_allowed(person: Person, allowed: bool) -> None:
+    """The rule is looked at again, where it doesn't reach."""
+    library = copy_of_library(person)
+    records = RECORDS.format(length=len(str(library)))
+    options = [f"-P{library}"] if allowed else []
+    env = {"SSH_PKCS11_HELPER": str(person.file("helper", records, 0o700))}
+    with agent(person, "kagent", *options, env=env) as running:
+        settle(running)
+        lie(running, NAME_A_PROVIDER.format(provider=library))
+        assert ("not allowed, see kagent -P" in running.logged()) != allowed
+    assert (person.home / "sent").read_bytes() == (str(library).encode() if allowed else b"")

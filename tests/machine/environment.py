@@ -22,6 +22,7 @@ PACKAGES = {
     "keyctl": "keyutils",
     "mandoc": "mandoc",
     "openssl": "openssl",
+    "softhsm2-util": "softhsm2",
     "ssh": "openssh-client",
     "sshd": "openssh-server",
     "systemd-analyze": "systemd",

@@ -67,7 +67,8 @@ class Adder:
 
     def add_resident(self) -> bool:
         """Add the keys that a FIDO token has itself."""
-        from ...openssh.skhelper import HelperError, load_resident
+        from ...openssh.helpers import HelperError
+        from ...openssh.skhelper import load_resident
         from . import prompt
 
         pin = b""

@@ -79,7 +79,10 @@ def _run(client: Client, options: Options) -> bool:
                 fatal("no keys to test")
             return all([test_key(client, report, name) for name in options.files])
         case "s" | "e":
-            fail(f"kagent-add: -{options.action} is not supported yet; nothing was done")
+            from .cards import Card
+
+            card = Card(client, options, hops)
+            return card.remove() if options.removing else card.add()
         case "d":
             from .removing import Remover
 

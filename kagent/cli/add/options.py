@@ -15,7 +15,9 @@ usage: kagent-add [-CcDdKkLlNPqvXx] [-E fingerprint_hash] [-H hostkey_file]
                   [-h destination_constraint] [-S provider] [-t life]
                   [--custody kernel|sealed] [--confirm-forwarded]
                   [file ...]
-       kagent-add -s pkcs11 [-Cv] [certificate ...]
+       kagent-add -s pkcs11 [-Cckqv] [-H hostkey_file]
+                  [-h destination_constraint] [-t life]
+                  [--confirm-forwarded] [certificate ...]
        kagent-add -e pkcs11
        kagent-add -T pubkey ...
        kagent-add -Q
@@ -68,6 +70,9 @@ class Options:
             fatal("Invalid combination of actions")
         self.hostkey_files = hostkey_files or list(DEFAULT_FILES)
         self.action = next((letter for letter in _ACTIONS if f"-{letter}" in names), "")
+        # As with ssh-add, what removes counts wherever it stands; of several providers the last.
+        self.token = next((value for name, value in reversed(given) if name in ("-s", "-e")), "")
+        self.removing = "-e" in names or "-d" in names
         self.confirm = "-c" in names
         self.confirm_forwarded = "--confirm-forwarded" in names
         self.keys_only = "-k" in names
