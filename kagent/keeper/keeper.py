@@ -162,7 +162,7 @@ class Keeper:
         # can be set.
         self._deadlines: dict[str, int] = {}
         self._replaced: dict[str, _Replaced] = {}
-        self._renewed = time.monotonic()
+        self._renewed = clock.now()
         self._pending: set[int] = set()  # signals that have come and are not handled yet
         self._wakeup, self._waker = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
 
@@ -256,8 +256,8 @@ class Keeper:
                 self._let_go_of_replaced(description)
         try:
             self._rings.shared.follow_home()
-            if time.monotonic() - self._renewed >= _RENEWAL_SECONDS:
-                self._renewed = time.monotonic()
+            if now - self._renewed >= _RENEWAL_SECONDS * clock.SECOND:
+                self._renewed = now
                 self._rings.renew()
         except KernelKeyError as error:
             log.error(f"keyrings can't be looked after: {error}")

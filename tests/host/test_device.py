@@ -141,6 +141,20 @@ def test_web_challenges(
                 assert isinstance(answer, SignResponse if signed else Failure)
 
 
+def test_a_library_that_leads_elsewhere_by_then(person: Person) -> None:
+    """What is allowed is what is loaded: where the path leads when the token is to sign."""
+    make(person, "ed25519-sk")
+    (person.home / "allowed").mkdir(0o755)
+    library = person.file("allowed/library.so", Path(PROVIDER), mode=0o755)
+    with agent(person, "kagent", f"-P{person.home}/allowed/*") as running:
+        running.run("ssh-add", "-q", "-S", library, "key")
+        running.run("ssh-add", "-T", "key.pub")
+        library.rename(person.home / "elsewhere.so")
+        library.symlink_to("../elsewhere.so")
+        assert running.run("ssh-add", "-T", "key.pub", check=False).returncode == 1
+        assert "elsewhere.so not allowed, see kagent -P" in running.logged()
+
+
 def test_a_key_without_a_provider(kagent: Agent) -> None:
     """ssh-agent takes it, and can't sign with it: here the refusal comes where it is of use."""
     make(kagent.person, "ed25519-sk")
