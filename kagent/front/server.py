@@ -50,7 +50,8 @@ async def serve(
     idle = False
     async with trio.open_nursery() as serving, trio.open_nursery() as clients:
         workers, sign_workers = Workers(sockets), SignWorkers(sockets.signing)
-        fetching, signers = Fetching(workers), Signers()
+        fetching = Fetching(workers)
+        signers = Signers(lambda: len(clients.child_tasks) == 1)
         behind = None
         if settings.behind:
             from .behind import Behind  # who has started kagent so has imported it

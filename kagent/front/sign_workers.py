@@ -27,9 +27,10 @@ _LONGEST_ANSWER = 4096
 
 
 class _Wait:
-    """Who waits for a worker, and gets it."""
+    """Who waits for a worker, with what it is to sign; and gets the one that was sent it."""
 
-    def __init__(self) -> None:
+    def __init__(self, packet: bytes) -> None:
+        self.packet = packet
         self.task = trio.lowlevel.current_task()
         self.worker: socket.socket | None = None
 
@@ -65,12 +66,11 @@ class SignWorkers:
 
     async def _ask(self, packet: bytes) -> Answer | None:
         """The answer of the first worker that reads this; None if it ends, or there is none."""
-        while worker := await self._next():
+        while worker := await self._next(packet):
             answer = None
             try:
-                worker.send(packet)
                 answer = await _receive(worker)
-            except (BrokenPipeError, ConnectionResetError):
+            except ConnectionResetError:
                 continue  # it has ended before it could read it
             finally:
                 if answer:
@@ -80,15 +80,17 @@ class SignWorkers:
             return answer
         return None
 
-    async def _next(self) -> socket.socket | None:
-        """A worker, when there is one; None if none will come."""
+    async def _next(self, packet: bytes) -> socket.socket | None:
+        """A worker that was sent this, when there is one; None if none will come."""
         if not self._idle and self._come == NO_WORKERS:
             self._hear()
-        if self._idle:
-            return self._idle.pop()
+        while self._idle:
+            worker = self._idle.pop()
+            if _sent(worker, packet):
+                return worker
         if self._come == NO_WORKERS:
             return None
-        wait = _Wait()
+        wait = _Wait(packet)
 
         def give_up(_: object) -> trio.lowlevel.Abort:
             self._waiting.remove(wait)
@@ -101,9 +103,11 @@ class SignWorkers:
 
     def _give(self, worker: socket.socket, *, asked_next: bool = False) -> None:
         if self._waiting:
-            wait = self._waiting.popleft()
-            wait.worker = worker
-            trio.lowlevel.reschedule(wait.task)
+            # At once, and not when who waits has its turn: so that the worker has none to wait for.
+            if _sent(worker, self._waiting[0].packet):
+                wait = self._waiting.popleft()
+                wait.worker = worker
+                trio.lowlevel.reschedule(wait.task)
         elif asked_next:
             self._idle.append(worker)
         else:
@@ -147,6 +151,16 @@ def _at(descriptor: int) -> socket.socket:
     worker = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET, fileno=descriptor)
     worker.setblocking(False)
     return worker
+
+
+def _sent(worker: socket.socket, packet: bytes) -> bool:
+    """False if it has ended, and its socket is closed."""
+    try:
+        worker.send(packet)
+    except (BrokenPipeError, ConnectionResetError):
+        worker.close()
+        return False
+    return True
 
 
 async def _receive(worker: socket.socket) -> Answer | None:

@@ -33,7 +33,9 @@ class Signers:
     that; here the loop learns of it while the client already has its answer.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, alone: Callable[[], bool]) -> None:
+        """`alone` tells whether one client is connected and no other."""
+        self._alone = alone
         self._queue: queue.SimpleQueue[_Work] = queue.SimpleQueue()
         self._token = trio.lowlevel.current_trio_token()
         for _ in range(os.cpu_count() or 1):
@@ -45,6 +47,11 @@ class Signers:
         Not cancelled halfway: a signature takes milliseconds, and half a frame would be worse than
         a late one.
         """
+        if self._alone():
+            # Nobody needs the loop meanwhile, and the way to a thread and back takes longer than
+            # all else.  Who connects now waits for this one signature.
+            sign()
+            return
         work = _Work(sign)
         self._queue.put(work)
         await trio.lowlevel.wait_task_rescheduled(lambda _: trio.lowlevel.Abort.FAILED)
