@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 
 from ..protocol.algorithms import ALGORITHMS, RSA_BITS, WEBAUTHN
 from ..protocol.messages import SessionBind
-from ..protocol.publickey import PublicKey
+from ..protocol.publickey import Certificate, PublicKey
 from ..protocol.wire import BYTE, MPINT, STRING, TEXT, UINT32, ProtocolError, Reader
 from . import composite
 from .library import CURVES, HASHES
@@ -27,7 +27,7 @@ class BadSignature(ValueError):
 
 
 class CannotVerify(BadSignature):
-    """Nobody here can tell: the library that is installed can't; the text says which could."""
+    """Nobody here can tell; the text says why, and which library could."""
 
 
 def verify(key: PublicKey, signature: bytes, data: bytes) -> str:
@@ -63,16 +63,7 @@ def check_certificate(key: PublicKey) -> bool:
         return True
     _library_key(key)
     try:
-        authority = certificate.authority_key
-    except ProtocolError as error:
-        raise BadSignature(f"not a usable authority: {error}") from error
-    if not authority.known:
-        return False
-    if authority.certificate is not None:
-        raise BadSignature("a certificate is signed by a certificate")
-    certified = key.blob[: -len(STRING.write(certificate.signature))]
-    try:
-        verify(authority, certificate.signature, certified)
+        _check_authority(key, certificate)
     except CannotVerify:
         return False
     return True
@@ -87,9 +78,23 @@ def check_bind(bind: SessionBind) -> None:
         host = PublicKey.parse(bind.host_key)
     except ProtocolError as error:
         raise BadSignature(f"not a usable host key: {error}") from error
-    if not check_certificate(host):
-        raise BadSignature("the signature of its certificate's authority can't be verified here")
+    if host.certificate is not None:
+        _check_authority(host, host.certificate)
     verify(host, bind.signature, bind.session_id)
+
+
+def _check_authority(key: PublicKey, certificate: Certificate) -> None:
+    """Raises BadSignature, CannotVerify."""
+    try:
+        authority = certificate.authority_key
+    except ProtocolError as error:
+        raise BadSignature(f"not a usable authority: {error}") from error
+    if not authority.known:
+        raise CannotVerify("the key of its certificate's authority is of an unknown type")
+    if authority.certificate is not None:
+        raise BadSignature("a certificate is signed by a certificate")
+    certified = key.blob[: -len(STRING.write(certificate.signature))]
+    verify(authority, certificate.signature, certified)
 
 
 def _fits(key: PublicKey, algorithm: str) -> bool:
