@@ -38,7 +38,9 @@ _SECONDS_TO_ANSWER, _SECONDS_TO_LIST = 6.0, 8.0
 _SLOW = 3.0
 _PAUSE = 20.0
 
-_MOST_BINDS = 65536  # bytes of them, to be passed on with each question
+# Session-binds of a connection, which are passed on with each question; and their bytes together.
+# More than half of them can't be good.
+_MOST_BINDS, _LONGEST_BINDS = 32, 65536
 _MOST_KAGENTS = 8  # in a row, each behind the one before it
 
 
@@ -65,7 +67,7 @@ class Behind:
         binds = peer.behind.binds
         if binds is not None and contents not in binds:
             binds.append(contents)
-            if sum(map(len, binds)) > _MOST_BINDS:
+            if len(binds) > _MOST_BINDS or sum(map(len, binds)) > _LONGEST_BINDS:
                 peer.behind.binds = None
 
     def comes_via(self, peer: Peer, contents: bytes) -> bool:

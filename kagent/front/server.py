@@ -58,7 +58,14 @@ async def serve(
 
             behind = Behind(workers, settings)
         desk = Desk(
-            *(store, AgentLock(store), workers, sign_workers, fetching, signers, settings, tally),
+            store,
+            AgentLock(store),
+            workers,
+            sign_workers,
+            fetching,
+            signers,
+            settings,
+            tally,
             behind,
         )
         requests = Requests(desk, Signing(desk))

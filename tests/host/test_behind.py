@@ -590,12 +590,18 @@ def relays(running: Agent) -> list[int]:
 @as_root
 def test_a_relay_worker_that_is_taken_over(person: Person) -> None:
     """It has the connection to the agent that did it, and nothing else."""
+
+    def answer(message: Message, _: socket.socket) -> bytes:
+        return b"" if isinstance(message, SignRequest) else LISTED
+
     with (
-        scripted(person, "sock", LISTS["nothing"]) as path,  # type: ignore[arg-type]
+        scripted(person, "sock", answer) as path,
         behind(person, path) as kagent,
         kagent.connect() as stream,
     ):
-        stream.sendall(LISTING)
+        assert len(ask(stream, LISTING)) > len(NOTHING)
+        wait_until(lambda: not relays(kagent))
+        stream.sendall(encode(SignRequest(KEY.blob, b"data", 0)))
         wait_until(lambda: relays(kagent))
         [worker] = relays(kagent)
         assert calls_in(worker, *CALLS) == [-errno.EPERM] * len(CALLS)

@@ -226,11 +226,24 @@ def the_next_login_has_what_is_loaded_by_itself() -> None:
     alice("ssh-add -T loaded.pub")
 
 
+def the_rival_goes_behind() -> None:
+    """Then it isn't to be turned off, and its keys are used through kagent."""
+    other = "/run/user/1000/openssh_agent"
+    told = alice(f"{PROGRAMS}/kagentctl install --behind {other}")
+    assert "ssh-agent.socket" not in told, told
+    alice("systemctl --user restart kagent.service")
+    alice("ssh-keygen -q -t ed25519 -N '' -f other")
+    alice(f"SSH_AUTH_SOCK={other} ssh-add -q other")
+    alice("ssh-add -T other.pub")
+    assert f" behind {other}\n" in alice(f"{PROGRAMS}/kagent-add -lv")
+
+
 def the_rival_is_turned_off() -> None:
     """As install says; before that, kagent has come first all the same."""
     told = alice(f"{PROGRAMS}/kagentctl install")
     assert f"SSH_AUTH_SOCK was {SOCKET}" not in told, told
-    commands = re.findall(r"^    (systemctl --user .*)$", told, re.MULTILINE)
+    turning_off = r"^    (systemctl --user (?:mask|set-environment) .*)$"
+    commands = re.findall(turning_off, told, re.MULTILINE)
     assert "ssh-agent.socket" in commands[0], told
     for command in commands:
         alice(command)
@@ -305,6 +318,7 @@ CHAPTERS = (
     the_journal_tells,
     logout_ends_the_keys,
     the_next_login_has_what_is_loaded_by_itself,
+    the_rival_goes_behind,
     the_rival_is_turned_off,
     uninstalled,
     a_key_sealed_to_the_tpm_signs_for_ci,
