@@ -153,7 +153,7 @@ def _chosen(options: argparse.Namespace) -> dict[str, Benchmark]:
     given: dict[str, bool] = {"--long": options.long, "--chart": bool(options.chart), "": True}
 
     def wanted(name: str, benchmark: Benchmark) -> bool:
-        if options.rows:
+        if options.rows and not (name == signatures.CHART and options.chart):
             return any(fnmatchcase(name, pattern) for pattern in options.rows)
         return given[benchmark.when]
 
