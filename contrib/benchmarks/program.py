@@ -17,6 +17,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import textwrap
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import date
@@ -34,6 +35,7 @@ from .figures import HEADER, Row, line
 from .running import Bench, NotHere, WentWrong
 
 _ROUNDS = 9
+_LONGEST_REASON = 300  # characters: the words of a command may be many
 
 
 class Benchmark(NamedTuple):
@@ -181,7 +183,7 @@ def _measured(chosen: dict[str, Benchmark], rounds: int, without: Without) -> It
             except NotHere as why:
                 without.left_out[name] = str(why)
             except (WentWrong, AssertionError, OSError, subprocess.SubprocessError) as error:
-                without.failed[name] = str(error)
+                without.failed[name] = textwrap.shorten(str(error), _LONGEST_REASON)
 
 
 def _machine() -> dict[str, Any]:
