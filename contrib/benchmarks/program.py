@@ -17,7 +17,9 @@ import signal
 import subprocess
 import sys
 import tempfile
+import textwrap
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from datetime import date
 from fnmatch import fnmatchcase
 from functools import partial
@@ -33,6 +35,7 @@ from .figures import HEADER, Row, line
 from .running import Bench, NotHere, WentWrong
 
 _ROUNDS = 9
+_LONGEST_REASON = 300  # characters: the words of a command may be many
 
 
 class Benchmark(NamedTuple):
@@ -70,6 +73,14 @@ BENCHMARKS = {
 }
 
 
+@dataclass
+class Without:
+    """The benchmarks that there are no figures of, or not all, each with the reason."""
+
+    left_out: dict[str, str] = field(default_factory=dict)
+    failed: dict[str, str] = field(default_factory=dict)
+
+
 def main() -> int:
     """The program; its exit code."""
     options = _parser().parse_args()
@@ -82,24 +93,24 @@ def main() -> int:
     told = sys.stderr if options.json else sys.stdout
     say = partial(print, file=told, flush=True)
     chosen = _chosen(options)
-    machine, taken, left_out = _kept(options.kept) if options.kept else (_machine(), [], {})
+    machine, taken, without = _kept(options.kept) if options.kept else (_machine(), [], Without())
     say(f"{machine['processor']}, {machine['cores']} cores, Linux {machine['linux']}, ", end="")
     say(f"{machine['openssh']}, {machine['date']}, load {machine['load']}")
     say(HEADER)
     rows = []
     try:
-        for row in taken if options.kept else _measured(chosen, options.rounds, left_out):
+        for row in taken if options.kept else _measured(chosen, options.rounds, without):
             rows.append(row)
             say(line(row))
-    except (WentWrong, AssertionError, OSError, subprocess.SubprocessError) as error:
-        sys.exit(f"contrib/bench: {error}")
     except KeyboardInterrupt:
         sys.exit("contrib/bench: interrupted")
-    for name, why in left_out.items():
+    for name, why in without.left_out.items():
         say(f"{name}: not here: {why}")
+    for name, why in without.failed.items():
+        say(f"{name}: FAILED: {why}")
     if options.json:
         everything = {"machine": machine, "rows": [row.to_json() for row in rows]}
-        print(json.dumps({**everything, "left_out": left_out}, indent=1))
+        print(json.dumps(everything | vars(without), indent=1))
     if options.chart:
         charted = [row for row in rows if row.benchmark == signatures.CHART]
         if not charted:
@@ -108,7 +119,7 @@ def main() -> int:
     missed = [row for row in rows if row.verdict == "missed"]
     if missed:
         say(f"{len(missed)} of {sum(bool(row.goal) for row in rows)} goals are missed")
-    return 1 if missed and options.check else 0
+    return 1 if without.failed or (missed and options.check) else 0
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -153,15 +164,15 @@ def _chosen(options: argparse.Namespace) -> dict[str, Benchmark]:
     given: dict[str, bool] = {"--long": options.long, "--chart": bool(options.chart), "": True}
 
     def wanted(name: str, benchmark: Benchmark) -> bool:
-        if options.rows:
+        if options.rows and not (name == signatures.CHART and options.chart):
             return any(fnmatchcase(name, pattern) for pattern in options.rows)
         return given[benchmark.when]
 
     return {name: one for name, one in BENCHMARKS.items() if wanted(name, one)}
 
 
-def _measured(chosen: dict[str, Benchmark], rounds: int, left_out: dict[str, str]) -> Iterator[Row]:
-    """Their rows, as they come; those that can't be had go to `left_out`."""
+def _measured(chosen: dict[str, Benchmark], rounds: int, without: Without) -> Iterator[Row]:
+    """Their rows, as they come; those that can't be had go to `without`."""
     join_anonymous_session()  # the agents' own, which ends with this
     # In /tmp, since a socket's path may have 107 bytes.
     with tempfile.TemporaryDirectory(prefix="kagent-bench-", dir="/tmp") as folder:
@@ -170,7 +181,9 @@ def _measured(chosen: dict[str, Benchmark], rounds: int, left_out: dict[str, str
             try:
                 yield from benchmark.rows(name, bench)
             except NotHere as why:
-                left_out[name] = str(why)
+                without.left_out[name] = str(why)
+            except (WentWrong, AssertionError, OSError, subprocess.SubprocessError) as error:
+                without.failed[name] = textwrap.shorten(str(error), _LONGEST_REASON)
 
 
 def _machine() -> dict[str, Any]:
@@ -189,11 +202,12 @@ def _machine() -> dict[str, Any]:
     }
 
 
-def _kept(file: Path) -> tuple[dict[str, Any], list[Row], dict[str, str]]:
+def _kept(file: Path) -> tuple[dict[str, Any], list[Row], Without]:
     """What an earlier run has written."""
     try:
         told = json.loads(file.read_text())
-        return told["machine"], [Row.from_json(row) for row in told["rows"]], told["left_out"]
+        without = Without(told["left_out"], told["failed"])
+        return told["machine"], [Row.from_json(row) for row in told["rows"]], without
     except OSError as error:
         sys.exit(f"contrib/bench: {file}: {error.strerror}")
     except (ValueError, LookupError, TypeError):

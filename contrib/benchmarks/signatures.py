@@ -69,7 +69,7 @@ KERNEL = {
         "RSA-2048", ("-t", "rsa", "-b", "2048"), 30, 8, Goal(1.15), Goal(0.9, at_least=True)
     ),
     "rsa-4096": Kind(
-        "RSA-4096", ("-t", "rsa", "-b", "4096"), 8, 4, Goal(1.03), Goal(0.97, at_least=True)
+        "RSA-4096", ("-t", "rsa", "-b", "4096"), 8, 2, Goal(1.03), Goal(0.97, at_least=True)
     ),
 }
 
