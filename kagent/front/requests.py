@@ -129,10 +129,9 @@ class Requests:
                         why = "could not be read: the client stalled, or the loader died"
                         self._refuse(peer, f"the key {why}")
                         return None
-            except (Refusal, NotPermitted) as error:
-                return self._refuse(peer, str(error))
-            except (StillThere, KernelKeyError, ProtocolError) as error:
-                return self._refuse(peer, f"the key is not held: {error}")
+            except (Refusal, NotPermitted, StillThere, KernelKeyError, ProtocolError) as error:
+                what = "" if isinstance(answer, Removal) else "the key is not held: "
+                return self._refuse(peer, f"{what}{error}")
         return Success()
 
     async def _hold_inserted(self, peer: Peer, number: int, inserted: Inserted) -> str:
