@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 _SHELL = "/bin/sh"
 _ELF = b"\x7fELF"
 
+# What a policy says, where /proc isn't mounted, or a kernel that has no such thing.
+_FORBIDDEN = (errno.EACCES, errno.EPERM, errno.ENOENT, errno.ENOSYS)
+
 # linux/memfd.h: what is to be executed.  Without it sysctl vm.memfd_noexec can forbid it.
 _MFD_EXEC = 0x0010
 
@@ -31,19 +34,22 @@ def start(words: Sequence[str], **options: Any) -> subprocess.Popen[bytes]:
     return subprocess.Popen(_by_shell(path, words), **options)
 
 
+class CannotHide(Exception):
+    """A program can't be started so that others of the user can't look into it; says why."""
+
+
 def start_hidden(
     words: Sequence[str], prepare: Callable[[], None], **options: Any
 ) -> subprocess.Popen[bytes]:
     """As `start`; and no other program of the user can look into it, or take its descriptors.
 
     `prepare` is called in the new process first.  Hidden is what may be executed and not be read:
-    execve(2) makes such a process undumpable.  So it is a copy of the program that is started.  A
-    script stays readable, as its interpreter is; and so does what root starts, or what can't be
-    copied here.  Raises OSError.
+    execve(2) makes such a process undumpable.  So it is a copy of the program that is started.
+    From root nothing is hidden.  Raises OSError, and CannotHide for a script, whose interpreter can
+    be read, or where a policy forbids it.
     """
-    copy = _unreadable_copy(words[0])
-    if copy is None:
-        return start(words, preexec_fn=prepare, **options)
+    path = next((path for path in _paths(words[0]) if os.access(path, os.X_OK)), words[0])
+    copy = _unreadable_copy(path)
 
     def prepare_copy() -> None:
         os.set_inheritable(copy, False)  # it is opened before it is closed
@@ -52,31 +58,37 @@ def start_hidden(
     given = {"executable": f"/proc/self/fd/{copy}", "pass_fds": [copy], **options}
     try:
         return start(words, preexec_fn=prepare_copy, **given)
-    except OSError:
-        # No /proc, or a policy that lets nothing be executed that lies in memory.
-        return start(words, preexec_fn=prepare, **options)
+    except OSError as error:
+        if error.errno in _FORBIDDEN:
+            raise CannotHide(f"what lies in memory can't be executed: {error.strerror}") from error
+        raise
     finally:
         os.close(copy)
 
 
-def _unreadable_copy(name: str) -> int | None:
-    """A descriptor of a copy in memory; None where there can be none, or for a script."""
-    path = next((path for path in _paths(name) if os.access(path, os.X_OK)), None)
-    if path is None:
-        return None
+def _unreadable_copy(path: str) -> int:
+    """A descriptor of a copy in memory.  Raises OSError and CannotHide."""
     try:
         with open(path, "rb") as file:
             program = file.read()
-        copy = _memory_file(os.path.basename(path))
-    except OSError:
-        return None
+    except PermissionError as error:
+        raise CannotHide(f"it can't be copied: {error.strerror}") from error
+    if not program.startswith(_ELF):
+        raise CannotHide("it is a script")
     try:
-        if not program.startswith(_ELF) or os.write(copy, program) < len(program):
-            raise OSError(errno.ENOEXEC, "no whole program")
+        copy = _memory_file(os.path.basename(path))
+    except OSError as error:
+        if error.errno in _FORBIDDEN:
+            raise CannotHide(f"it can't be copied into memory: {error.strerror}") from error
+        raise
+    try:
+        # Less than all, where somebody has lowered RLIMIT_FSIZE: prlimit(2).
+        if os.write(copy, program) < len(program):
+            raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
         os.fchmod(copy, 0o100)
     except OSError:
         os.close(copy)
-        return None
+        raise
     return copy
 
 

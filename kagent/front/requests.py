@@ -137,9 +137,8 @@ class Requests:
                         self._refuse(peer, f"the key {why}")
                         return None
             except (Refusal, NotPermitted, StillThere, KernelKeyError, ProtocolError) as error:
-                if isinstance(answer, Removal):
-                    return self._refuse(peer, str(error))
-                return self._refuse(peer, f"the key is not held: {error}")
+                what = "" if isinstance(answer, Removal) else "the key is not held: "
+                return self._refuse(peer, f"{what}{error}")
         return Success()
 
     async def _hold_inserted(self, peer: Peer, number: int, inserted: Inserted) -> str:

@@ -16,6 +16,7 @@ from __future__ import annotations
 import select
 import socket
 import struct
+import subprocess
 import time
 from typing import TypeVar
 
@@ -82,9 +83,7 @@ class Helper:
         self._stream, theirs = socket.socketpair()
         try:
             with theirs:
-                self._process = programs.start_hidden(
-                    words, process.die_with_parent, stdin=theirs.fileno(), stdout=theirs.fileno()
-                )
+                self._process = _start(words, theirs.fileno())
         except OSError as error:
             raise HelperError(f"{name}: {error.strerror}") from error
 
@@ -165,6 +164,16 @@ class Helper:
                 raise Broken("it has ended")
             received += chunk
         return bytes(received)
+
+
+def _start(words: list[str], stream: int) -> subprocess.Popen[bytes]:
+    """Start it with `stream` as its input and output.  Raises OSError."""
+    streams = {"stdin": stream, "stdout": stream}
+    try:
+        return programs.start_hidden(words, process.die_with_parent, **streams)
+    except programs.CannotHide as error:
+        log.warning(f"other programs of yours can look into {words[0]}: {error}")
+        return programs.start(words, preexec_fn=process.die_with_parent, **streams)
 
 
 def _ready(stream: socket.socket, event: int, seconds: float) -> bool:

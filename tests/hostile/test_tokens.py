@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from kagent.protocol.messages import AddSmartcardKey, SignRequest, SignResponse, Success
+from kagent.protocol.messages import AddSmartcardKey, Failure, SignRequest, SignResponse, Success
 from kagent.protocol.publickey import parse_line
 from tests.hostile.asking import Client
 from tests.hostile.conftest import settle
 from tests.hostile.people import Login, attack, finish
+from tests.support.frames import explained
 from tests.support.programs import Agent, Person, agent, children_of
 from tests.support.softhsm import LIBRARY, PIN, REAL_HELPER, soft_token
 
@@ -86,3 +87,15 @@ def test_the_pin_stays_nowhere(person: Person) -> None:
         assert PIN not in running.logged()
         # The helper's lines are there, where it could have told of it.
         assert re.search("process_add|add /usr/lib", running.logged())
+
+
+def test_without_means(person: Person) -> None:
+    """No helper is started that could be looked into because something was taken away."""
+    token = soft_token(person, "ecdsa")
+    with agent(person, "kagent", env=token.env) as running, Client(running.socket) as client:
+        settle(running)
+        with attack(person, Login.SAME, "limit", running.keeper, "FSIZE") as attacker:
+            assert isinstance(client.ask(AddSmartcardKey(str(LIBRARY), PIN)), Failure)
+            finish(attacker)
+        # Nor is anything logged to a file.
+        assert "ssh-pkcs11-helper: File too large" in explained(client.stream)
