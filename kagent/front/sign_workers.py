@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from collections import deque
 from contextlib import suppress
@@ -21,6 +22,9 @@ from ..jobs.jobs import (
 
 # A worker ends itself long before that; this is for one that was stopped, or when there is none.
 _SECONDS = 60.0
+# Workers asked at once: more would take the processors from each other, and each would sign less in
+# its burst.  But one that takes long must not keep out all others.
+_MOST_BUSY = max(os.cpu_count() or 1, 2)
 _MOST_TRIES = 3  # a worker's time can be over when it has read what to sign: on a busy machine
 # In bytes: a signature by a 16384-bit RSA key has 2048, one of ML-DSA-44 and Ed25519 2484.
 _LONGEST_ANSWER = 4096
@@ -45,7 +49,8 @@ class SignWorkers:
         self._come = NO_WORKERS  # whether workers are to come, in the keeper's word
         # On the right the one that has signed last: it is asked first, since it is in its burst.
         self._idle: deque[socket.socket] = deque()
-        # In order; as long as somebody waits, none is idle.
+        self._busy = 0
+        # In order.
         self._waiting: deque[_Wait] = deque()
 
     async def take_in(self) -> None:
@@ -73,10 +78,12 @@ class SignWorkers:
             except ConnectionResetError:
                 continue  # it has ended before it could read it
             finally:
+                self._busy -= 1
                 if answer:
-                    self._give(worker, asked_next=True)
+                    self._idle.append(worker)
                 else:
                     worker.close()  # if it still answers, that is not what the next asks for
+                self._serve_waiting()
             return answer
         return None
 
@@ -84,10 +91,8 @@ class SignWorkers:
         """A worker that was sent this, when there is one; None if none will come."""
         if not self._idle and self._come == NO_WORKERS:
             self._hear()
-        while self._idle:
-            worker = self._idle.pop()
-            if _sent(worker, packet):
-                return worker
+        if not self._waiting and (worker := self._send(packet)):
+            return worker
         if self._come == NO_WORKERS:
             return None
         wait = _Wait(packet)
@@ -101,17 +106,25 @@ class SignWorkers:
         await trio.lowlevel.wait_task_rescheduled(give_up)
         return wait.worker
 
-    def _give(self, worker: socket.socket, *, asked_next: bool = False) -> None:
-        if self._waiting:
-            # At once, and not when who waits has its turn: so that the worker has none to wait for.
-            if _sent(worker, self._waiting[0].packet):
-                wait = self._waiting.popleft()
-                wait.worker = worker
-                trio.lowlevel.reschedule(wait.task)
-        elif asked_next:
-            self._idle.append(worker)
-        else:
-            self._idle.appendleft(worker)
+    def _serve_waiting(self) -> None:
+        # At once, and not when who waits has its turn: so that no worker has to wait for that.
+        while self._waiting and (worker := self._send(self._waiting[0].packet)):
+            wait = self._waiting.popleft()
+            wait.worker = worker
+            trio.lowlevel.reschedule(wait.task)
+
+    def _send(self, packet: bytes) -> socket.socket | None:
+        """The worker that was sent this; None if none can be now."""
+        while self._idle and self._busy < _MOST_BUSY:
+            worker = self._idle.pop()
+            try:
+                worker.send(packet)
+            except (BrokenPipeError, ConnectionResetError):
+                worker.close()  # it has ended
+            else:
+                self._busy += 1
+                return worker
+        return None
 
     def _want(self) -> None:
         """Have workers come for who waits, if they don't do so by themselves."""
@@ -131,8 +144,9 @@ class SignWorkers:
                 return False
             if word == WORKER:
                 self._forget_the_dead()
-                for descriptor in descriptors:  # none, where this process may have no more
-                    self._give(_at(descriptor))
+                # None, where this process may have no more.
+                self._idle.extendleft(map(_at, descriptors))
+                self._serve_waiting()
             else:
                 self._come = word
                 self._want()
@@ -151,16 +165,6 @@ def _at(descriptor: int) -> socket.socket:
     worker = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET, fileno=descriptor)
     worker.setblocking(False)
     return worker
-
-
-def _sent(worker: socket.socket, packet: bytes) -> bool:
-    """False if it has ended, and its socket is closed."""
-    try:
-        worker.send(packet)
-    except (BrokenPipeError, ConnectionResetError):
-        worker.close()
-        return False
-    return True
 
 
 async def _receive(worker: socket.socket) -> Answer | None:
