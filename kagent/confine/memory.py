@@ -56,15 +56,19 @@ def _mappings() -> Iterator[tuple[Area, str, str]]:
         yield Area(start, end - start), access, "".join(name)
 
 
-def give_back_code() -> None:
-    """Let go of the code of programs and libraries; what is run again comes back from the files.
+def code_areas() -> Sequence[Area]:
+    """Where the code of this process's program and libraries is."""
+    # Nothing writes to these: they are as in the file.
+    return [area for area, access, name in _mappings() if access == "r-xp" and name.startswith("/")]
 
-    For a process that has run much of it once, and will not do so again.
+
+def give_back(code: Sequence[Area]) -> None:
+    """Let go of the memory of `code`; what is run again comes back from the files.
+
+    For a process that has run much of it, and will not do so soon.
     """
-    for area, access, name in _mappings():
-        # Nothing writes to these: they are as in the file.
-        if access == "r-xp" and name.startswith("/"):
-            _libc.madvise(*area, _MADV_DONTNEED)
+    for area in code:
+        _libc.madvise(*area, _MADV_DONTNEED)
 
 
 def lock_memory(areas: Sequence[Area] | None = None) -> bool:

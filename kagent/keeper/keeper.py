@@ -443,7 +443,7 @@ class Keeper:
         for role in roles.CHILDREN:
             _ = role.filter
         gc.freeze()
-        memory.give_back_code()  # the keeper itself signs nothing
+        memory.give_back(memory.code_areas())  # the keeper itself signs nothing
 
     def _send_out(self, job: Job, *descriptors: int) -> None:
         from ..workers.errands import ERRANDS, run

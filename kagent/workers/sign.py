@@ -65,6 +65,7 @@ _LINGER = 10 * clock.MILLISECOND
 _SECONDS = 20  # for the first signature: a 16384-bit RSA signature takes one or two
 # As long as somebody is at work; to have workers again takes some hundredths of a second.
 _IDLE_SECONDS = 600
+_QUIET_SECONDS = 1  # until a worker that waits gives back what it has only run ahead of need
 _MOMENT = 0.1  # seconds before another try, where a fork fails or what is forked
 _UNASKED = 2  # exit code: the front let go of a worker, and may do so of the next
 
@@ -115,6 +116,7 @@ class Parent:
         self._burst = burst
         self._most = _MOST if burst else _MOST_OF_ONE_SIGNATURE
         self._areas = prepare()
+        self._code = memory.code_areas()
         self._pids: dict[int, int] = {}  # by the pipe
         self._waiting: int | None = None  # the pipe of the one that waits
         self._told = select.poll()
@@ -187,7 +189,8 @@ class Parent:
         roles.tell_if_limit_was_lowered(roles.SIGN.title)
         assert roles.SIGN.filter
         roles.SIGN.filter.install()
-        os._exit(Worker(stream, self._safe, self._burst, partial(os.write, telling, b"\0")).work())
+        tell = partial(os.write, telling, b"\0")
+        os._exit(Worker(stream, self._safe, self._burst, tell, self._code).work())
 
 
 class Worker:
@@ -199,12 +202,14 @@ class Worker:
         safe: Safe,
         burst: int,
         tell: Callable[[], object] = lambda: None,
+        code: Sequence[Area] = (),
     ) -> None:
-        """`tell` is called when it begins."""
+        """`tell` is called when it begins; `code` is given back where it waits for long."""
         self._stream = stream
         self._safe = safe
         self._burst = burst
         self._tell = tell
+        self._code = code
         self._asked = select.poll()
         self._asked.register(stream, select.POLLIN)
         self._buffer = bytearray(LONGEST_SIGN_JOB)
@@ -219,8 +224,10 @@ class Worker:
         """
         if self._burst:  # for one signature it would cost more than it saves
             self._rehearse()
-        if not self._asked.poll(_IDLE_SECONDS * 1000):
-            return IDLE
+        if not self._asked.poll(_QUIET_SECONDS * 1000):
+            memory.give_back(self._code)
+            if not self._asked.poll(_IDLE_SECONDS * 1000):
+                return IDLE
         packet = self._receive()
         if not packet:
             return _UNASKED
