@@ -115,7 +115,8 @@ def test_after_its_own_in_order(person: Person) -> None:
         assert listed(kagent) == [public(key).fingerprint() for key in keys]
         assert signs(kagent, *keys)
         told = kagent.run("kagent-add", "-lv").stdout.splitlines()
-        places = [line.rpartition(") ")[2] for line in told]
+        places = [line.removeprefix("    custody ") for line in told[1::2]]
+        assert [line.split()[1] for line in told[::2]] == listed(kagent)
         assert places == ["sealed", *[f"behind {first.socket}"] * 3, *[f"behind {second}"] * 2]
         shown = json.loads(kagent.run("kagentctl", "show", "--json").stdout)["agent"]
         assert [one["custody"] for one in shown] == places

@@ -235,7 +235,7 @@ def the_rival_goes_behind() -> None:
     alice("ssh-keygen -q -t ed25519 -N '' -f other")
     alice(f"SSH_AUTH_SOCK={other} ssh-add -q other")
     alice("ssh-add -T other.pub")
-    assert f" behind {other}\n" in alice(f"{PROGRAMS}/kagent-add -lv")
+    assert f"custody behind {other}\n" in alice(f"{PROGRAMS}/kagent-add -lv")
 
 
 def the_rival_is_turned_off() -> None:

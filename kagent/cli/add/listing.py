@@ -13,8 +13,7 @@ from .report import Report, fatal
 def list_identities(client: Client, report: Report, hash_name: str | None) -> bool:
     """Print the keys: their fingerprints, or with no `hash_name` the keys themselves.
 
-    With -v, a kagent's fingerprints are followed by where each key lives.  Gives whether there are
-    any.
+    With -v a kagent's keys are each followed by where it lives.  Gives whether there are any.
     """
     try:
         answer = client.request(RequestIdentities(), IdentitiesAnswer)
@@ -33,17 +32,18 @@ def list_identities(client: Client, report: Report, hash_name: str | None) -> bo
             print(f"{key.line()} {as_it_came(identity.comment)}")
         else:
             comment = as_it_came(identity.comment)
-            place = places.get(key.blob, "")
-            print(f"{key.bits} {key.fingerprint(hash_name)} {comment} ({key.kind}){place}")
+            print(f"{key.bits} {key.fingerprint(hash_name)} {comment} ({key.kind})")
+        if place := places.get(identity.blob):
+            print(f"    custody {place}")
     return True
 
 
 def _places(client: Client) -> dict[bytes, str]:
-    """Where each key lives; nothing of another agent than kagent, or of one that won't say."""
+    """Where each key lives, as far as a kagent tells."""
     try:
-        return {one.blob: f" {as_it_came(one.custody)}" for one in client.shown()}
+        return {one.blob: printable(one.custody) for one in client.shown()}
     except (AgentError, ProtocolError):
-        return {}
+        return {}  # another agent
 
 
 def _parsed(blob: bytes) -> PublicKey | None:
