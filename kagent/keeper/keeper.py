@@ -265,7 +265,7 @@ class Keeper:
     def _end(self, description: str) -> None:
         del self._deadlines[description]
         self._replaced.pop(description, None)
-        if faults := self._rings.forget(description):
+        if faults := self._forget(description):
             log.error(f"a key whose time is over: {'; '.join(faults)}")
         self._keep_signers()
 
