@@ -346,7 +346,11 @@ class Keeper:
 
     def _have_signers(self) -> None:
         """The front wants some, or has ended."""
-        if self._sockets.signing.recv(1):
+        try:
+            wanted = self._sockets.signing.recv(1)
+        except ConnectionResetError:  # with what it hasn't read
+            wanted = b""
+        if wanted:
             self._keep_signers()
         else:
             self._end_front()
