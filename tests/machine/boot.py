@@ -68,8 +68,8 @@ def booted(
 ) -> Iterator[Booted]:
     """A machine that runs `command` as root; it ends with the block, if not before.
 
-    For a machine under qemu, `root` is the folder that its files are in, `start` the script that
-    makes it ready, and `tpm` says that it has a TPM 2.0, made of software.
+    `root` is the folder that its files are in, and `start` the script that makes it ready.  `tpm`
+    says that a machine under qemu has a TPM 2.0, made of software.
 
     Its output goes to `output`, or ours, as it comes.  `terminal`: our terminal is the command's.
     `exchange` is the one folder that both see, at /run/machine there.
@@ -78,6 +78,7 @@ def booted(
     modules = kernel.modules if isinstance(kernel, Kernel) else ""
     Path(exchange, "environment").write_text(
         f"MODULES={shlex.quote(str(modules))}\n"
+        f"ROOT={shlex.quote(str(root))}\n"
         f"CHECKOUT={shlex.quote(str(CHECKOUT))}\n"
         f"CACHE={shlex.quote(str(cache_directory()))}\n"
         f"TERMINAL={'yes' if terminal else ''}\n"

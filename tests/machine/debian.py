@@ -90,14 +90,14 @@ def debootstrap(release: str, tree: Path, packages: Sequence[str], *options: str
 
 
 def boot_into(
-    kernel: Kernel,
+    kernel: boot.Machine,
     python: Path,
     command: Sequence[str],
     folder: Path,
     seconds: float,
     terminal: bool = False,
 ) -> int:
-    """Run `command` there, as root, when all is up; see boot.run.
+    """Run `command` there, as root, when all is up; see boot.run.  There is a TPM under qemu.
 
     `folder` gets, for /run/machine there, what an installation of kagent takes, and the story.
     """
@@ -105,9 +105,9 @@ def boot_into(
     _wheels(python, folder / "wheels")
     shutil.copytree(CHECKOUT / "contrib", folder / "contrib")
     shutil.copy(_SYSTEM / "story.py", folder)
-    start = _SYSTEM / "start"
+    start, tpm = _SYSTEM / "start", isinstance(kernel, Kernel)
     return boot.run(
-        kernel, command, folder, seconds, root=tree(), start=start, tpm=True, terminal=terminal
+        kernel, command, folder, seconds, root=tree(), start=start, tpm=tpm, terminal=terminal
     )
 
 
