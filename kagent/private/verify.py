@@ -50,6 +50,11 @@ def verify(key: PublicKey, signature: bytes, data: bytes) -> str:
     return algorithm
 
 
+def check_usable(key: PublicKey) -> None:
+    """Check that its signatures can be verified here.  Raises BadSignature, CannotVerify."""
+    _library_key(key)
+
+
 def check_certificate(key: PublicKey) -> bool:
     """Check what OpenSSH checks of every certificate that it reads (sshkey.c, cert_parse), and
     PublicKey.parse doesn't: key and authority are usable, and the authority has signed.
@@ -61,7 +66,7 @@ def check_certificate(key: PublicKey) -> bool:
     certificate = key.certificate
     if certificate is None:
         return True
-    _library_key(key)
+    check_usable(key)
     try:
         _check_authority(key, certificate)
     except CannotVerify:

@@ -16,7 +16,7 @@ from typing import TypeVar
 from ..jobs import roles
 from ..jobs.jobs import KeysBehind, Refused, Signed
 from ..jobs.questions import ListBehind, SignBehind
-from ..private.verify import BadSignature, verify
+from ..private.verify import BadSignature, check_usable, verify
 from ..protocol.algorithms import algorithm_of
 from ..protocol.messages import (
     MAX_PAYLOAD,
@@ -178,9 +178,9 @@ class AgentBehind:
 
 
 def _can_be_verified(blob: bytes) -> bool:
-    """Whether the key is of a type that is known; a signature by another can't be checked."""
+    """Whether a signature by that key can be checked: its type is known, and the library's."""
     try:
-        PublicKey.parse(blob)
-    except ProtocolError:
+        check_usable(PublicKey.parse(blob))
+    except (ProtocolError, BadSignature):
         return False
     return True
