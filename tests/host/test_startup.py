@@ -177,7 +177,7 @@ def test_socket_in_tmp(person: Person, folder: Path) -> None:
     wait_until(lambda: not list(temporary.iterdir()))
 
 
-NAME = re.compile(r"\d+|(?<=ssh-)\w+|\w{10}$")  # what is another each time
+NAME = re.compile(r"(?<=ssh-)\w+|\w{10}$|\b\d+\b")  # what is another each time
 
 
 @pytest.mark.parametrize(

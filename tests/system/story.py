@@ -161,6 +161,7 @@ def it_ends_when_idle_and_comes_back() -> None:
 
 def it_stays_with_a_sealed_key() -> None:
     alice("ssh-keygen -q -t ed25519 -N '' -f sealed && ssh-add -q sealed")
+    wait_until(lambda: {"kagent-lookout", "kagent-sign"} <= processes().keys(), "all are there")
     before = processes()
     time.sleep(IDLE_SECONDS + 2)
     assert processes() == before
