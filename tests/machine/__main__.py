@@ -19,9 +19,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="tests.machine", description=__doc__)
     parser.add_argument(
         "--kernel",
-        choices=("um", *kernels.SUITES, "debian"),
+        choices=("um", *kernels.SUITES),
         default="um",
-        help="user-mode, Debian's, or the system lane's whole Debian",
+        help="the user-mode one, or one of Debian's, under qemu",
+    )
+    parser.add_argument(
+        "--debian",
+        action="store_true",
+        help="over the system lane's whole Debian instead; under qemu it has a TPM",
     )
     parser.add_argument("--exchange", type=Path, help="a folder that both see, /run/machine there")
     parser.add_argument("--seconds", type=float, help="the machine's time limit")
@@ -33,15 +38,18 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         given = (options.command, options.exchange or Path(folder), seconds)
         try:
+            kernel: boot.Machine
             if options.kernel == "um":
                 environment.install(environment.BUILD_PACKAGES)
-                return boot.run(um.kernel(), *given, terminal=terminal)
-            environment.install(environment.MACHINE_PACKAGES)
-            if options.kernel == "debian":
+                kernel = um.kernel()
+            else:
+                environment.install(environment.MACHINE_PACKAGES)
+                kernel = kernels.kernel(options.kernel)
+            if options.debian:
+                environment.install(environment.MACHINE_PACKAGES)
                 python = environment.python_with("tests", "-e", f"{environment.CHECKOUT}[test]")
-                kernel = kernels.kernel(kernels.DEFAULT)
                 return debian.boot_into(kernel, python, *given, terminal=terminal)
-            return boot.run(kernels.kernel(options.kernel), *given, terminal=terminal)
+            return boot.run(kernel, *given, terminal=terminal)
         except (
             *(boot.MachineError, environment.SetUpError, LookupError, OSError),
             subprocess.SubprocessError,
