@@ -23,7 +23,7 @@ from ..keyctl import (
 )
 from ..openssh.times import seconds
 from .command import OutputLost, become, command
-from .options import fail, parse
+from .options import fail, one_of, parse
 
 if TYPE_CHECKING:
     from ..protocol.constraints import Constraint
@@ -133,7 +133,7 @@ class _Options:
 
 def _one_of(option: str, names: tuple[str, ...], name: str | None) -> str | None:
     if name not in (None, *names):
-        fail(f"kagent: {option} takes {' or '.join(names)}, not {name!r}")
+        fail(f"kagent: {option} takes {one_of(names)}, not {name!r}")
     return name
 
 

@@ -19,6 +19,7 @@ from ..protocol.messages import (
     encode,
 )
 from ..protocol.wire import TEXT, ProtocolError, Reader
+from ..text import as_it_came, printable
 
 M = TypeVar("M", bound=Message)
 
@@ -28,6 +29,13 @@ _FAILURES = (b"\x05", b"\x1c", b"\x1e", b"\x66")
 
 class AgentUnavailable(Exception):
     """No agent can be reached; says why."""
+
+
+def unreachable(error: AgentUnavailable) -> str:
+    """What is wrong with SSH_AUTH_SOCK."""
+    if not str(error):
+        return "SSH_AUTH_SOCK is not set"
+    return f"SSH_AUTH_SOCK is {as_it_came(os.environ['SSH_AUTH_SOCK'])}: {error}"
 
 
 class AgentError(Exception):
@@ -78,6 +86,13 @@ class Client:
         except (AgentError, ProtocolError):
             pass
         return None
+
+    def why_not_shown(self) -> str:
+        """Why it hasn't told how it is, and what it holds, after that was refused."""
+        told = self.explanation()
+        if told is None:
+            return "another agent answers at SSH_AUTH_SOCK, not kagent"
+        return printable(told) or "it answers as another version of kagent does"
 
     def _exchange(self, message: Message) -> Message:
         try:

@@ -34,6 +34,11 @@ def parse(
     return given, rest
 
 
+def one_of(names: Sequence[str]) -> str:
+    """'a, b or c', of two or more."""
+    return f"{', '.join(names[:-1])} or {names[-1]}"
+
+
 def fail(text: str, code: int = 1, end: str = "\n") -> NoReturn:
     """Say why on standard error, and exit."""
     sys.stderr.write(text + end)

@@ -13,7 +13,7 @@ from ..protocol.publickey import PublicKey
 from ..protocol.wire import STRING, TEXT
 
 *_SIZES, _LARGEST = map(str, KEY_TYPES["ssh-rsa"].kernel_bits)
-SIGNS_WITH = f"the Linux kernel signs with RSA keys of {', '.join(_SIZES)} and {_LARGEST} bits"
+SIGNS_WITH = f"it signs with RSA keys of {', '.join(_SIZES)} and {_LARGEST} bits"
 
 # Of a user's quota; the rest is left to the user's other programs, and to kagent's own processes.
 _MOST_OF_QUOTA = 0.75

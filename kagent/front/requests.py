@@ -363,9 +363,9 @@ class Requests:
             if await self._fetching.is_configured(blob):
                 raise Refusal("the key is not loaded but configured: see kagent-provision(8)")
             if self._behind and (behind := await self._behind.find(peer, blob)):
-                where = f": SSH_AUTH_SOCK={quoted(behind.socket)}"
-                if peer.sessions.attempted:
-                    where = ""
+                where = ""
+                if not peer.sessions.attempted:
+                    where = f": SSH_AUTH_SOCK={quoted(behind.socket)} ssh-add -d KEYFILE"
                 raise Refusal(f"the key is another agent's, which can remove it{where}")
             raise Refusal("no such key")
         elif peer.sessions.attempted:
@@ -373,7 +373,7 @@ class Requests:
         async with self._changing:
             faults = await self._end(blob)
         await self._removed(faults)
-        log.info("a key was removed")
+        log.info(f"{_fingerprint(blob)} was removed")
         return Success()
 
     async def remove_all(self) -> None:
@@ -450,6 +450,13 @@ def _holding(identity: Identity) -> str:
     custody = _custody(identity)
     log.info(f"holding {fingerprint} {quoted(identity.comment)}, custody {custody}")
     return f"{fingerprint} is held in custody {custody}"
+
+
+def _fingerprint(blob: bytes) -> str:
+    try:
+        return PublicKey.parse(blob).fingerprint()
+    except ProtocolError:  # held by another version, or by who can write to the anchor
+        return "a key of an unknown type"
 
 
 def _held_otherwise(identity: Identity) -> str:

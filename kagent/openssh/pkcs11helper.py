@@ -53,9 +53,10 @@ _FAILURES = (5, 30)
 _LENGTH = struct.Struct(">I")
 _KEYS = counted(record(ListedKey))
 
-# ssh-pkcs11.h: SSH_PKCS11_ERR_…; 0 where it has found no key.
+# ssh-pkcs11.h: SSH_PKCS11_ERR_…; 0 where it has found no key,
+# which is also what it says of a PIN that the token has refused.
 _ERRORS = {
-    0: "it has no keys for ssh",
+    0: "no keys for ssh were found: there are none, or the PIN is wrong",
     2: "wrong PIN",
     3: "no token is there",
     4: "it wants a PIN, and none was given",

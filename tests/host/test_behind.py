@@ -184,7 +184,7 @@ def test_adding_removing_and_locking_are_its_own(person: Person) -> None:
         kagent.run("ssh-add", "-q", own)
         assert len(listed(other)) == 1
         told = kagent.run("kagent-add", "-d", f"{key}.pub", check=False)
-        assert f"SSH_AUTH_SOCK={other.socket}" in told.stderr
+        assert f"SSH_AUTH_SOCK={other.socket} ssh-add -d" in told.stderr
         askpass = asking(person)
         with kagent.connect() as early:
             assert len(ask(early, LISTING)) > 100

@@ -122,6 +122,13 @@ def test_the_same_answers(person: Person, token: SoftToken) -> None:
     assert told[0] == told[1]
 
 
+def test_a_wrong_pin_is_told(running: Agent) -> None:
+    pin = with_pin(running.person, "another PIN")
+    told = running.run("kagent-add", "-s", LIBRARY, check=False, **pin)
+    assert told.returncode == 1
+    assert "the PIN is wrong" in told.stderr
+
+
 def test_where_the_keys_live_is_told(running: Agent) -> None:
     insert(running, "-t", "600", "-c", "-s", LIBRARY)
     where = f"custody token {LIBRARY}"

@@ -25,7 +25,7 @@ from kagent.protocol.messages import (
     encode,
 )
 from kagent.protocol.publickey import parse_line
-from tests.support.programs import Agent, Person, wait_until
+from tests.support.programs import Agent, Person, agent, wait_until
 from tests.support.recorder import recorder
 
 
@@ -90,8 +90,29 @@ def test_without_an_agent_and_with_a_locked_one(kagent: Agent) -> None:
     askpass = person.file("askpass", "#!/bin/sh\necho secret\n", 0o700)
     kagent.run("ssh-add", "-x", SSH_ASKPASS=str(askpass), SSH_ASKPASS_REQUIRE="force")
     told = kagent.run("kagentctl", "show").stdout
-    assert "it is locked" in told
+    assert "the agent is locked" in told
     assert "SHA256" not in told
+    for option in ("-x", "-D"):
+        refused = kagent.run(
+            *("kagent-add", option),
+            check=False,
+            SSH_ASKPASS=str(askpass),
+            SSH_ASKPASS_REQUIRE="force",
+        )
+        assert refused.stderr.endswith("kagent: the agent is locked\n")
+
+
+def test_with_another_agent(person: Person) -> None:
+    """What only a kagent can tell or do is not blamed on anything else."""
+    key = person.key("id", "-t", "ed25519")
+    with agent(person, "ssh-agent") as other:
+        told = "another agent answers at SSH_AUTH_SOCK, not kagent"
+        assert other.run("kagentctl", "show").stdout.endswith(f"{told}\n")
+        assert told in other.run("kagentctl", "status", check=False).stderr
+        for options in (["--custody", "sealed"], ["--confirm-forwarded"]):
+            refused = other.run("kagent-add", *options, key, check=False)
+            assert f"{options[0]} can be used with kagent only" in refused.stderr
+        assert "kagent only" not in other.run("kagent-add", "-D", check=False).stderr
 
 
 def test_watch_follows_changes(kagent: Agent) -> None:

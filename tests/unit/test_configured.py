@@ -44,8 +44,8 @@ def test_read(tmp_path: Path, keys: dict[str, str]) -> None:
     assert read.find(read.identities[1].public.blob) == read.identities[0]
     assert read.find(b"another") is None
     whys = {
-        2: "the kernel can't sign with this 1056-bit RSA key; the Linux kernel signs with RSA",
-        3: "ssh-ed25519: the kernel can't sign with this type of key; the Linux kernel signs",
+        2: "the kernel can't sign with this 1056-bit RSA key; it signs with RSA",
+        3: "ssh-ed25519: the kernel can't sign with this type of key; it signs",
         4: "not KEY PUBLIC-KEY, as kagent:deploy ssh-rsa AAAA…: ",
         5: "not KEY PUBLIC-KEY",
         6: "not KEY PUBLIC-KEY",

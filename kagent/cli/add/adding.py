@@ -21,7 +21,7 @@ from ...protocol.constraints import (
 )
 from ...protocol.messages import AddIdConstrained, AddIdentity
 from ...protocol.publickey import Certificate, PublicKey
-from ...text import as_it_came, printable
+from ...text import as_it_came
 from ..client import AgentError, Client
 from . import keyfiles
 from .options import Options
@@ -90,7 +90,7 @@ class Adder:
             self._send(key, str(public.numbers.get("application", "")), lifetime)
         except AgentError:
             self._report.error(f"Unable to add key {name}")
-            self._explain()
+            self._report.explain(self._client, self._options.own)
             return False
         self._report.done(f"Resident identity added: {name}")
         self._tell_constraints(lifetime)
@@ -138,7 +138,7 @@ class Adder:
             self._send(key, comment, lifetime)
         except AgentError as error:
             self._report.tell(f'Could not add identity "{name}": {error}')
-            self._explain()
+            self._report.explain(self._client, self._options.own)
             return False
         self._report.done(f"Identity added: {name} ({as_it_came(comment)})")
         self._tell_constraints(lifetime)
@@ -169,7 +169,7 @@ class Adder:
             self._send(key.certified(public), comment, lifetime)
         except AgentError as error:
             self._report.error(f"Certificate {shown} add failed: {error}")
-            self._explain()
+            self._report.explain(self._client, self._options.own)
             return False
         self._report.done(f"Certificate added: {shown}")
         self._tell_constraints(lifetime)
@@ -211,11 +211,6 @@ class Adder:
             explanation = self._client.explanation()
             if explanation:
                 self._report.debug(1, explanation)
-
-    def _explain(self) -> None:
-        explanation = self._client.explanation()
-        if explanation:
-            self._report.tell(f"kagent: {printable(explanation)}")
 
 
 def _lifetime(certificate: Certificate, asked: int) -> int | None:

@@ -18,7 +18,6 @@ from ...protocol.messages import (
     Message,
     RemoveSmartcardKey,
 )
-from ...text import printable
 from ..client import AgentError, Client
 from . import keyfiles, prompt
 from .options import Options
@@ -75,8 +74,7 @@ class Card:
             self._client.do(message)
         except AgentError as error:
             report.tell(f'Could not {verb} card "{name}": {error}')
-            if explanation := self._client.explanation():
-                report.tell(f"kagent: {printable(explanation)}")
+            report.explain(self._client, self._options.own)
             return False
         report.done(f"Card {verb.removesuffix('e')}ed: {name}")
         if report.verbosity and verb == "add" and (explanation := self._client.explanation()):

@@ -28,6 +28,7 @@ def _do(client: Client, report: Report, message: Lock | Unlock, verb: str) -> bo
         client.do(message)
     except AgentError as error:
         report.tell(f"Failed to {verb} agent: {error}")
+        report.explain(client)
         return False
     report.tell(f"Agent {verb}ed.")
     return True

@@ -7,13 +7,13 @@ import os
 from ...openssh.hostkeys import DEFAULT_FILES
 from ...openssh.times import seconds
 from ...protocol.constraints import CUSTODIES
-from ..options import fail, parse
+from ..options import fail, one_of, parse
 from .report import Report, fatal
 
 _USAGE = """\
 usage: kagent-add [-CcDdKkLlNPqvXx] [-E fingerprint_hash] [-H hostkey_file]
                   [-h destination_constraint] [-S provider] [-t life]
-                  [--custody kernel|sealed] [--confirm-forwarded]
+                  [--custody kernel | sealed] [--confirm-forwarded]
                   [file ...]
        kagent-add -s pkcs11 [-Cckqv] [-H hostkey_file]
                   [-h destination_constraint] [-t life]
@@ -75,6 +75,7 @@ class Options:
         self.removing = "-e" in names or "-d" in names
         self.confirm = "-c" in names
         self.confirm_forwarded = "--confirm-forwarded" in names
+        self.own = tuple(name for name in ("--custody", "--confirm-forwarded") if name in names)
         self.keys_only = "-k" in names
         self.certificates_only = "-C" in names
         self.until_expiry = "-N" not in names
@@ -97,5 +98,5 @@ def _lifetime(text: str) -> int:
 
 def _custody(name: str) -> str:
     if name not in CUSTODIES:
-        fail(f'Invalid custody "{name}": it is one of {", ".join(CUSTODIES)}')
+        fail(f"kagent-add: --custody takes {one_of(CUSTODIES)}, not {name!r}")
     return name

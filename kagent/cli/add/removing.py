@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 
-from ...protocol.messages import (
-    Message,
-    RemoveAllIdentities,
-    RemoveAllRsaIdentities,
-    RemoveIdentity,
-)
+from ...protocol.messages import RemoveAllIdentities, RemoveAllRsaIdentities, RemoveIdentity
 from ...protocol.publickey import PublicKey
-from ...text import as_it_came, printable
+from ...text import as_it_came
 from ..client import AgentError, Client
 from . import keyfiles
 from .options import Options
@@ -20,21 +16,17 @@ from .report import Report, fatal
 
 def remove_all(client: Client, report: Report) -> bool:
     """Remove every key."""
-    removed = _removed(client, RemoveAllIdentities())
-    _removed(client, RemoveAllRsaIdentities())  # of the first ssh; the agent may be an old one
-    if removed:
-        report.done("All identities removed.")
-    else:
-        report.tell("Failed to remove all identities.")
-    return removed
-
-
-def _removed(client: Client, message: Message) -> bool:
+    removed = True
     try:
-        client.do(message)
+        client.do(RemoveAllIdentities())
+        report.done("All identities removed.")
     except AgentError:
-        return False
-    return True
+        report.tell("Failed to remove all identities.")
+        report.explain(client)
+        removed = False
+    with suppress(AgentError):
+        client.do(RemoveAllRsaIdentities())  # of the first ssh; the agent may be an old one
+    return removed
 
 
 class Remover:
@@ -84,8 +76,7 @@ class Remover:
             self._client.do(RemoveIdentity(key.blob))
         except AgentError as error:
             self._report.tell(f'Could not remove identity "{name}": {error}')
-            if explanation := self._client.explanation():
-                self._report.tell(f"kagent: {printable(explanation)}")
+            self._report.explain(self._client)
             return False
         shown = "no comment" if comment is None else as_it_came(comment)
         self._report.done(f"Identity removed: {name} {key.kind} ({shown})")

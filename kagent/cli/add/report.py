@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 from typing import NamedTuple, NoReturn
 
+from ...text import printable
+from ..client import Client
 from ..options import fail
 
 _FATAL = 255  # OpenSSH's exit code where a program can't go on
@@ -24,6 +26,17 @@ class Report(NamedTuple):
         """A line that -q leaves out."""
         if not self.quiet:
             self.tell(text)
+
+    def explain(self, client: Client, own: tuple[str, ...] = ()) -> None:
+        """Why the last request was refused, which ssh-add has no words for.
+
+        A kagent says so; of another agent it is known of `own`, the options that only kagent has.
+        """
+        explanation = client.explanation()
+        if explanation:
+            self.tell(f"kagent: {printable(explanation)}")
+        elif explanation is None and own:
+            self.tell(f"kagent-add: {' and '.join(own)} can be used with kagent only")
 
     def error(self, text: str) -> None:
         """A line as log.c writes it."""

@@ -9,7 +9,6 @@ from ...protocol.algorithms import SignFlags
 from ...protocol.messages import SignRequest, SignResponse
 from ...protocol.publickey import PublicKey
 from ...protocol.wire import TEXT, ProtocolError, Reader
-from ...text import printable
 from ..client import AgentError, Client
 from . import keyfiles
 from .report import Report
@@ -27,9 +26,7 @@ def test_key(client: Client, report: Report, name: str) -> bool:
         signature = _signature(client, key, data)
     except AgentError as error:
         report.error(f"Agent signature failed for {name}: {error}")
-        explanation = client.explanation()
-        if explanation:
-            report.tell(f"kagent: {printable(explanation)}")
+        report.explain(client)
         return False
     try:
         algorithm = verify(key, signature, data)

@@ -173,7 +173,10 @@ def _variable() -> str:
     try:
         lines = systemctl("show-environment").splitlines()
     except NoSystemd as error:
-        fail(f"kagentctl: this user has no systemd to install kagent in: {error}")
+        fail(
+            f"kagentctl: this user has no systemd to install kagent in: {error}; "
+            'without it: eval "$(kagent -s)"'
+        )
     values = dict(line.split("=", 1) for line in lines if "=" in line)
     return values.get("SSH_AUTH_SOCK", "")
 

@@ -25,10 +25,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(*, follow: bool, lines: int | None, as_json: bool) -> int:
     """Become journalctl."""
-    if not any(journal.exists() for journal in _JOURNALS):
+    # Without files journalctl would show nothing, and not say why.
+    if not any(any(journal.glob("*")) for journal in _JOURNALS):
         fail(
-            "kagentctl: this machine has no journal; kagent -D and -d log to standard error, "
-            "an agent in the background to the system's log, as auth"
+            "kagentctl: there is no journal that you can read; kagent -D and -d log to standard "
+            "error, an agent in the background to the system's log, as auth"
         )
     # Quietly: it would say that others' messages aren't shown.
     words = ["journalctl", "--quiet", _MATCH, f"_UID={os.getuid()}"]

@@ -1,4 +1,4 @@
-"""kagentctl: what ssh-agent never had."""
+"""Sets up kagent, and shows how it and its keys are."""
 
 from __future__ import annotations
 

@@ -45,7 +45,7 @@ from ...prove.processes import below, of_agent
 from ...text import printable
 from ..add import prompt
 from ..add.report import Report
-from ..client import AgentError, AgentUnavailable, Client
+from ..client import AgentError, AgentUnavailable, Client, unreachable
 from ..options import fail
 
 _NOT_PROVED = 2
@@ -137,8 +137,8 @@ def _asked() -> tuple[set[bytes], int]:
             answer = client.request(RequestIdentities(), IdentitiesAnswer)
             keeper = _keeper(client)
     except AgentUnavailable as error:
-        reason = f"{os.environ.get('SSH_AUTH_SOCK')}: {error}"
-        _give_up(reason if str(error) else f"SSH_AUTH_SOCK is not set: {_ROOT_WITH_AGENT}")
+        reason = unreachable(error)
+        _give_up(reason if str(error) else f"{reason}: {_ROOT_WITH_AGENT}")
     except AgentError as error:
         _give_up(f"the agent doesn't tell which keys it has: {error}")
     return {blob for one in answer.identities if (blob := _plain(one.blob))}, keeper

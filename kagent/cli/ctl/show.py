@@ -20,7 +20,7 @@ from ...protocol.messages import Shown
 from ...protocol.publickey import PublicKey
 from ...protocol.wire import ProtocolError
 from ...text import printable
-from ..client import AgentError, AgentUnavailable, Client
+from ..client import AgentError, AgentUnavailable, Client, unreachable
 from . import keyrings
 
 _SECONDS = 1.0  # between two looks
@@ -128,11 +128,12 @@ def _ask_agent() -> tuple[tuple[Shown, ...], str]:
     """Its identities, and why there are none if it can't be asked."""
     try:
         with Client() as client:
-            return client.shown(), ""
+            try:
+                return client.shown(), ""
+            except (AgentError, ProtocolError):
+                return (), client.why_not_shown()
     except AgentUnavailable as error:
-        return (), str(error) or "SSH_AUTH_SOCK is not set"
-    except (AgentError, ProtocolError):
-        return (), "it is locked, or not kagent"
+        return (), unreachable(error)
 
 
 class _Tree:
@@ -279,7 +280,7 @@ def _drawn(picture: Picture) -> Iterator[str]:
         yield _in_colour(title, 1)
         yield from _drawn_node(node, "", "", " ")
     if picture.agent_told:
-        yield f"No agent to ask: {picture.agent_told}"
+        yield f"Nothing from the agent: {picture.agent_told}"
     elif picture.agent:
         yield _in_colour("Only the agent's", 1)
         for facts in picture.agent:
@@ -305,7 +306,7 @@ def _drawn_node(node: Node, indent: str, mark: str, inner: str) -> Iterator[str]
 def _drawn_facts(facts: Facts) -> Iterator[str]:
     comment = "" if facts.comment.startswith(PREFIX) else f" {facts.comment}"
     yield _in_colour(f"{facts.bits} {facts.fingerprint}{comment} ({facts.type})", 32)
-    parts = [f"custody {facts.custody}" + (f": {facts.why}" if facts.why else "")]
+    parts = [f"custody {facts.custody}" + (f" ({facts.why})" if facts.why else "")]
     if facts.left:
         parts.append(f"{facts.left} left")
     parts += facts.constraints

@@ -1,7 +1,6 @@
-"""How the agent at SSH_AUTH_SOCK is: since when it runs, its keys by custody, for how many more the
-kernel may sign before more are sealed, what it has signed since then, the last refusal, questions
-that wait for you, whether it ends when idle, and its
-memory.  An agent that is not running is not woken."""
+"""Tells how the agent at SSH_AUTH_SOCK is: since when it runs, its keys by custody, for how many
+more that the kernel signs with there is room, signatures, the last refusal, questions that wait for
+you, whether it ends when idle, and its memory.  An agent that isn't running is not started."""
 
 from __future__ import annotations
 
@@ -18,7 +17,7 @@ from ...openssh.times import date
 from ...protocol.messages import STATUS, Extension, ExtensionResponse, Shown, Status
 from ...protocol.wire import ProtocolError
 from ...text import as_it_came
-from ..client import AgentError, AgentUnavailable, Client
+from ..client import AgentError, AgentUnavailable, Client, unreachable
 from ..options import fail
 from .units import SERVICE, SOCKET, NoSystemd, properties, socket_path
 
@@ -39,21 +38,13 @@ def run(*, as_json: bool) -> int:
         try:
             facts = dict(_answers())
         except AgentUnavailable as error:
-            fail(f"kagentctl: no agent: {_why(error)}; {_START}")
-        except (AgentError, ProtocolError):
-            fail("kagentctl: another agent answers at SSH_AUTH_SOCK, not kagent")
+            fail(f"kagentctl: no agent: {unreachable(error)}; {_START}")
     if as_json:
         print(json.dumps(facts, indent=2))
     else:
         for name, value in facts.items():
             print(f"{name + ':':12}{as_it_came(str(value))}")
     return 0
-
-
-def _why(error: AgentUnavailable) -> str:
-    if not str(error):
-        return "SSH_AUTH_SOCK is not set"
-    return f"SSH_AUTH_SOCK is {as_it_came(os.environ['SSH_AUTH_SOCK'])}: {error}"
 
 
 def _asleep() -> bool:
@@ -68,11 +59,12 @@ def _asleep() -> bool:
 
 def _answers() -> Iterator[tuple[str, object]]:
     with Client() as client:
-        answer = client.request(Extension(STATUS, b""), ExtensionResponse)
-        status = Status.parse(answer.contents)
-        shown: tuple[Shown, ...] = ()
-        if not status.locked:
-            shown = client.shown()
+        try:
+            answer = client.request(Extension(STATUS, b""), ExtensionResponse)
+            status = Status.parse(answer.contents)
+            shown = () if status.locked else client.shown()
+        except (AgentError, ProtocolError):
+            fail(f"kagentctl: {client.why_not_shown()}")
     by_systemd = os.environ.get("SSH_AUTH_SOCK") == socket_path()
     yield "agent", f"running, {'started by systemd' if by_systemd else 'started by hand'}"
     yield "socket", os.environ["SSH_AUTH_SOCK"]
