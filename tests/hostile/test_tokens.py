@@ -11,7 +11,7 @@ import pytest
 from kagent.custody.identity import description_of
 from kagent.protocol.messages import AddSmartcardKey, Failure, SignRequest, SignResponse, Success
 from kagent.protocol.publickey import parse_line
-from tests.hostile.asking import Client
+from tests.hostile.asking import Client, Pair
 from tests.hostile.conftest import settle
 from tests.hostile.people import Login, attack, finish
 from tests.support.frames import explained
@@ -133,6 +133,7 @@ def test_without_means(person: Person) -> None:
     token = soft_token(person, "ecdsa")
     with agent(person, "kagent", env=token.env) as running, Client(running.socket) as client:
         settle(running)
+        assert client.add(Pair.new())  # by then all is prepared, for which a file is written
         with attack(person, Login.SAME, "limit", running.keeper, "FSIZE") as attacker:
             assert isinstance(client.ask(AddSmartcardKey(str(LIBRARY), PIN)), Failure)
             finish(attacker)
