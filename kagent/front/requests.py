@@ -72,6 +72,12 @@ _ROOM_FOR_HEADERS = 64  # bytes
 _MOST_BINDS, _MOST_BINDS_EACH = 16, 4
 
 _OF_KEYS = (Type.ADD_IDENTITY, Type.ADD_ID_CONSTRAINED)
+# What a worker may say that it has read, by the type that this process has.
+_BROUGHT = {
+    **dict.fromkeys(_OF_KEYS, Loaded),
+    **dict.fromkeys((Type.ADD_SMARTCARD_KEY, Type.ADD_SMARTCARD_KEY_CONSTRAINED), Inserted),
+    Type.REMOVE_SMARTCARD_KEY: Removal,
+}
 
 _EXTENSIONS = (SESSION_BIND, EXPLAIN, SHOW, STATUS, VIA)
 
@@ -115,6 +121,8 @@ class Requests:
                 locked=self._lock.locked,
                 of_token=of_token,
             )
+            if not isinstance(answer, (_BROUGHT[Type(message_type)], Refused)):
+                answer = None
             if not isinstance(answer, Loaded | Inserted):
                 # Whatever a worker may have left that doesn't say so.
                 await self._workers.drop(number)
@@ -145,13 +153,16 @@ class Requests:
         """Have a token's keys held, but for those that are held otherwise, as ssh-agent does.
 
         They take the place of all that was held through this provider before, whose token may have
-        been another.  Gives what there is to say of them.  Raises what `_hold` does.
+        been another; but for another host they take the place of nothing, which may be for other
+        hosts, or only with a yes.  Gives what there is to say of them.  Raises what `_hold` does.
         """
         provider = inserted.provider
         told, wanted = [], []
         async with self._changing:
             try:
-                before = {one.blob for one in self._of_token(provider)}
+                before = set()
+                if not peer.sessions.attempted:
+                    before = {one.blob for one in self._of_token(provider)}
                 for inserted_one in inserted.identities:
                     identity = inserted_one.beginning(clock.now())
                     held = self._store.find_readable(identity.blob)

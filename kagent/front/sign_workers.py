@@ -19,6 +19,7 @@ from ..jobs.jobs import (
     SignJob,
     unpack_answer,
 )
+from .turns import Row
 
 # A worker ends itself long before that; this is for one that was stopped, or when there is none.
 _SECONDS = 60.0
@@ -50,8 +51,7 @@ class SignWorkers:
         # On the right the one that has signed last: it is asked first, since it is in its burst.
         self._idle: deque[socket.socket] = deque()
         self._busy = 0
-        # In order.
-        self._waiting: deque[_Wait] = deque()
+        self._waiting: Row[_Wait] = Row()
 
     async def take_in(self) -> None:
         """Take in the workers that come, until the keeper ends."""
@@ -60,18 +60,18 @@ class SignWorkers:
             if not self._hear():
                 return
 
-    async def sign(self, job: SignJob) -> Answer | None:
-        """Have a worker sign; None if there is none, or some have ended over it."""
+    async def sign(self, job: SignJob, pid: int) -> Answer | None:
+        """Have a worker sign, for that process; None if there is none, or some ended over it."""
         packet = job.pack()
         with trio.move_on_after(_SECONDS):
             for _ in range(_MOST_TRIES):
-                if answer := await self._ask(packet):
+                if answer := await self._ask(packet, pid):
                     return answer
         return None
 
-    async def _ask(self, packet: bytes) -> Answer | None:
+    async def _ask(self, packet: bytes, pid: int) -> Answer | None:
         """The answer of the first worker that reads this; None if it ends, or there is none."""
-        while worker := await self._next(packet):
+        while worker := await self._next(packet, pid):
             answer = None
             try:
                 answer = await _receive(worker)
@@ -87,7 +87,7 @@ class SignWorkers:
             return answer
         return None
 
-    async def _next(self, packet: bytes) -> socket.socket | None:
+    async def _next(self, packet: bytes, pid: int) -> socket.socket | None:
         """A worker that was sent this, when there is one; None if none will come."""
         if not self._idle and self._come == NO_WORKERS:
             self._hear()
@@ -98,18 +98,18 @@ class SignWorkers:
         wait = _Wait(packet)
 
         def give_up(_: object) -> trio.lowlevel.Abort:
-            self._waiting.remove(wait)
+            self._waiting.remove(pid, wait)
             return trio.lowlevel.Abort.SUCCEEDED
 
-        self._waiting.append(wait)
+        self._waiting.add(pid, wait)
         self._want()
         await trio.lowlevel.wait_task_rescheduled(give_up)
         return wait.worker
 
     def _serve_waiting(self) -> None:
         # At once, and not when who waits has its turn: so that no worker has to wait for that.
-        while self._waiting and (worker := self._send(self._waiting[0].packet)):
-            wait = self._waiting.popleft()
+        while self._waiting and (worker := self._send(self._waiting.first().packet)):
+            wait = self._waiting.take()
             wait.worker = worker
             trio.lowlevel.reschedule(wait.task)
 
@@ -151,7 +151,7 @@ class SignWorkers:
                 self._come = word
                 self._want()
             while self._waiting and self._come == NO_WORKERS:
-                trio.lowlevel.reschedule(self._waiting.popleft().task)
+                trio.lowlevel.reschedule(self._waiting.take().task)
 
     def _forget_the_dead(self) -> None:
         """Those that nobody has asked in time, for one that comes in the place of each."""

@@ -204,7 +204,7 @@ class Signing:
 
     async def _sign_in_kernel(self, case: _Case) -> None:
         try:
-            await self._signers.call(self._checked(case))
+            await self._signers.call(self._checked(case), case.peer.process.pid)
         except (KeyNotFound, KeyExpired, KeyRevoked, PermissionDenied):
             # Loading a key again replaces it, which may have happened since it was looked up: it
             # is gone then, or just not possessed any more.  A fetched one has its time.
@@ -212,7 +212,7 @@ class Signing:
             if not case.loaded:
                 again = await self._find_elsewhere(case.peer, case.request.blob)
                 case = case._replace(held=again)
-            await self._signers.call(self._checked(case))
+            await self._signers.call(self._checked(case), case.peer.process.pid)
 
     def _checked(self, case: _Case) -> Callable[[], None]:
         """What signs, and begins the answer; for any thread."""
@@ -229,7 +229,7 @@ class Signing:
     async def _sign_sealed(self, case: _Case) -> Answer | None:
         description = case.held.identity.description
         job = SignJob(description, case.algorithm, case.request.data)
-        return await self._sign_workers.sign(job)
+        return await self._sign_workers.sign(job, case.peer.process.pid)
 
     async def _sign_behind(self, case: _Case) -> Answer | None:
         assert self._behind

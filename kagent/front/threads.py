@@ -9,14 +9,17 @@ from collections.abc import Callable
 
 import trio
 
+from .turns import Row
+
 
 class _Work:
     """Something to be done; the thread that does it leaves here what it raised."""
 
     error: BaseException | None = None
 
-    def __init__(self, work: Callable[[], None]) -> None:
+    def __init__(self, work: Callable[[], None], pid: int) -> None:
         self._work = work
+        self.pid = pid
         self.task = trio.lowlevel.current_task()
 
     def do(self) -> None:
@@ -24,6 +27,22 @@ class _Work:
             self._work()
         except BaseException as error:
             self.error = error
+
+
+class _Queue(queue.Queue[_Work]):
+    """Of a Row."""
+
+    def _init(self, maxsize: int) -> None:
+        self._row: Row[_Work] = Row()
+
+    def _qsize(self) -> int:
+        return bool(self._row)
+
+    def _put(self, item: _Work) -> None:
+        self._row.add(item.pid, item)
+
+    def _get(self) -> _Work:
+        return self._row.take()
 
 
 class Signers:
@@ -36,13 +55,13 @@ class Signers:
     def __init__(self, alone: Callable[[], bool]) -> None:
         """`alone` tells whether one client is connected and no other."""
         self._alone = alone
-        self._queue: queue.SimpleQueue[_Work] = queue.SimpleQueue()
+        self._queue = _Queue()
         self._token = trio.lowlevel.current_trio_token()
         for _ in range(os.cpu_count() or 1):
             threading.Thread(target=self._work, daemon=True).start()
 
-    async def call(self, sign: Callable[[], None]) -> None:
-        """Call `sign` in a thread.  Raises what that raises.
+    async def call(self, sign: Callable[[], None], pid: int) -> None:
+        """Call `sign` in a thread, for that process.  Raises what that raises.
 
         Not cancelled halfway: a signature takes milliseconds, and half a frame would be worse than
         a late one.
@@ -52,7 +71,7 @@ class Signers:
             # all else.  Who connects now waits for this one signature.
             sign()
             return
-        work = _Work(sign)
+        work = _Work(sign, pid)
         self._queue.put(work)
         await trio.lowlevel.wait_task_rescheduled(lambda _: trio.lowlevel.Abort.FAILED)
         if work.error is None:

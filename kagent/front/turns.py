@@ -7,10 +7,14 @@ forwards the agent.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Generic, TypeVar
 
 import trio
+
+T = TypeVar("T")
 
 
 class Turns:
@@ -34,3 +38,39 @@ class Turns:
             self._waiting[pid] -= 1
             if not self._waiting[pid]:
                 del self._waiting[pid], self._of_each[pid]
+
+
+class Row(Generic[T]):
+    """What waits: of each process in order, and of the processes one after the other.
+
+    So who asks for a hundred things waits for them, and who asks for one beside that doesn't.
+    """
+
+    def __init__(self) -> None:
+        self._of_each: dict[int, deque[T]] = {}  # none is empty; whose turn is next is first
+
+    def __bool__(self) -> bool:
+        return bool(self._of_each)
+
+    def add(self, pid: int, one: T) -> None:
+        """Have it wait, for that process."""
+        self._of_each.setdefault(pid, deque()).append(one)
+
+    def first(self) -> T:
+        """What is next, if there is anything."""
+        return next(iter(self._of_each.values()))[0]
+
+    def take(self) -> T:
+        """What is next, which waits no longer."""
+        pid = next(iter(self._of_each))
+        waiting = self._of_each.pop(pid)
+        one = waiting.popleft()
+        if waiting:
+            self._of_each[pid] = waiting
+        return one
+
+    def remove(self, pid: int, one: T) -> None:
+        """It waits no longer."""
+        self._of_each[pid].remove(one)
+        if not self._of_each[pid]:
+            del self._of_each[pid]

@@ -438,7 +438,6 @@ class Keeper:
         """
         if self._is_prepared:
             return
-        self._is_prepared = True
         from ..workers import bind, errands, load, lookout, seal, sign  # noqa: F401
 
         if self._terms.behind:
@@ -448,6 +447,8 @@ class Keeper:
             _ = role.filter
         gc.freeze()
         memory.give_back(memory.code_areas())  # the keeper itself signs nothing
+        # Not sooner: where it fails, descriptors having been taken away, say, no key comes either.
+        self._is_prepared = True
 
     def _send_out(self, job: Job, *descriptors: int) -> None:
         from ..workers.errands import ERRANDS, run
@@ -556,6 +557,9 @@ class Keeper:
         """Have a token process take what was left, and answer the front."""
         from ..workers import token
 
+        if given_up(one.answer):  # no PIN is tried that nobody waits for
+            self._load_done(one)
+            return
         if self._tokens.full:
             _answer(one.answer, Refused("keys of too many tokens' libraries are held already"))
             self._load_done(one)
@@ -669,7 +673,7 @@ class Keeper:
             del self._brought[job.number]
         description, rings = job.description, self._rings
         try:
-            self._check(brought, job)
+            self._check(brought, job, record)
             self._let_go_of_replaced(description)
             again = self._has(brought.custody, description)
             if brought.token:
@@ -707,8 +711,11 @@ class Keeper:
             self._tokens.forget(description)
         return self._rings.forget(description, but)
 
-    def _check(self, brought: _Brought, job: Job) -> None:
+    def _check(self, brought: _Brought, job: Job, record: bytes) -> None:
         """The terms that hold for all keys, where no load worker says what they are."""
+        # Others' keys have their records beside them.  And for records there is no endless room.
+        if not record and job.custody is not Custody.KERNEL:
+            raise ValueError(f"there is no record of a key of custody {job.custody}")
         # Else a load worker could give another key that is held the constraints of its answer.
         if brought.custody is not job.custody:
             raise ValueError(f"a load has left a key of custody {brought.custody}")

@@ -18,7 +18,7 @@ from .. import log
 from ..confine import memory
 from ..confine.seccomp import CannotConfine
 from ..custody.device import NotTaken
-from ..custody.identity import Custody, Identity
+from ..custody.identity import Custody, Identity, description_of
 from ..jobs import roles
 from ..jobs.jobs import HEADER_LENGTH, Inserted, Job, Refused, Signed, pack_answer
 from ..jobs.questions import TokenSignature
@@ -236,6 +236,9 @@ def _answer(job: Job, request: int, answer: int, signer: Signer) -> None:
     try:
         body = receive(request, job.body_length)
         asked = TokenSignature.parse(body or b"")
+        # The keeper has looked whether that is held, and not whether it is what is asked for.
+        if description_of(asked.blob) != job.description:
+            raise HelperError("the key is not held")
         told: Signed | Refused = Signed(signer.sign(asked))
     except Broken as error:
         broken = error

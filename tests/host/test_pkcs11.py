@@ -12,7 +12,7 @@ import pytest
 
 from kagent.openssh import pkcs11helper
 from kagent.openssh.pkcs11helper import Broken, Helper
-from kagent.protocol.constraints import Lifetime, SkProvider
+from kagent.protocol.constraints import AssociatedCertificates, Lifetime, SkProvider
 from kagent.protocol.messages import (
     SESSION_BIND,
     AddSmartcardKey,
@@ -188,6 +188,26 @@ def test_from_afar(person: Person, token: SoftToken) -> None:
             assert ask(stream, adding) == answer
             if answer == FAILURE:
                 assert "allow-remote-pkcs11" in explained(stream)
+
+
+def test_from_afar_nothing_is_replaced(person: Person, token: SoftToken) -> None:
+    """A host that may have a library loaded can't lift a confirmation, nor remove what is held."""
+    authority = person.key("ca")
+    person.run("ssh-keygen", "-q", "-s", authority, "-I", "me", "-n", person.name, "rsa.pub")
+    certificate, _ = parse_line((person.home / "rsa-cert.pub").read_text())
+    only = AssociatedCertificates(True, (certificate.blob,))
+    with (
+        agent(person, "kagent", "-Oallow-remote-pkcs11", env=token.env) as running,
+        running.connect() as stream,
+    ):
+        insert(running, "-c", "-s", LIBRARY)
+        ask(stream, encode(Extension(SESSION_BIND, b"no proof")))
+        assert ask(stream, encode(AddSmartcardKey(str(LIBRARY), PIN))) == FAILURE
+        assert "was held already" in explained(stream)
+        message = AddSmartcardKeyConstrained(str(LIBRARY), PIN, (only,))
+        assert ask(stream, encode(message)) == SUCCESS
+        assert sorted(kinds(running)) == ["(ECDSA)", "(RSA)", "(RSA-CERT)"]
+        assert running.run("kagentctl", "show").stdout.count("confirm each use") == 2
 
 
 def test_what_is_not_for_tokens(running: Agent) -> None:

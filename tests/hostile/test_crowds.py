@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import math
+import secrets
+import select
 import time
+from contextlib import ExitStack
 
 import pytest
 
+from kagent.protocol.messages import AddIdentity, SignRequest, Success, encode
+from kagent.protocol.privatekey import NamedPrivateKey, RsaPrivateKey
 from tests.hostile.asking import Client, Pair
 from tests.hostile.people import Login, attack, finish
 from tests.hostile.programs.crowd import KINDS
@@ -13,6 +19,7 @@ from tests.support.programs import Agent
 
 # For what takes a moment, on a machine that the crowd keeps busy too.
 SECONDS = 10.0
+CROWD = 40
 
 
 @pytest.mark.parametrize("count", [20, 200])
@@ -38,6 +45,34 @@ def keeps_out(attacked: Agent, kind: str, count: int) -> bool:
         finish(crowd)
     print(f"{took:.1f} s", told)
     return told.returncode != 0 or took > SECONDS
+
+
+def test_many_signatures_of_one_process(kagent: Agent) -> None:
+    """As those of a host that the agent is forwarded to are; by a key that takes long."""
+    path = kagent.person.file("key", Pair.new().file)
+    kagent.run("ssh-add", "-q", path)
+    public = kagent.person.file("key.pub", kagent.run("ssh-add", "-L").stdout)
+    slow = slow_key()
+    with Client(kagent.socket) as client, ExitStack() as crowd:
+        assert isinstance(client.ask(AddIdentity(slow, "slow")), Success)
+        streams = [crowd.enter_context(kagent.connect()) for _ in range(CROWD)]
+        for stream in streams:
+            stream.sendall(encode(SignRequest(slow.public_blob, b"data", 2)))
+        kagent.run("ssh-add", "-T", public)
+        answered, _, _ = select.select(streams, [], [], 0)
+    # It was asked for last.
+    assert len(answered) < CROWD // 2
+
+
+def slow_key() -> NamedPrivateKey:
+    """Of what are no primes, which to find would take long; nobody verifies what it signs."""
+    first, second = (secrets.randbits(3072) | 3 << 3070 | 1 for _ in range(2))
+    exponent = 65537
+    order = math.lcm(first - 1, second - 1)
+    if math.gcd(order, exponent) != 1 or math.gcd(first, second) != 1:
+        return slow_key()
+    numbers = (pow(exponent, -1, order), pow(second, -1, first), first, second)
+    return NamedPrivateKey("ssh-rsa", RsaPrivateKey(first * second, exponent, *numbers))
 
 
 def test_who_guesses_does_not_keep_the_owner_out(kagent: Agent) -> None:

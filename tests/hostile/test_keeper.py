@@ -10,16 +10,21 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
 from kagent.custody.identity import Custody, Identity
-from kagent.keeper.keeper import _close_all_but
+from kagent.jobs.terms import Terms
+from kagent.keeper.keeper import Keeper, _close_all_but
 from kagent.protocol.constraints import Lifetime
+from kagent.protocol.messages import AddSmartcardKey, encode
+from kagent.workers import sign
 from tests.hostile.asking import Client, Pair
 from tests.hostile.conftest import settle
 from tests.support.injection import Call, calls_in, python_in
 from tests.support.programs import Agent, Person, agent, children_of, wait_until
+from tests.support.softhsm import LIBRARY, PIN, stand_in
 
 
 @pytest.fixture
@@ -129,6 +134,28 @@ def test_a_lifetime_is_not_put_off(kagent: Agent, kind: str) -> None:
         assert client.signs(pair)
         time.sleep(3.5)
         assert not client.signs(pair)
+
+
+def test_no_end_of_keys_without_records(person: Person) -> None:
+    """By who has a token's load under way, of which several keys may be kept."""
+    env = {"SSH_PKCS11_HELPER": str(stand_in(person, "load-hang"))}
+    with agent(person, env=env) as running, running.connect() as stream:
+        settle(running)
+        stream.sendall(encode(AddSmartcardKey(str(LIBRARY), PIN)))
+        wait_until((person.home / "helper.pid").exists)
+        job = "Kind.KEEP, number=1, description='kagent:any', custody=Custody.TOKEN"
+        python_in(running.front, SEND.format(before="", job=job, record=b"", after=ANSWERED))
+        wait_until(lambda: "the keeper answers" in running.logged())
+        assert "there is no record of a key" in running.logged()
+
+
+def test_no_key_comes_before_all_is_imported(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever takes descriptors away meanwhile: what fails is done again."""
+    monkeypatch.setattr(sign, "prepare", Mock(side_effect=OSError(errno.EMFILE, "too many")))
+    keeper = Mock(_is_prepared=False, _terms=Terms())
+    for _ in range(2):  # at each load anew
+        with pytest.raises(OSError, match="too many"):
+            Keeper._prepare(keeper)
 
 
 def test_a_shelf_is_opened_anew(kagent: Agent) -> None:

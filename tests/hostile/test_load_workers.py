@@ -18,7 +18,7 @@ from tests.support import frames
 from tests.support.frames import A_KEY
 from tests.support.injection import python_in
 from tests.support.programs import Agent, Person, agent, children_of, wait_until
-from tests.support.softhsm import copy_of_library
+from tests.support.softhsm import LIBRARY, copy_of_library, stand_in, with_pin
 
 # Its end, and what it has handed over, say that it brings what `left` says; its answer, whatever it
 # likes of whatever key.
@@ -101,6 +101,17 @@ def test_it_changes_no_constraints(kagent: Agent, kind: str, left: str) -> None:
         lie(kagent, LIE.format(brought=b"something", answer=answer, left=left))
         assert not client.signs(pair)
         assert kagent.run("kagentctl", "show").stdout == shown
+
+
+def test_it_removes_no_keys_of_a_token(person: Person) -> None:
+    """By saying that it was asked for that, and not sent a key."""
+    with agent(person, env={"SSH_PKCS11_HELPER": str(stand_in(person))}) as running:
+        settle(running)
+        running.run("ssh-add", "-q", "-s", LIBRARY, **with_pin(person))
+        listed = running.run("ssh-add", "-l").stdout
+        answer = f'load.Removal("{LIBRARY}")'
+        lie(running, LIE.format(brought=b"", answer=answer, left="sealed"))
+        assert running.run("ssh-add", "-l").stdout == listed
 
 
 def test_it_keeps_nobody_from_loading(kagent: Agent) -> None:

@@ -8,13 +8,15 @@ from pathlib import Path
 
 import pytest
 
+from kagent.custody.identity import description_of
 from kagent.protocol.messages import AddSmartcardKey, Failure, SignRequest, SignResponse, Success
 from kagent.protocol.publickey import parse_line
-from tests.hostile.asking import Client
+from tests.hostile.asking import Client, Pair
 from tests.hostile.conftest import settle
 from tests.hostile.people import Login, attack, finish
 from tests.support.frames import explained
-from tests.support.programs import Agent, Person, agent, children_of
+from tests.support.injection import python_in
+from tests.support.programs import Agent, Person, agent, children_of, wait_until
 from tests.support.softhsm import LIBRARY, PIN, REAL_HELPER, soft_token
 
 
@@ -89,11 +91,49 @@ def test_the_pin_stays_nowhere(person: Person) -> None:
         assert re.search("process_add|add /usr/lib", running.logged())
 
 
+# As a front that was taken over could.
+ASK = """
+import gc, os, socket
+from kagent import log
+from kagent.jobs.jobs import Job, Kind, unpack_answer
+from kagent.jobs.questions import TokenSignature
+[workers] = [one for one in gc.get_objects() if type(one).__name__ == "Workers"]
+reading, writing = os.pipe()
+ours, theirs = socket.socketpair()
+body = TokenSignature({blob!r}, {algorithm!r}, b"data").write()
+ours.send(body)
+job = Job(Kind.TOKEN, body_length=len(body), description={description!r})
+socket.send_fds(workers._keeper._socket, [job.pack()], [theirs.fileno(), writing])
+os.close(writing)
+log.info(f"the answer is {{type(unpack_answer(os.read(reading, 10000))).__name__}}")
+"""
+
+
+@pytest.mark.parametrize("name", ["ecdsa", "rsa"])
+def test_a_removed_key_does_not_sign(person: Person, name: str) -> None:
+    """Where another of its token is held, and is named in its place."""
+    token = soft_token(person, "rsa", "ecdsa")
+    held, _ = parse_line((person.home / "ecdsa.pub").read_text())
+    asked, _ = parse_line((person.home / f"{name}.pub").read_text())
+    algorithm = {"ecdsa": "ecdsa-sha2-nistp256", "rsa": "rsa-sha2-256"}[name]
+    description = description_of(held.blob)
+    with agent(person, "kagent", env=token.env) as running:
+        settle(running)
+        use(running)
+        running.run("ssh-add", "-q", "-d", "rsa.pub")
+        code = ASK.format(blob=asked.blob, algorithm=algorithm, description=description)
+        python_in(running.front, code)
+        wait_until(lambda: "the answer is" in running.logged())
+        told = "Signed" if name == "ecdsa" else "Refused"
+        assert f"the answer is {told}" in running.logged()
+
+
 def test_without_means(person: Person) -> None:
     """No helper is started that could be looked into because something was taken away."""
     token = soft_token(person, "ecdsa")
     with agent(person, "kagent", env=token.env) as running, Client(running.socket) as client:
         settle(running)
+        assert client.add(Pair.new())  # by then all is prepared, for which a file is written
         with attack(person, Login.SAME, "limit", running.keeper, "FSIZE") as attacker:
             assert isinstance(client.ask(AddSmartcardKey(str(LIBRARY), PIN)), Failure)
             finish(attacker)
