@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.kernel import keys
+from tests.machine.environment import CHECKOUT
 from tests.support.programs import Agent, wait_until
 
 FILL = """
@@ -64,6 +66,22 @@ def test_parser_not_loaded(kagent: Agent) -> None:
     told = kagent.run("kagent-add", "-v", kagent.person.file("key", keys.rsa(2048)))
     assert "custody sealed" in told.stderr
     assert "modprobe pkcs8_key_parser" in told.stderr
+
+
+def test_files_of_the_user_s_own(kagent: Agent) -> None:
+    """A program that comes later could change what runs: told, with what mends it."""
+    person = kagent.person
+    if person.uid == 0:
+        pytest.skip("root's files are root's own")
+    assert findings(kagent, 0)["files"]["verdict"] == "ok"
+    copy = shutil.copytree(CHECKOUT / "kagent", person.home / "kagent")
+    subprocess.run(["chown", "-R", str(person.uid), copy], check=True)
+    program = "import sys; from kagent.cli.ctl.main import main; sys.exit(main())"
+    told = kagent.run(sys.executable, "-c", program, "doctor", "--json")
+    found = json.loads(told.stdout)["files"]
+    assert found["verdict"] == "warning"
+    assert f"can change {copy / '__init__.py'}" in found["told"]
+    assert "install" in found["mend"]
 
 
 def test_another_agent(kagent: Agent) -> None:

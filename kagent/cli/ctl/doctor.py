@@ -7,12 +7,14 @@ import gzip
 import json
 import os
 import re
+import stat
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from enum import StrEnum
+from importlib.util import find_spec
 from pathlib import Path
 
 from ...confine import profiles
@@ -56,6 +58,9 @@ _RAISE_QUOTA = (
 _SEALED = "so RSA keys are sealed like all others"
 _NEW_SESSION = "keyctl session - kagent $SHELL, or kagent --keyring user, persistent or private"
 _UNBLOCK = "allow add_key, keyctl and request_key in the container's seccomp profile"
+_INSTALL_AS_ROOT = "sudo python3 -m venv /opt/kagent && sudo /opt/kagent/bin/pip install ."
+# What processes that see private keys run, besides Python.
+_RUN = ("kagent", "cryptography", "_cffi_backend", "trio")
 _REQUEST_KEY = Path("/sbin/request-key")
 
 
@@ -323,6 +328,25 @@ def _shown(configuration: Configuration) -> list[Shown]:
     return [one for one in shown if configuration.find(one.blob)]
 
 
+def _files() -> Finding:
+    """Whether others of this user's programs can change what kagent's processes run."""
+    uid = os.getuid()
+    if uid == 0:
+        return _ok("only root can change what kagent's processes run")
+    modules = (find_spec(name) for name in _RUN)
+    files = [os.path.realpath(sys.executable), *(one.origin for one in modules if one)]
+    for path in [Path(file) for file in files if file]:
+        for place in (path, *path.parents):
+            about = place.stat()
+            others = not about.st_mode & stat.S_ISVTX and os.access(place, os.W_OK)
+            if about.st_uid == uid or others:
+                return _warning(
+                    f"every program of yours can change {path}, and so what kagent's processes run",
+                    _INSTALL_AS_ROOT,
+                )
+    return _ok("you can't change what kagent's processes run")
+
+
 def _openssh() -> Finding:
     try:
         output = subprocess.run(["ssh", "-V"], capture_output=True, text=True).stderr.strip()
@@ -358,4 +382,5 @@ _CHECKS: dict[str, Callable[[], Finding]] = {
     "provisioning": _provisioning,
     "post-quantum keys": _post_quantum,
     "OpenSSH": _openssh,
+    "files": _files,
 }
