@@ -432,15 +432,18 @@ def test_a_list_that_changes(person: Person) -> None:
         assert len(ask(stream, encode(SignRequest(public(key).blob, b"data", 0)))) > 64
 
 
+def ed25519_blob(point: bytes) -> bytes:
+    return TEXT.write("ssh-ed25519") + STRING.write(point)
+
+
 def test_more_keys_than_have_room(person: Person) -> None:
     """kagent's own are listed first, and the answer stays one that clients take."""
     own = person.key("own")
-    large = [
-        ListedKey(TEXT.write("ssh-rsa") + STRING.write(b"\1") + STRING.write(bytes(40000)), str(n))
-        for n in range(6)
-    ]
-    first = [one.replace(blob=one.blob[:-1] + bytes((n,))) for n, one in enumerate(large)]
-    second = [one.replace(blob=one.blob[:-1] + bytes((n + 100,))) for n, one in enumerate(large)]
+    comment = "long " * 200
+    first, second = (
+        [ListedKey(ed25519_blob(bytes((n, agent)) * 16), comment) for n in range(200)]
+        for agent in range(2)
+    )
     answers = [encode(IdentitiesAnswer(tuple(keys))) for keys in (first, second)]
     with (
         scripted(person, "one", lambda message, stream: answers[0]) as one,
@@ -452,7 +455,7 @@ def test_more_keys_than_have_room(person: Person) -> None:
         message = decode(ask(stream, LISTING)[4:])
         assert isinstance(message, IdentitiesAnswer)
         assert message.identities[0].blob == public(own).blob
-        assert len(message.identities) == 7
+        assert 1 + len(first) < len(message.identities) < 1 + len(first) + len(second)
         assert "have more keys than have room" in kagent.logged()
 
 
