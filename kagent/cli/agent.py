@@ -23,6 +23,7 @@ from ..keyctl import (
 )
 from ..openssh.times import seconds
 from .command import OutputLost, become, command
+from .configuration import configured
 from .options import fail, one_of, parse
 
 if TYPE_CHECKING:
@@ -50,6 +51,9 @@ _FATAL = 255  # OpenSSH's exit code for a command line that makes no sense
 _CUSTODIES = ("kernel", "sealed")
 _KEYRINGS = ("session", "user", "persistent", "private")
 _CONFIRM_BEHIND = ("always", "forwarded")
+# What kagent.toml may say as well.
+_CONFIGURABLE = ("custody", "keyring", "burst", "confirm-behind")
+_SOCKETS = ("behind",)
 _LONGEST_SOCKET = 107  # bytes: unix(7)
 _READY = b"\0"
 _HASHES = ("md5", "sha1", "sha256", "sha384", "sha512")
@@ -92,8 +96,11 @@ class _Options:
     """The command line, checked as ssh-agent checks it."""
 
     def __init__(self, arguments: list[str]) -> None:
-        words = ["custody=", "keyring=", "burst=", "idle-exit=", "behind=", "confirm-behind="]
+        words = [f"{name}=" for name in (*_CONFIGURABLE, *_SOCKETS, "idle-exit")]
         given, self.command = parse(arguments, "cDdksTuUVE:A:a:O:P:t:", _USAGE, words)
+        letters = [letter for letter, _ in given]
+        if not {"-k", "-u", "-V"}.intersection(letters):
+            given = configured(_CONFIGURABLE, _SOCKETS) + given
         values = dict(given)
         self.custody = _one_of("--custody", _CUSTODIES, values.get("--custody"))
         self.keyring = _one_of("--keyring", _KEYRINGS, values.get("--keyring")) or "session"
@@ -108,7 +115,6 @@ class _Options:
         self.confirm_behind = _one_of("--confirm-behind", _CONFIRM_BEHIND, confirm)
         if confirm and not self.behind:
             fail("kagent: --confirm-behind is of no use without --behind")
-        letters = [letter for letter, _ in given]
         self.providers = _providers(given)
         self.web_safety = _web_safety(given)
         self.address = values.get("-a")

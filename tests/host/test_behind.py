@@ -432,6 +432,45 @@ def test_a_list_that_changes(person: Person) -> None:
         assert len(ask(stream, encode(SignRequest(public(key).blob, b"data", 0)))) > 64
 
 
+def test_named_in_the_configuration(person: Person) -> None:
+    """As on the command line, which adds to it, and says what else the file says."""
+    one, two = person.key("one"), person.key("two")
+    folder = person.home / ".config/kagent"
+    folder.mkdir(parents=True)
+    with agent(person, "ssh-agent") as first, agent(person, "ssh-agent") as second:
+        first.run("ssh-add", "-q", one)
+        second.run("ssh-add", "-q", two)
+        settings = f"behind = ['~/{first.socket.name}']\ncustody = 'kernel'\nburst = 0\n"
+        (folder / "kagent.toml").write_text(settings)
+        with agent(person, "kagent", "--behind", second.socket, "--custody=sealed") as kagent:
+            kagent.run("ssh-add", "-T", f"{one}.pub", f"{two}.pub")
+            kagent.run("ssh-add", "-q", person.key("own"))
+
+
+@pytest.mark.parametrize(
+    ("content", "mode", "told"),
+    [
+        ("behinds = []", 0o600, "unknown word 'behinds'; did you mean 'behind'?"),
+        ("whatever = 1", 0o600, "it may say behind, burst, confirm-behind, custody or keyring"),
+        ("behind = ['agent.sock']", 0o600, "behind takes a list of paths from / or ~"),
+        ("behind = [1]", 0o600, "behind takes a list of paths from / or ~"),
+        ("custody = ['sealed']", 0o600, "custody takes what --custody takes, not ['sealed']"),
+        ("custody = 'none'", 0o600, "--custody takes kernel or sealed, not 'none'"),
+        ("custody", 0o600, "kagent.toml: Expected '=' after a key"),
+        ("custody = 'sealed'", 0o620, "others can write to it: chmod go-w"),
+    ],
+)
+def test_an_error_in_the_configuration(person: Person, content: str, mode: int, told: str) -> None:
+    """Nothing is started, and nothing else that kagent does minds."""
+    (person.home / ".config/kagent").mkdir(parents=True)
+    person.file(".config/kagent/kagent.toml", f"{content}\n", mode=mode)
+    done = person.run("kagent", "-s", check=False)
+    assert done.returncode == 1
+    assert told in done.stderr
+    assert not done.stdout
+    assert person.run("kagent", "-V").stderr.startswith("kagent ")
+
+
 def ed25519_blob(point: bytes) -> bytes:
     return TEXT.write("ssh-ed25519") + STRING.write(point)
 
