@@ -161,7 +161,7 @@ def test_a_login(provisioning: Provisioning, kagent: Agent, folder: Path) -> Non
     assert f"kagent:deploy for {person.name} by /usr/bin/python3" in line
     assert "by rule 1, for 600 seconds" in line
     told = shown(kagent, "key-2048-0")
-    assert re.search(r"needed; fetched; \d+s left", told), told
+    assert re.search(r"needed; fetched\); \d+s left", told), told
     doctor = kagent.run("kagentctl", "doctor", check=False).stdout
     assert re.search(r"ok +provisioning: .*; fetched, \d+s left", doctor), doctor
     assert "deploy" not in person.run("cat", "/proc/keys").stdout  # nobody else's to see

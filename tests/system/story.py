@@ -275,7 +275,7 @@ def a_key_sealed_to_the_tpm_signs_for_ci() -> None:
     told = as_ci(f"ssh-add -l && {login} && {login} && kagentctl show && kagentctl doctor; true")
     assert "3072 SHA256" in told.splitlines()[0], told
     assert told.splitlines().count("in") == 2, told
-    assert re.search("fetched as kagent:deploy when it is needed; fetched; .* left", told), told
+    assert re.search(r"when it is needed; fetched\); .* left", told), told
     log = as_root("journalctl -t kagent-provision --output=cat")
     assert log.count("delivered kagent:deploy for ci by /usr/bin/python3") == 1, log
     assert "rule 1, for 3600 seconds" in log, log
