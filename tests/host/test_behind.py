@@ -36,6 +36,7 @@ from kagent.protocol.wire import STRING, TEXT, UINT32
 from tests.destinations.keys import A
 from tests.destinations.requests import forward
 from tests.host.test_confine import CALLS
+from tests.machine.openssh import programs
 from tests.support.behind import Answer, AsyncsshAgent, scripted
 from tests.support.frames import FAILURE, LISTING, NOTHING, SUCCESS, ask, explained
 from tests.support.injection import calls_in
@@ -430,6 +431,18 @@ def test_a_list_that_changes(person: Person) -> None:
         assert ask(stream, encode(SignRequest(KEY.blob, b"data", 0))) == FAILURE
         assert "it refused" in explained(stream)
         assert len(ask(stream, encode(SignRequest(public(key).blob, b"data", 0)))) > 64
+
+
+def test_the_newest_ssh_agent(person: Person) -> None:
+    """With all types of keys that it has of files."""
+    newest, keys = programs(), []
+    for kind in ("ed25519", "rsa", "ecdsa", "mldsa44-ed25519"):
+        keys.append(person.home / kind)
+        person.run(newest / "ssh-keygen", "-q", "-N", "", "-t", kind, "-f", keys[-1])
+    with agent(person, newest / "ssh-agent") as other, behind(person, other.socket) as kagent:
+        other.run(newest / "ssh-add", "-q", *keys)
+        assert kagent.run("ssh-add", "-L").stdout.count("\n") >= 3
+        kagent.run(newest / "ssh-add", "-T", *(f"{key}.pub" for key in keys))
 
 
 def test_named_in_the_configuration(person: Person) -> None:
