@@ -19,6 +19,9 @@ CHECKOUT = Path(__file__).parent.parent.parent
 PACKAGES = {
     "fish": "fish",
     "git": "git",
+    "gpg": "gpg",
+    "gpg-agent": "gpg-agent",
+    "gpgconf": "gpgconf",
     "keyctl": "keyutils",
     "mandoc": "mandoc",
     "openssl": "openssl",
