@@ -141,7 +141,7 @@ class Helper:
         if len(request) > _LONGEST_REQUEST:
             raise TooLong(f"OpenSSH's ssh-pkcs11-helper takes {_LONGEST_REQUEST} bytes at most")
         deadline = time.monotonic() + _SECONDS
-        if _ready(self._stream, select.POLLIN, 0):
+        if _ready(self._stream, 0):
             raise Broken("it has ended, or talks out of turn")
         try:
             self._stream.sendall(_LENGTH.pack(len(request)))  # a socket has room for one
@@ -158,7 +158,7 @@ class Helper:
         received = bytearray()
         while len(received) < length:
             left = deadline - time.monotonic()
-            if left <= 0 or not _ready(self._stream, select.POLLIN, left):
+            if left <= 0 or not _ready(self._stream, left):
                 raise Broken(f"it hasn't answered in {_SECONDS} seconds")
             chunk = self._stream.recv(length - len(received))
             if not chunk:
@@ -177,9 +177,10 @@ def _start(words: list[str], stream: int) -> subprocess.Popen[bytes]:
         return programs.start(words, preexec_fn=process.die_with_parent, **streams)
 
 
-def _ready(stream: socket.socket, event: int, seconds: float) -> bool:
+def _ready(stream: socket.socket, seconds: float) -> bool:
+    """Whether there is something to be read by then, or it has ended."""
     poll = select.poll()
-    poll.register(stream, event)
+    poll.register(stream, select.POLLIN)
     return bool(poll.poll(seconds * 1000))
 
 

@@ -7,6 +7,8 @@ A signature is good if both halves of it are, so who breaks one of the two has n
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import cryptography
@@ -47,12 +49,8 @@ class PrivateKey(NamedTuple):
     @classmethod
     def from_seeds(cls, seeds: bytes) -> PrivateKey:
         """Of two times 32 bytes.  Raises ValueError, Unsupported."""
-        if mldsa is None:
-            raise Unsupported
-        try:
+        with _supported():
             one = mldsa.MLDSA44PrivateKey.from_seed_bytes(seeds[:_SEED])
-        except UnsupportedAlgorithm as error:
-            raise Unsupported from error
         return cls(one, Ed25519PrivateKey.from_private_bytes(seeds[_SEED:]))
 
     def public_key(self) -> PublicKey:
@@ -74,12 +72,8 @@ class PublicKey(NamedTuple):
     @classmethod
     def from_public_bytes(cls, keys: bytes) -> PublicKey:
         """Of the two keys, one behind the other.  Raises ValueError, Unsupported."""
-        if mldsa is None:
-            raise Unsupported
-        try:
+        with _supported():
             one = mldsa.MLDSA44PublicKey.from_public_bytes(keys[:_KEY])
-        except UnsupportedAlgorithm as error:
-            raise Unsupported from error
         return cls(one, Ed25519PublicKey.from_public_bytes(keys[_KEY:]))
 
     def public_bytes_raw(self) -> bytes:
@@ -91,6 +85,17 @@ class PublicKey(NamedTuple):
         framed = _framed(data)
         self.lattice.verify(signature[:_SIGNATURE], framed, _LABEL)
         self.curve.verify(signature[_SIGNATURE:], framed)
+
+
+@contextmanager
+def _supported() -> Iterator[None]:
+    """For what takes ML-DSA.  Raises Unsupported."""
+    if mldsa is None:
+        raise Unsupported
+    try:
+        yield
+    except UnsupportedAlgorithm as error:
+        raise Unsupported from error
 
 
 def _framed(data: bytes) -> bytes:

@@ -9,16 +9,7 @@ from typing import TYPE_CHECKING
 
 from ... import log
 from ...openssh.times import timeframe
-from ...protocol.constraints import (
-    Confirm,
-    ConfirmForwarded,
-    Constraint,
-    Lifetime,
-    PermittedHop,
-    RequireCustody,
-    RestrictDestination,
-    SkProvider,
-)
+from ...protocol.constraints import PermittedHop, SkProvider
 from ...protocol.messages import AddIdConstrained, AddIdentity
 from ...protocol.publickey import Certificate, PublicKey
 from ...text import as_it_came
@@ -176,29 +167,12 @@ class Adder:
         return True
 
     def _send(self, key: NamedPrivateKey, comment: str, lifetime: int) -> None:
-        constraints = self._constraints(key, lifetime)
+        provider = SkProvider(self._options.provider) if key.type.startswith("sk-") else None
+        constraints = self._options.constraints(lifetime, self._hops, provider=provider)
         if constraints:
             self._client.do(AddIdConstrained(key, comment, constraints))
         else:
             self._client.do(AddIdentity(key, comment))
-
-    def _constraints(self, key: NamedPrivateKey, lifetime: int) -> tuple[Constraint, ...]:
-        """In ssh-add's order, and kagent's own behind them."""
-        options = self._options
-        constraints: list[Constraint] = []
-        if lifetime:
-            constraints.append(Lifetime(lifetime))
-        if options.confirm:
-            constraints.append(Confirm())
-        if key.type.startswith("sk-"):
-            constraints.append(SkProvider(options.provider))
-        if self._hops:
-            constraints.append(RestrictDestination(self._hops))
-        if options.custody is not None:
-            constraints.append(RequireCustody(options.custody))
-        if options.confirm_forwarded:
-            constraints.append(ConfirmForwarded())
-        return tuple(constraints)
 
     def _tell_constraints(self, lifetime: int) -> None:
         if lifetime:

@@ -2,16 +2,7 @@
 
 from __future__ import annotations
 
-from ...protocol.constraints import (
-    AssociatedCertificates,
-    Confirm,
-    ConfirmForwarded,
-    Constraint,
-    Lifetime,
-    PermittedHop,
-    RequireCustody,
-    RestrictDestination,
-)
+from ...protocol.constraints import AssociatedCertificates, PermittedHop
 from ...protocol.messages import (
     AddSmartcardKey,
     AddSmartcardKeyConstrained,
@@ -39,7 +30,10 @@ class Card:
         options = self._options
         typed = prompt.passphrase("Enter passphrase for PKCS#11: ", options.report)
         pin = typed.decode("utf-8", "surrogateescape")
-        constraints = self._constraints()
+        certificates = None
+        if self._certificates and not options.keys_only:
+            certificates = AssociatedCertificates(options.certificates_only, self._certificates)
+        constraints = options.constraints(options.lifetime, self._hops, certificates=certificates)
         if constraints:
             return self._do(AddSmartcardKeyConstrained(options.token, pin, constraints), "add")
         return self._do(AddSmartcardKey(options.token, pin), "add")
@@ -47,26 +41,6 @@ class Card:
     def remove(self) -> bool:
         """Have the agent forget the tokens' keys."""
         return self._do(RemoveSmartcardKey(self._options.token, ""), "remove")
-
-    def _constraints(self) -> tuple[Constraint, ...]:
-        """In ssh-add's order, and kagent's own behind them."""
-        options = self._options
-        constraints: list[Constraint] = []
-        if options.lifetime:
-            constraints.append(Lifetime(options.lifetime))
-        if options.confirm:
-            constraints.append(Confirm())
-        if self._hops:
-            constraints.append(RestrictDestination(self._hops))
-        if self._certificates and not options.keys_only:
-            constraints.append(
-                AssociatedCertificates(options.certificates_only, self._certificates)
-            )
-        if options.custody is not None:
-            constraints.append(RequireCustody(options.custody))
-        if options.confirm_forwarded:
-            constraints.append(ConfirmForwarded())
-        return tuple(constraints)
 
     def _do(self, message: Message, verb: str) -> bool:
         report, name = self._options.report, self._options.token

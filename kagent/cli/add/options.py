@@ -6,7 +6,18 @@ import os
 
 from ...openssh.hostkeys import DEFAULT_FILES
 from ...openssh.times import seconds
-from ...protocol.constraints import CUSTODIES
+from ...protocol.constraints import (
+    CUSTODIES,
+    AssociatedCertificates,
+    Confirm,
+    ConfirmForwarded,
+    Constraint,
+    Lifetime,
+    PermittedHop,
+    RequireCustody,
+    RestrictDestination,
+    SkProvider,
+)
 from ..options import fail, one_of, parse
 from .report import Report, fatal
 
@@ -81,6 +92,26 @@ class Options:
         self.until_expiry = "-N" not in names
         self.asks_pin = "-P" not in names
         self.report = Report("-q" in names, min(names.count("-v"), 3))
+
+    def constraints(
+        self,
+        lifetime: int,
+        hops: tuple[PermittedHop, ...],
+        *,
+        provider: SkProvider | None = None,
+        certificates: AssociatedCertificates | None = None,
+    ) -> tuple[Constraint, ...]:
+        """What keys are sent with: in ssh-add's order, and kagent's own behind them."""
+        wanted = (
+            Lifetime(lifetime) if lifetime else None,
+            Confirm() if self.confirm else None,
+            provider,
+            RestrictDestination(hops) if hops else None,
+            certificates,
+            RequireCustody(self.custody) if self.custody is not None else None,
+            ConfirmForwarded() if self.confirm_forwarded else None,
+        )
+        return tuple(one for one in wanted if one is not None)
 
 
 def _hash(name: str) -> str:
