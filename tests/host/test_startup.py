@@ -201,6 +201,8 @@ def test_in_a_directory(person: Person, place: str, found: str) -> None:
             assert stat.filemode(path.stat().st_mode) == "srw-------"
             assert stat.filemode(path.parent.stat().st_mode) == "drwx------"
             paths.append(path.relative_to(person.home))
+            # ssh-agent names its socket before it minds signals, and answers only after.
+            person.run("ssh-add", "-l", check=False, SSH_AUTH_SOCK=str(path))
         wait_until(lambda path=path: not path.exists())  # type: ignore[misc]
     theirs, ours = (NAME.sub("RANDOM", str(path)) for path in paths)
     assert ours == theirs
