@@ -158,6 +158,7 @@ def test_terms_of_a_service(person: Person) -> None:
     """Without a word on its command line, and with kagent.toml's."""
     with service(person, "") as kagent:
         assert "ends when idle for 60 seconds" in kagent.run("kagentctl", "status").stdout
+    kagent.socket.unlink()
     (person.home / ".config/kagent").mkdir(parents=True)
     person.file(".config/kagent/kagent.toml", "idle-exit = '2m'\n")
     with service(person, "") as kagent:
