@@ -124,7 +124,8 @@ def installed_from_the_wheel() -> None:
     assert "enabled and started kagent.socket" in told, told
     assert "SSH_AUTH_SOCK was /run/user/1000/openssh_agent" in told, told
     # A minute is long for a test.
-    alice(f"sed -i s/60s/{IDLE_SECONDS}s/ {UNITS}/kagent.service && systemctl --user daemon-reload")
+    setting = f'idle-exit = "{IDLE_SECONDS}s"'
+    alice(f"mkdir -p .config/kagent && echo '{setting}' >.config/kagent/kagent.toml")
     assert not processes()
 
 
