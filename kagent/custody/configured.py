@@ -10,7 +10,6 @@ from __future__ import annotations
 import errno
 import os
 from enum import IntEnum
-from pathlib import Path
 from typing import NamedTuple
 
 from ..files import read_own
@@ -18,7 +17,7 @@ from ..keyctl import KernelKeyError
 from ..protocol.publickey import PublicKey, parse_line
 from .kernel import why_not
 
-SYSTEM_FILE = Path("/etc/kagent/identities")
+SYSTEM_FILE = "/etc/kagent/identities"
 _MOST_LINES = 100  # more don't fit into what an agent may answer
 
 
@@ -72,7 +71,7 @@ class Configuration(NamedTuple):
     faults: tuple[str, ...]
 
     @classmethod
-    def read(cls, *files: Path) -> Configuration:
+    def read(cls, *files: str | os.PathLike[str]) -> Configuration:
         """Read those of the files that are there; the order is kept."""
         found: list[Configured] = []
         faults: list[str] = []
@@ -103,13 +102,10 @@ class Configuration(NamedTuple):
         return next((one for one in self.identities if one.public.blob == blob), None)
 
 
-def files() -> tuple[Path, ...]:
+def files() -> tuple[str, ...]:
     """The system's, and this user's own unless the user has no home."""
-    try:
-        own = os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config"
-    except RuntimeError:
-        return (SYSTEM_FILE,)
-    return (SYSTEM_FILE, Path(own, "kagent/identities"))
+    own = os.environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config")
+    return (SYSTEM_FILE,) if own.startswith("~") else (SYSTEM_FILE, f"{own}/kagent/identities")
 
 
 def _parse(line: str) -> Configured:

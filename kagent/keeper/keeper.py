@@ -181,6 +181,7 @@ class Keeper:
         try:
             _make_sealing_key(self._rings.sealing)
             gc.freeze()  # kept out of the collector's way, so that a fork shares the memory
+            gc.enable()
             self._start_front()
             self._serve()
             assert self._exit_code is not None

@@ -13,7 +13,6 @@ import signal
 import socket
 import stat
 import time
-from pathlib import Path
 
 from .. import log
 
@@ -132,13 +131,16 @@ class Listener:
 
 def _make(directory: str) -> None:
     """Make a directory for the user alone, and those that it is in.  Raises NoPlace."""
-    path = Path(directory)
-    for part in (*reversed(path.parents), path):
-        try:
-            if not part.is_dir():
-                part.mkdir(0o700, exist_ok=True)
-        except OSError as error:
-            raise NoPlace(f"cannot make {part}: {error.strerror}") from error
+    if os.path.isdir(directory):
+        return
+    parent = os.path.dirname(directory)
+    if parent not in ("", directory):
+        _make(parent)
+    try:
+        os.mkdir(directory, 0o700)
+    except OSError as error:
+        if not os.path.isdir(directory):  # another kagent may have made it meanwhile
+            raise NoPlace(f"cannot make {directory}: {error.strerror}") from error
 
 
 def _listen(path: str) -> socket.socket:

@@ -8,8 +8,7 @@ from __future__ import annotations
 import os
 import re
 from contextlib import suppress
-from dataclasses import dataclass
-from functools import cached_property
+from typing import NamedTuple
 
 from ..custody import clock
 from ..jobs.questions import Asker, ClientProcess
@@ -33,8 +32,7 @@ _INTERPRETER = re.compile(
 _OPTION_WITH_CODE = re.compile(r"-\w*[cem]")
 
 
-@dataclass(frozen=True)
-class Process:
+class Process(NamedTuple):
     """A process at one moment.  `started` is in clock ticks since boot.
 
     `path` is that of the program, which the process can't choose; empty if it isn't ours to see.
@@ -74,7 +72,7 @@ class Process:
         finally:
             os.close(folder)
 
-    @cached_property
+    @property
     def program(self) -> str:
         """The program's file name: without doubt, where there is a path."""
         return os.path.basename(self.path.removesuffix(_DELETED))

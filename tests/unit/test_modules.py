@@ -36,6 +36,12 @@ def test_an_absent_module(
     assert ("other" in sys.modules) == real
 
 
+def test_the_front_has_no_more_of_trio_than_it_uses() -> None:
+    lines = "import kagent.front.life, sys; print({'ssl', 'trio._subprocess'} & set(sys.modules))"
+    told = subprocess.run([sys.executable, "-c", lines], capture_output=True, text=True, check=True)
+    assert told.stdout == "set()\n"
+
+
 def test_workers_have_no_more_of_cryptography_than_they_use() -> None:
     lines = "import kagent.workers.sign, sys; print({'bcrypt', 'inspect'} & set(sys.modules))"
     told = subprocess.run([sys.executable, "-c", lines], capture_output=True, text=True, check=True)
