@@ -22,7 +22,6 @@ from ..keyctl import (
     SessionUnusable,
     session_keyring,
 )
-from ..openssh.times import seconds
 from .command import OutputLost, become, command
 from .options import fail, one_of, parse
 
@@ -215,8 +214,12 @@ def _web_safety(given: list[tuple[str, str]]) -> dict[str, Any]:
 
 
 def _lifetime(text: str | None) -> int:
+    if text is None:
+        return 0
+    from ..openssh.times import seconds
+
     try:
-        return seconds(text) if text is not None else 0
+        return seconds(text)
     except ValueError:
         fail(f"Invalid lifetime\n{_USAGE}", end="")
 

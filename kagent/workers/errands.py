@@ -2,6 +2,9 @@
 
 They read a Record from a socket, do what it says, and answer through a pipe.  What each possesses
 and may do stands in jobs.roles; it has lost the rest before it is here.
+
+The keeper imports what does them all before there is a key; but the first list of keys doesn't wait
+for more than it needs.
 """
 
 from __future__ import annotations
@@ -21,7 +24,7 @@ from ..jobs.roles import Role
 from ..jobs.terms import Terms
 from ..protocol.messages import SessionBind
 from ..protocol.wire import Record
-from . import asking, device, fetch
+from . import fetch
 
 if TYPE_CHECKING:
     from .relay import AgentBehind
@@ -54,11 +57,21 @@ class Errand(NamedTuple):
 
 
 def _check_bind(request: SessionBind, context: Context) -> Answer:
-    # The keeper has imported it by then, but not for the first list of keys: it brings all that
-    # signatures need.
     from . import bind
 
     return bind.check(request)
+
+
+def _ask(request: Ask, context: Context) -> Answer:
+    from . import asking
+
+    return asking.ask(request, context.client)
+
+
+def _sign_with_device(request: DeviceSignature, context: Context) -> Answer:
+    from . import device
+
+    return device.sign(request, context.rings.handles.reader, context.terms.providers)
 
 
 def _ask_behind(request: ListBehind, context: Context) -> Answer:
@@ -68,20 +81,8 @@ def _ask_behind(request: ListBehind, context: Context) -> Answer:
 
 ERRANDS = {
     Kind.CHECK_BIND: Errand(roles.BIND, SessionBind, _SECONDS, _check_bind),
-    Kind.ASK: Errand(
-        roles.ASK,
-        Ask,
-        _SECONDS_OF_OTHERS,
-        lambda request, context: asking.ask(request, context.client),
-    ),
-    Kind.DEVICE: Errand(
-        roles.DEVICE,
-        DeviceSignature,
-        _SECONDS_OF_OTHERS,
-        lambda request, context: device.sign(
-            request, context.rings.handles.reader, context.terms.providers
-        ),
-    ),
+    Kind.ASK: Errand(roles.ASK, Ask, _SECONDS_OF_OTHERS, _ask),
+    Kind.DEVICE: Errand(roles.DEVICE, DeviceSignature, _SECONDS_OF_OTHERS, _sign_with_device),
     Kind.OFFER: Errand(
         roles.OFFER,
         Offer,

@@ -6,7 +6,7 @@ import os
 import pwd
 from collections.abc import Sequence
 
-from ...openssh.hostkeys import Marker, keys_of
+from ...openssh.hostkeys import DEFAULT_FILES, Marker, keys_of
 from ...protocol.constraints import Hop, HostKey, PermittedHop
 from .report import Report, fatal
 
@@ -18,9 +18,10 @@ def permitted_hops(
 ) -> tuple[PermittedHop, ...]:
     """'[user@]host' and 'host>[user@]host' as the agent takes them, ssh-add(1).
 
-    `files` are known_hosts files.  Ends the program where a text makes no sense, or a host has no
-    key in any of them.
+    `files` are known_hosts files, ssh's own without any.  Ends the program where a text makes no
+    sense, or a host has no key in any of them.
     """
+    files = files or DEFAULT_FILES
     hops = []
     for number, text in enumerate(texts):
         origin = Hop("", "")

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 
-from ...openssh.hostkeys import DEFAULT_FILES
-from ...openssh.times import seconds
 from ...protocol.constraints import (
     CUSTODIES,
     AssociatedCertificates,
@@ -56,7 +54,7 @@ class Options:
         self.custody: str | None = None
         self.provider = os.environ.get("SSH_SK_PROVIDER", "internal")
         self.destinations: list[str] = []
-        hostkey_files: list[str] = []
+        self.hostkey_files: list[str] = []  # ssh's own, if there is none
         seen = {"-l": "", "-x": ""}
         for option, value in given:
             match option:
@@ -74,12 +72,11 @@ class Options:
                 case "-h":
                     self.destinations.append(value)
                 case "-H":
-                    hostkey_files.append(value)
+                    self.hostkey_files.append(value)
                 case "--custody":
                     self.custody = _custody(value)
         if sum(map(bool, (*seen.values(), "-D" in names, "-Q" in names))) > 1:
             fatal("Invalid combination of actions")
-        self.hostkey_files = hostkey_files or list(DEFAULT_FILES)
         self.action = next((letter for letter in _ACTIONS if f"-{letter}" in names), "")
         # As with ssh-add, what removes counts wherever it stands; of several providers the last.
         self.token = next((value for name, value in reversed(given) if name in ("-s", "-e")), "")
@@ -121,6 +118,8 @@ def _hash(name: str) -> str:
 
 
 def _lifetime(text: str) -> int:
+    from ...openssh.times import seconds
+
     try:
         return seconds(text)
     except ValueError:
