@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import os
 import stat
-from pathlib import Path
 
 LARGEST = 2**20  # bytes
 
 
-def read_own(path: str | Path) -> str:
+def read_own(path: str | os.PathLike[str]) -> str:
     """The text of a file that only root and this user can write.
 
     Whatever there is at that path must not hold anybody up.  Raises OSError, and ValueError for
