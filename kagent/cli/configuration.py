@@ -37,6 +37,8 @@ def configured(words: Sequence[str], sockets: Sequence[str]) -> list[tuple[str, 
         return list(_options(tomllib.loads(content), words, sockets))
     except ValueError as error:
         fail(f"kagent: {path}: {error}")
+    except RecursionError:
+        fail(f"kagent: {path}: values in values, too many to be read")
 
 
 def _read(path: str) -> str:
