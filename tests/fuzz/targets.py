@@ -7,7 +7,6 @@ paramiko, re), and else by writing again what was read.
 
 from __future__ import annotations
 
-import io
 import os
 import re
 import socket
@@ -15,7 +14,7 @@ import tempfile
 import time
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, redirect_stderr
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -36,7 +35,8 @@ from cryptography.hazmat.primitives.serialization import (
 
 from kagent import log, text
 from kagent.cli.client import AgentError, Client
-from kagent.cli.configuration import configured
+from kagent.configuration.identities import Identities
+from kagent.configuration.settings import configured
 from kagent.custody.configured import Configuration
 from kagent.custody.device import Handle, NotTaken, Providers
 from kagent.custody.identity import Identity
@@ -464,23 +464,26 @@ def _is_host(line: hostkeys.Line) -> bool:
     return line.key is not None and line.key.blob == STABLE_HOST
 
 
-@target("cli/configuration.py")
+@target("configuration/toml.py", "configuration/settings.py", "configuration/identities.py")
 def configuration(data: bytes) -> None:
-    """kagent.toml: options and their values, or the program ends and says why."""
+    """kagent.toml: what is wrong with it is told, and what stands beside that counts."""
     folder = _folder()
     (folder / "kagent").mkdir(exist_ok=True)
-    (folder / "kagent/kagent.toml").write_bytes(data)
-    words, sockets = ("custody", "keyring", "burst"), ("behind",)
-    told, code = io.StringIO(), None
-    with patch.dict(os.environ, XDG_CONFIG_HOME=str(folder)), redirect_stderr(told):
-        try:
-            options = configured(words, sockets)
-        except SystemExit as end:
-            options, code = [], end.code
-    assert not code or (code == 1 and "kagent.toml" in told.getvalue())
+    file = folder / "kagent/kagent.toml"
+    file.write_bytes(data)
+    with patch.dict(os.environ, XDG_CONFIG_HOME=str(folder)):
+        options, faults = configured()
+        read = Identities.read()
+    for fault in (*faults, *read.faults):
+        assert fault.file == str(file)
+        assert fault.what
+        assert 0 <= fault.line <= data.count(b"\n") + 1
     for name, value in options:
-        assert name.removeprefix("--") in (*words, *sockets)
+        assert name.startswith("-")
         assert name != "--behind" or os.path.isabs(value)
+    for entry in read.entries:
+        assert read.find(entry.public.blob) is entry
+        assert entry.has_source or not (entry.lifetime or entry.idle or entry.passphrase)
 
 
 @target("custody/configured.py")
