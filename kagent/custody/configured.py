@@ -18,6 +18,7 @@ from ..protocol.publickey import PublicKey, parse_line
 from .kernel import why_not
 
 SYSTEM_FILE = "/etc/kagent/identities"
+_LONGEST_DESCRIPTION = 4095  # bytes, of which none is NUL: add_key(2)
 _MOST_LINES = 100  # more don't fit into what an agent may answer
 
 
@@ -116,4 +117,6 @@ def _parse(line: str) -> Configured:
         raise ValueError(f"not KEY PUBLIC-KEY, as kagent:deploy ssh-rsa AAAA…: {error}") from error
     if reason := why_not(public):
         raise ValueError(reason)
+    if "\0" in description or len(description.encode()) > _LONGEST_DESCRIPTION:
+        raise ValueError("no key of the kernel's can be called that")
     return Configured(description, public, comment or description)

@@ -96,16 +96,29 @@ def sign(key: NamedPrivateKey, provider: str, data: bytes, pin: str = "") -> byt
     Blocks until the user has touched the token, if the key's flags demand it.  Raises PinRequired,
     HelperError.
     """
-    return _ask(_Type.SIGN, _Sign(key, provider, data, "", 0, pin), STRING)
+    return read_signature(*_ask(_Type.SIGN, _Sign(key, provider, data, "", 0, pin)))
 
 
 def load_resident(provider: str, pin: str) -> list[NamedPrivateKey]:
     """The keys that the token itself stores for ssh.  Raises PinRequired, HelperError."""
     request = _LoadResident(provider, "", pin, 0)
-    return [one.key for one in _ask(_Type.LOAD_RESIDENT, request, repeated(record(_Resident)))]
+    return read_resident(*_ask(_Type.LOAD_RESIDENT, request))
 
 
-def _ask(kind: _Type, request: Record, answered: Codec[T]) -> T:
+def read_signature(program: str, answer: bytes) -> bytes:
+    """The helper's answer to a request for a signature.  Raises PinRequired, HelperError."""
+    return _read(program, answer, _Type.SIGN, STRING)
+
+
+def read_resident(program: str, answer: bytes) -> list[NamedPrivateKey]:
+    """Its answer to a request for resident keys.  Raises PinRequired, HelperError."""
+    return [
+        one.key for one in _read(program, answer, _Type.LOAD_RESIDENT, repeated(record(_Resident)))
+    ]
+
+
+def _ask(kind: _Type, request: Record) -> tuple[str, bytes]:
+    """The helper's path and its answer.  Raises HelperError."""
     to_stderr, verbose = log.settings()
     level = 5 if verbose else 3  # log.h: SYSLOG_LEVEL_DEBUG1, SYSLOG_LEVEL_INFO
     preamble = UINT32.write(kind) + BOOLEAN.write(to_stderr) + UINT32.write(level)
@@ -123,6 +136,10 @@ def _ask(kind: _Type, request: Record, answered: Codec[T]) -> T:
         ours.close()
     if helper.returncode != 0 or answer is None:
         raise HelperError(f"{program} broke off; its own line in the log says why")
+    return program, answer
+
+
+def _read(program: str, answer: bytes, kind: _Type, answered: Codec[T]) -> T:
     reader = Reader(answer)
     try:
         _check(kind, reader)

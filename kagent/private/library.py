@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NoReturn, TypeAlias
 
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import (
@@ -39,6 +40,7 @@ LibraryKey: TypeAlias = (
 
 # X.690: a length below this is one byte, behind the type's; a longer one is in the bytes behind it.
 _LONG = 0x80
+_SHORTEST = 2
 
 # By the names of protocol.algorithms.
 CURVES: dict[str, ec.EllipticCurve] = {
@@ -85,6 +87,8 @@ def der(key: LibraryKey) -> bytes:
 
 def from_der(data: bytes | bytearray) -> LibraryKey:
     """The key that `der` has written.  Raises TypeError or ValueError if it is none."""
+    if len(data) < _SHORTEST:
+        raise ValueError("no key")
     whole = memoryview(data)
     end = 2 + data[1]
     if data[1] >= _LONG or end >= len(data):
@@ -99,8 +103,11 @@ def _pkcs8(key: Any) -> bytes:
 
 
 def _load(pkcs8: memoryview) -> Any:
-    # Checking a long RSA key takes longer than signing; it was checked when it came.
-    return load_der_private_key(pkcs8, None, unsafe_skip_rsa_key_validation=True)
+    try:
+        # Checking a long RSA key takes longer than signing; it was checked when it came.
+        return load_der_private_key(pkcs8, None, unsafe_skip_rsa_key_validation=True)
+    except UnsupportedAlgorithm as error:
+        raise ValueError("a key of an unknown type") from error
 
 
 def _build(named: NamedPrivateKey, public: PublicKey) -> LibraryKey:

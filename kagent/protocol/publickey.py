@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
 from functools import cached_property
 
@@ -198,7 +197,7 @@ def parse_line(line: str) -> tuple[PublicKey, str]:
         raise ProtocolError("not a public key line")
     try:
         blob = base64.b64decode(words[1], validate=True)
-    except binascii.Error as error:
+    except ValueError as error:  # also where it isn't ASCII
         raise ProtocolError(f"not base64: {error}") from error
     key = PublicKey.parse(blob)
     if key.type != words[0]:

@@ -87,10 +87,12 @@ class Policy:
             raise PolicyError(str(error)) from error
         except ValueError as error:
             raise PolicyError(f"{file}: {error}") from error
+        except RecursionError as error:
+            raise PolicyError(f"{file}: values in values, too many to be read") from error
         if unknown := set(told) - {"rule"}:
             raise PolicyError(f"{file}: only [[rule]] can be here, not {_listed(unknown)}")
         rules = told.get("rule", [])
-        if not isinstance(rules, list):
+        if not isinstance(rules, list) or not all(isinstance(one, dict) for one in rules):
             raise PolicyError(f"{file}: rules are written as [[rule]]")
         try:
             return cls(tuple(_rule(number, one) for number, one in enumerate(rules, 1)))

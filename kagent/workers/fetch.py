@@ -28,7 +28,6 @@ from ..keyctl import (
     listed,
     syscalls,
 )
-from ..openssh.times import seconds
 from ..protocol.messages import Shown
 
 # For request-key(8)'s fourth field: who asks for this and nothing else.
@@ -89,11 +88,12 @@ def _shown(identities: tuple[Configured, ...], ring: Keyring) -> Iterator[Shown]
 
 def _state(one: Configured, line: Listed | None, ring: Keyring) -> tuple[str, int]:
     """What became of its key, and when it ends, in seconds since 1970, or 0."""
-    if line is None or line.left == "expd":
+    left = line.seconds_left if line else 0
+    if line is None or left == 0:
         return "not fetched yet", 0
     if line.under_construction:
         return "being fetched", 0
-    expires = 0 if line.left == "perm" else int(time.time()) + seconds(line.left)
+    expires = 0 if left is None else int(time.time()) + left
     if not line.negative:
         return "fetched", expires
     try:

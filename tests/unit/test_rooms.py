@@ -71,7 +71,7 @@ ROOMS = {
     "openssh": Room({"confine", "log", "programs", "protocol", "text"}),
     "configuration": Room({"files", "openssh", "protocol"}),
     # All that imports cryptography, or sees a private byte.
-    "private": Room({"custody", "keyctl", "protocol"}, {"bcrypt", "cryptography"}),
+    "private": Room({"confine", "custody", "keyctl", "protocol"}, {"bcrypt", "cryptography"}),
     "jobs": Room({"confine", "custody", "keyctl", "log", "protocol"}),
     "front": Room(
         {"confine", "custody", "jobs", "keyctl", "log", "protocol", "text"},

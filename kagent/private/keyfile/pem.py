@@ -45,7 +45,8 @@ def parse(
         # Checking a long RSA key takes minutes, and the agent checks what it gets anyway.
         key: object = load(data, passphrase or None, unsafe_skip_rsa_key_validation=True)
     except TypeError as error:
-        # Encrypted and no passphrase; the other way round can't be, the empty one comes first.
+        if passphrase:  # which it doesn't need
+            return parse(data, b"", der=der, by_command=by_command)
         raise WrongPassphrase from error
     except (ValueError, UnsupportedAlgorithm) as error:
         if not by_command:
