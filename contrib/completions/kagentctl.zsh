@@ -22,6 +22,7 @@ _shtab_kagentctl_commands() {
     status:'how the agent is'
     uninstall:'undo install'
     unshare:'end the sharing of a key'
+    why:'why was that refused, and what to do'
   )
   _describe 'kagentctl commands' _commands
 }
@@ -135,6 +136,15 @@ _shtab_kagentctl_unshare_options=(
 # guard to ensure default positional specs are added only once per session
 _shtab_kagentctl_unshare_defaults_added=0
 
+_shtab_kagentctl_why_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  "--json[for programs]"
+  "-n[the last N (default\: 5)]:N:"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_kagentctl_why_defaults_added=0
+
 
 _shtab_kagentctl() {
   local context state line curcontext="$curcontext" one_or_more='(*)' remainder='(-)*:' default='*::: :->kagentctl'
@@ -166,6 +176,7 @@ _shtab_kagentctl() {
         status) _arguments -C -s $_shtab_kagentctl_status_options ;;
         uninstall) _arguments -C -s $_shtab_kagentctl_uninstall_options ;;
         unshare) _arguments -C -s $_shtab_kagentctl_unshare_options ;;
+        why) _arguments -C -s $_shtab_kagentctl_why_options ;;
       esac
   esac
 }
