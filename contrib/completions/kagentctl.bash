@@ -8,7 +8,7 @@
 _shtab_kagentctl_subparsers=(doctor show prove share shared unshare accept install uninstall status why log forget)
 
 _shtab_kagentctl_doctor_option_strings=(-h --help --json)
-_shtab_kagentctl_show_option_strings=(-h --help --json --watch)
+_shtab_kagentctl_show_option_strings=(-h --help --json --svg --watch)
 _shtab_kagentctl_prove_option_strings=(-h --help --pid --json)
 _shtab_kagentctl_share_option_strings=(-h --help --with)
 _shtab_kagentctl_shared_option_strings=(-h --help)
@@ -32,6 +32,7 @@ _shtab_kagentctl_doctor___json_nargs=0
 _shtab_kagentctl_show__h_nargs=0
 _shtab_kagentctl_show___help_nargs=0
 _shtab_kagentctl_show___json_nargs=0
+_shtab_kagentctl_show___svg_nargs=0
 _shtab_kagentctl_show___watch_nargs=0
 _shtab_kagentctl_prove_pos_0_nargs=+
 _shtab_kagentctl_prove__h_nargs=0

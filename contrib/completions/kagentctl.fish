@@ -5,6 +5,7 @@ complete -c kagentctl -n '__fish_seen_subcommand_from doctor' -l json -d 'for pr
 complete -c kagentctl -n __fish_use_subcommand -a show -d 'the keyrings, and what is known of the keys in them'
 complete -c kagentctl -n '__fish_seen_subcommand_from show' -s h -l help -d 'show this help message and exit'
 complete -c kagentctl -n '__fish_seen_subcommand_from show' -l json -d 'for programs'
+complete -c kagentctl -n '__fish_seen_subcommand_from show' -l svg -d 'a picture, for a web browser'
 complete -c kagentctl -n '__fish_seen_subcommand_from show' -l watch -d 'again after each change, until Ctrl-C'
 complete -c kagentctl -n __fish_use_subcommand -a prove -d 'is anything of a key in the agent\'s memory?'
 complete -c kagentctl -n '__fish_seen_subcommand_from prove' -s h -l help -d 'show this help message and exit'

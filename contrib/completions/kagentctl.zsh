@@ -106,6 +106,7 @@ _shtab_kagentctl_shared_defaults_added=0
 _shtab_kagentctl_show_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[for programs]"
+  "--svg[a picture, for a web browser]"
   "--watch[again after each change, until Ctrl-C]"
 )
 
