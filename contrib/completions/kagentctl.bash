@@ -5,11 +5,11 @@
 #    source ~/.local/share/bash_completion/kagentctl
 # See also: https://github.com/scop/bash-completion/blob/main/doc/configuration.md
 
-_shtab_kagentctl_subparsers=(doctor check show prove share shared unshare accept install uninstall status log forget)
+_shtab_kagentctl_subparsers=(doctor check show prove share shared unshare accept install uninstall status why log forget)
 
 _shtab_kagentctl_doctor_option_strings=(-h --help --json)
 _shtab_kagentctl_check_option_strings=(-h --help)
-_shtab_kagentctl_show_option_strings=(-h --help --json --watch)
+_shtab_kagentctl_show_option_strings=(-h --help --json --svg --watch)
 _shtab_kagentctl_prove_option_strings=(-h --help --pid --json)
 _shtab_kagentctl_share_option_strings=(-h --help --with)
 _shtab_kagentctl_shared_option_strings=(-h --help)
@@ -18,13 +18,14 @@ _shtab_kagentctl_accept_option_strings=(-h --help --from)
 _shtab_kagentctl_install_option_strings=(-h --help --autoload --behind)
 _shtab_kagentctl_uninstall_option_strings=(-h --help)
 _shtab_kagentctl_status_option_strings=(-h --help --json)
+_shtab_kagentctl_why_option_strings=(-h --help --json -n)
 _shtab_kagentctl_log_option_strings=(-h --help -f --follow -n --lines --json)
 _shtab_kagentctl_forget_option_strings=(-h --help)
 _shtab_kagentctl_option_strings=(-h --help --version)
 
 _shtab_kagentctl_prove_pos_0_COMPGEN=_shtab_compgen_files
 
-_shtab_kagentctl_pos_0_choices=(doctor check show prove share shared unshare accept install uninstall status log forget)
+_shtab_kagentctl_pos_0_choices=(doctor check show prove share shared unshare accept install uninstall status why log forget)
 
 _shtab_kagentctl_doctor__h_nargs=0
 _shtab_kagentctl_doctor___help_nargs=0
@@ -34,6 +35,7 @@ _shtab_kagentctl_check___help_nargs=0
 _shtab_kagentctl_show__h_nargs=0
 _shtab_kagentctl_show___help_nargs=0
 _shtab_kagentctl_show___json_nargs=0
+_shtab_kagentctl_show___svg_nargs=0
 _shtab_kagentctl_show___watch_nargs=0
 _shtab_kagentctl_prove_pos_0_nargs=+
 _shtab_kagentctl_prove__h_nargs=0
@@ -54,6 +56,9 @@ _shtab_kagentctl_uninstall___help_nargs=0
 _shtab_kagentctl_status__h_nargs=0
 _shtab_kagentctl_status___help_nargs=0
 _shtab_kagentctl_status___json_nargs=0
+_shtab_kagentctl_why__h_nargs=0
+_shtab_kagentctl_why___help_nargs=0
+_shtab_kagentctl_why___json_nargs=0
 _shtab_kagentctl_log__h_nargs=0
 _shtab_kagentctl_log___help_nargs=0
 _shtab_kagentctl_log__f_nargs=0

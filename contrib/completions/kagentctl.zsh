@@ -23,6 +23,7 @@ _shtab_kagentctl_commands() {
     status:'how the agent is'
     uninstall:'undo install'
     unshare:'end the sharing of a key'
+    why:'why was that refused, and what to do'
   )
   _describe 'kagentctl commands' _commands
 }
@@ -113,6 +114,7 @@ _shtab_kagentctl_shared_defaults_added=0
 _shtab_kagentctl_show_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[for programs]"
+  "--svg[a picture, for a web browser]"
   "--watch[again after each change, until Ctrl-C]"
 )
 
@@ -142,6 +144,15 @@ _shtab_kagentctl_unshare_options=(
 
 # guard to ensure default positional specs are added only once per session
 _shtab_kagentctl_unshare_defaults_added=0
+
+_shtab_kagentctl_why_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  "--json[for programs]"
+  "-n[the last N (default\: 5)]:N:"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_kagentctl_why_defaults_added=0
 
 
 _shtab_kagentctl() {
@@ -175,6 +186,7 @@ _shtab_kagentctl() {
         status) _arguments -C -s $_shtab_kagentctl_status_options ;;
         uninstall) _arguments -C -s $_shtab_kagentctl_uninstall_options ;;
         unshare) _arguments -C -s $_shtab_kagentctl_unshare_options ;;
+        why) _arguments -C -s $_shtab_kagentctl_why_options ;;
       esac
   esac
 }

@@ -21,6 +21,7 @@ from ..protocol.privatekey import (
     SkEd25519PrivateKey,
 )
 from ..protocol.publickey import PublicKey
+from ..protocol.refusals import Cause, Explained
 from ..protocol.wire import BOOLEAN, STRING, TEXT, ProtocolError, Record, field
 
 # The one that ssh-sk-helper has built in, for tokens at a USB port; in any case of letters.
@@ -31,7 +32,7 @@ TokenKey: TypeAlias = (
 )
 
 
-class NotTaken(Exception):
+class NotTaken(Explained):
     """The key can't be held as asked; the text says why."""
 
 
@@ -76,19 +77,22 @@ class Providers(NamedTuple):
         if not isinstance(key, TokenKey):
             if given:
                 raise NotTaken(
-                    f"cannot add provider: {named.type} is not an authenticator-hosted key"
+                    Cause.KEY_TYPE,
+                    f"cannot add provider: {named.type} is not an authenticator-hosted key",
                 )
             return None
         try:
             about = PublicKey.parse(named.public_blob)
         except ProtocolError as error:
-            raise NotTaken(f"malformed {named.type} key: {error}") from error
+            raise NotTaken(Cause.INVALID_KEY, f"malformed {named.type} key: {error}") from error
         # A certified key says some things twice: the rules go by one, and the token by the other.
         fits = [getattr(key, name, value) == value for name, value in about.numbers.items()]
         if about.type != named.type or not all(fits):
-            raise NotTaken("certificate does not match key")
+            raise NotTaken(Cause.CERTIFICATE, "certificate does not match key")
         if not given:
-            raise NotTaken("a FIDO key without a provider can't sign; ssh-add -S names one")
+            raise NotTaken(
+                Cause.NO_PROVIDER, "a FIDO key without a provider can't sign; ssh-add -S names one"
+            )
         if given[0].lower() == _INTERNAL:
             return DeviceKey(named, _INTERNAL)
         return DeviceKey(named, self.library(given[0], from_remote=from_remote))
@@ -104,7 +108,7 @@ class Providers(NamedTuple):
         provider = SkProvider(left.provider)
         held = self.take(left.key, [provider], from_remote=handle.from_remote)
         if held is None or held.key.public_blob != blob:
-            raise NotTaken("what is held is another key's handle")
+            raise NotTaken(Cause.FAULT, "what is held is another key's handle")
         return held
 
     def library(self, provider: str, *, from_remote: bool) -> str:
@@ -114,16 +118,19 @@ class Providers(NamedTuple):
         """
         if from_remote and not self.remote:
             raise NotTaken(
+                Cause.REMOTE_PROVIDER,
                 f"provider {provider[:100]!r}: remote addition of providers is disabled, "
-                "see kagent -O allow-remote-pkcs11"
+                "see kagent -O allow-remote-pkcs11",
             )
         try:
             found = os.path.realpath(provider.encode("utf-8", "surrogateescape"), strict=True)
         except OSError as error:
-            raise NotTaken(f"provider {provider[:100]!r}: {error.strerror}") from error
+            raise NotTaken(
+                Cause.NO_PROVIDER, f"provider {provider[:100]!r}: {error.strerror}"
+            ) from error
         path = found.decode("utf-8", "surrogateescape")
         if not matches_list(path, self.allowed):
-            raise NotTaken(f"provider {path} not allowed, see kagent -P")
+            raise NotTaken(Cause.PROVIDER, f"provider {path} not allowed, see kagent -P")
         return path
 
 

@@ -16,6 +16,7 @@ import trio
 
 from .. import log
 from ..custody.identity import Custody
+from ..jobs.causes import Cause
 from ..jobs.jobs import Answer, KeysBehind, Kind, Refused
 from ..jobs.questions import ListBehind, SignBehind
 from ..protocol.messages import KAGENT_ID_LENGTH, SignRequest, Via
@@ -108,7 +109,10 @@ class Behind:
     async def find(self, peer: Peer, blob: bytes) -> IdentityBehind | None:
         """The key of that blob, as it was listed on this connection, or is now.  Raises Refusal."""
         if peer.behind.binds is None:
-            raise Refusal("too much was bound to the connection for the agents behind to be told")
+            raise Refusal(
+                Cause.BINDING,
+                "too much was bound to the connection for the agents behind to be told",
+            )
         if blob not in peer.behind.keys:
             await self.identities(peer)
         return peer.behind.keys.get(blob)
@@ -117,13 +121,13 @@ class Behind:
         """Have the agent that has the key sign.  Raises Refusal, OSError."""
         identity = peer.behind.keys.get(request.blob)
         if identity is None:
-            raise Refusal("the key was removed meanwhile")
+            raise Refusal(Cause.CHANGED, "the key was removed meanwhile")
         via, binds = self._told(peer)
         question = SignBehind(via, binds, request.blob, request.data, request.flags)
         async with self._signing.of(peer.process.pid):
             answer = await self._workers.ask_behind(Kind.SIGN_BEHIND, identity.number, question)
         if isinstance(answer, Refused):
-            return Refused(f"{self._name(peer, identity.number)}: {answer.reason}")
+            return Refused(Cause.BEHIND, f"{self._name(peer, identity.number)}: {answer.reason}")
         return answer
 
     def faults(self, peer: Peer) -> str:
@@ -151,7 +155,7 @@ class Behind:
                 with trio.move_on_after(_SECONDS_TO_ANSWER):
                     answer = await self._workers.ask_behind(Kind.LIST_BEHIND, number, question)
         except OSError as error:
-            answer = Refused(str(error))
+            answer = Refused(Cause.BEHIND, str(error))
         if not isinstance(answer, KeysBehind):
             self._fails(number, answer, trio.current_time() - started)
             return []

@@ -5,12 +5,12 @@ from __future__ import annotations
 import trio
 
 from ..custody.anchor import Held
-from ..jobs.jobs import Fetched, Kind, Offered, Refused
+from ..jobs.jobs import Fetched, Kind, Offered
 from ..jobs.questions import Fetch, Offer
 from ..keyctl import AsymmetricKey
 from ..protocol.messages import Shown
 from .channels import Workers
-from .peer import Refusal
+from .peer import refusal
 
 # Most users have nothing configured, and a look costs a worker.
 _SECONDS_OF_NOTHING = 1.0
@@ -64,7 +64,7 @@ class Fetching:
         answer = await self._workers.fetch(Fetch(blob))
         if isinstance(answer, Fetched):
             return Held(answer.identity, AsymmetricKey(answer.serial))
-        raise Refusal(answer.reason if isinstance(answer, Refused) else "the fetch worker died")
+        raise refusal(answer, "the fetch worker died")
 
     def drop(self, held: Held) -> None:
         """Forget a key that can't be used any more, so that it is fetched again."""

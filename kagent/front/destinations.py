@@ -12,6 +12,7 @@ from ..protocol.algorithms import ALGORITHMS
 from ..protocol.constraints import Hop, PermittedHop, RestrictDestination
 from ..protocol.patterns import matches
 from ..protocol.publickey import HOST, Certificate, PublicKey
+from ..protocol.refusals import Cause
 from ..protocol.userauth import Login, ToBeSigned
 from ..protocol.wire import TEXT, Reader
 from .sessions import NotPermitted, Sessions
@@ -32,7 +33,9 @@ def check_visible(identity: Identity, sessions: Sessions, now: float) -> None:
     last = sessions.bound[-1]
     # What may be used to log in there is not for that host to see; what may be used from there is.
     if last.forwarded and not _permits(hops, last.host, None, None, now):
-        raise NotPermitted("the key may be used to get to this host, but not from it")
+        raise NotPermitted(
+            Cause.OTHER_HOST, "the key may be used to get to this host, but not from it"
+        )
 
 
 def check_signature(
@@ -43,11 +46,13 @@ def check_signature(
     if hops is None:
         return
     if not sessions.attempted:
-        raise NotPermitted("the key is for some hosts only, and ssh has named none")
+        raise NotPermitted(Cause.NO_HOST, "the key is for some hosts only, and ssh has named none")
     if not isinstance(signed, Login):
-        raise NotPermitted("the key is for logins to some hosts only, and this is no login")
+        raise NotPermitted(
+            Cause.NO_LOGIN, "the key is for logins to some hosts only, and this is no login"
+        )
     if len(signed.user) > _LONGEST_USER:
-        raise NotPermitted("the user's name is too long")
+        raise NotPermitted(Cause.OTHER_HOST, "the user's name is too long")
     _check_way(hops, sessions, signed.user, now)
     sessions.check_login(signed)
 
@@ -64,19 +69,27 @@ def _check_way(
 ) -> None:
     """Every hop must be permitted; the user is known where something is to be signed."""
     if sessions.broken or not sessions.bound:
-        raise NotPermitted("an earlier attempt to bind this connection to a host failed")
+        raise NotPermitted(
+            Cause.UNPROVEN, "an earlier attempt to bind this connection to a host failed"
+        )
     if not all(session.provable for session in sessions.bound):
-        raise NotPermitted("a host on the way has a key that can't be checked, of an unknown type")
+        raise NotPermitted(
+            Cause.UNPROVEN,
+            "a host on the way has a key that can't be checked, of an unknown type",
+        )
     last = sessions.bound[-1]
     if last.forwarded and user is not None:
-        raise NotPermitted("the connection is bound to a forwarding, not to a login")
+        raise NotPermitted(
+            Cause.OTHER_HOST, "the connection is bound to a forwarding, not to a login"
+        )
     origin = None
     for session in sessions.bound:
         if not _permits(hops, origin, session.host, user if session is last else None, now):
             before = _shown(origin) if origin else "this machine"
             name = "" if user is None else f" as {user!r}"
             raise NotPermitted(
-                f"the key is not for the hop from {before} to {_shown(session.host)}{name}"
+                Cause.OTHER_HOST,
+                f"the key is not for the hop from {before} to {_shown(session.host)}{name}",
             )
         origin = session.host
 

@@ -7,7 +7,10 @@ import struct
 
 from ..custody import clock
 from ..custody.identity import Identity
+from ..jobs.causes import Cause
+from ..jobs.jobs import Answer, Refused
 from ..jobs.questions import ClientProcess, Origin
+from ..protocol.refusals import Explained
 from ..protocol.wire import TEXT, UINT32, field
 from .answers import Answers
 from .sessions import Sessions
@@ -27,8 +30,15 @@ class IdentityBehind(Identity):
         return f"behind {self.socket}"
 
 
-class Refusal(Exception):
+class Refusal(Explained):
     """The request is answered with FAILURE; the text goes to the log and to who asks."""
+
+
+def refusal(answer: Answer | None, otherwise: str) -> Refusal:
+    """What a worker's answer means that isn't what was asked for; `otherwise` if it has died."""
+    if isinstance(answer, Refused):
+        return Refusal(answer.cause, answer.reason)
+    return Refusal(Cause.FAULT, otherwise)
 
 
 class Introduction:

@@ -8,6 +8,7 @@ import socket
 import termios
 import time
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 import trio
 
@@ -16,6 +17,7 @@ from ..custody import clock
 from ..custody.anchor import Held
 from ..custody.identity import Custody, Identity, description_of
 from ..custody.store import StillThere
+from ..jobs.causes import Cause, cause_of
 from ..jobs.jobs import Answer, Done, Inserted, Kind, Loaded, Refused, Removal
 from ..keyctl import KernelKeyError
 from ..protocol import messages
@@ -28,6 +30,7 @@ from ..protocol.messages import (
     SHOW,
     STATUS,
     VIA,
+    WHY,
     Extension,
     ExtensionFailure,
     ExtensionResponse,
@@ -52,8 +55,9 @@ from ..protocol.wire import TEXT, ProtocolError
 from ..text import quoted
 from .desk import Desk
 from .destinations import check_visible
-from .peer import Peer, Refusal
+from .peer import Peer, Refusal, refusal
 from .sessions import NotPermitted
+from .signature_log import HELP
 from .signatures import Signing
 from .turns import Turns
 
@@ -79,7 +83,16 @@ _BROUGHT = {
     Type.REMOVE_SMARTCARD_KEY: Removal,
 }
 
-_EXTENSIONS = (SESSION_BIND, EXPLAIN, SHOW, STATUS, VIA)
+_EXTENSIONS = (SESSION_BIND, EXPLAIN, SHOW, STATUS, VIA, WHY)
+
+
+@dataclass
+class _Asked:
+    """What is known of a request that is refused: the name of message or extension, and the key."""
+
+    request: str
+    blob: bytes = b""
+    comment: str = ""
 
 
 class Requests:
@@ -126,13 +139,16 @@ class Requests:
             if not isinstance(answer, Loaded | Inserted):
                 # Whatever a worker may have left that doesn't say so.
                 await self._workers.drop(number)
+            asked = _Asked(Type(message_type).name)
             if isinstance(answer, Refused):
-                return self._refuse(peer, answer.reason)
+                asked.blob, asked.comment = answer.blob, answer.comment
+                return await self._refuse(peer, asked, answer.cause, answer.reason)
             try:
                 match answer:
                     case Loaded(loaded):
                         # Its time isn't for that worker to say: it has read what the client sent.
                         beginning = loaded.beginning(clock.now())
+                        asked.blob, asked.comment = loaded.blob, loaded.comment
                         async with self._changing:
                             identity = await self._hold(peer, number, beginning)
                         peer.explanation = _holding(identity)
@@ -141,12 +157,12 @@ class Requests:
                     case Removal(provider):
                         await self._remove_token(peer, provider)
                     case _:
-                        why = "could not be read: the client stalled, or the loader died"
-                        self._refuse(peer, f"the key {why}")
+                        why = "the key could not be read: the client stalled, or the loader died"
+                        await self._refuse(peer, asked, Cause.INTERRUPTED, why)
                         return None
             except (Refusal, NotPermitted, StillThere, KernelKeyError, ProtocolError) as error:
                 what = "" if isinstance(answer, Removal) else "the key is not held: "
-                return self._refuse(peer, f"{what}{error}")
+                return await self._refuse(peer, asked, cause_of(error), f"{what}{error}")
         return Success()
 
     async def _hold_inserted(self, peer: Peer, number: int, inserted: Inserted) -> str:
@@ -172,7 +188,8 @@ class Requests:
                         self._check_load(peer, identity)
                         wanted.append(identity)
                 if not wanted:
-                    raise Refusal(f"nothing new of {provider}: {'; '.join(told)}")
+                    told_so = f"nothing new of {provider}: {'; '.join(told)}"
+                    raise Refusal(Cause.HELD_ALREADY, told_so)
                 for reason in told:
                     log.warning(f"{provider}: {reason}")
                 for identity in wanted:
@@ -196,11 +213,11 @@ class Requests:
     async def _remove_token(self, peer: Peer, provider: str) -> None:
         """Raises Refusal, NotPermitted."""
         if self._lock.locked:  # meanwhile
-            raise Refusal("the agent is locked")
+            raise Refusal(Cause.LOCKED, "the agent is locked")
         async with self._changing:
             identities = self._of_token(provider)
             if not identities:
-                raise Refusal(f"no key of {provider} is held")
+                raise Refusal(Cause.UNKNOWN_KEY, f"no key of {provider} is held")
             for identity in identities:
                 check_visible(identity, peer.sessions, time.time())
             faults = [fault for one in identities for fault in await self._end(one.blob)]
@@ -209,6 +226,7 @@ class Requests:
 
     async def _end(self, blob: bytes) -> list[str]:
         """First what signs: without its record, its constraints would be unknown."""
+        self._tally.refusals.removed(blob)
         faults = _faults(await self._workers.forget(description_of(blob)))
         return faults + await trio.to_thread.run_sync(self._store.remove, blob)
 
@@ -233,7 +251,7 @@ class Requests:
         with trio.CancelScope(shield=True):
             answer = await workers.keep(number, identity, record)
             if isinstance(answer, Refused):
-                raise Refusal(answer.reason)  # and nothing has changed
+                raise Refusal(answer.cause, answer.reason)  # and nothing has changed
             try:
                 _expect_done(answer)
                 store.settle(identity, locked=self._lock.locked)
@@ -248,6 +266,7 @@ class Requests:
             except BaseException:
                 await self._go_back(identity, before)
                 raise
+        self._tally.refusals.holds(identity.blob, identity.deadline)
         return identity
 
     async def _go_back(self, identity: Identity, before: Held | None) -> None:
@@ -269,37 +288,64 @@ class Requests:
     def _check_load(self, peer: Peer, identity: Identity) -> None:
         PublicKey.parse(identity.blob)  # that its worker says so proves nothing
         if self._lock.locked:  # meanwhile
-            raise Refusal("the agent is locked")
+            raise Refusal(Cause.LOCKED, "the agent is locked")
         if identity.ended(clock.now()):
-            raise Refusal("its time was over before it was there")
+            raise Refusal(Cause.LIFETIME, "its time was over before it was there")
         # ssh-agent lets a host that can't see a key not change it either.
         held = self._store.find(identity.blob) if peer.sessions.attempted else None
         if held and any(isinstance(one, RestrictDestination) for one in held.identity.constraints):
             raise Refusal(
-                "the key is held already, for some hosts only, and can't be changed from afar"
+                Cause.FROM_AFAR,
+                "the key is held already, for some hosts only, and can't be changed from afar",
             )
 
     async def answer(self, peer: Peer, payload: bytes) -> Message | None:
         """Every other request; None if its answer is begun already."""
         logged = False
+        asked = _Asked(_name_of(payload[0]))
         try:
             message = decode(payload)
+            if isinstance(message, Extension):
+                asked.request = message.name
+            elif isinstance(message, RemoveIdentity):
+                asked.blob = message.blob
             if isinstance(message, SignRequest):
                 logged = True  # with all that is known of it
                 await self._signing.answer(peer, message)
                 return None
             return await self._carry_out(peer, message)
         except (Refusal, NotPermitted, ProtocolError) as error:
-            return self._refuse(peer, str(error), logged=logged)
+            reason, cause = str(error), error.cause
         except KernelKeyError as error:
-            return self._refuse(peer, f"the kernel refused: {error}", logged=logged)
+            reason, cause = f"the kernel refused: {error}", cause_of(error)
+        if logged:
+            peer.explanation = reason
+            return Failure()
+        return await self._refuse(peer, asked, cause, reason)
 
-    def _refuse(self, peer: Peer, reason: str, *, logged: bool = False) -> Message:
-        self._tally.refused(reason)
+    async def _refuse(self, peer: Peer, asked: _Asked, cause: Cause, reason: str) -> Message:
+        """Have it told of, in the log and to who asks; all but what a SIGN_REQUEST is told."""
         peer.explanation = reason
-        if not logged:
-            log.warning(f"refused: {reason}")
+        log.warning(f"refused: {reason}; {HELP} tells more")
+        # Who asks, as with signatures.
+        await self._signing.look(peer)
+        held = self._store.find_readable(asked.blob) if asked.blob else None
+        self._tally.refusals.add(
+            cause,
+            reason,
+            request=asked.request,
+            origin=peer.origin,
+            forwarded=peer.sessions.forwarded,
+            fingerprint=_fingerprint(asked.blob) if asked.blob else "",
+            comment=held.identity.comment if held else asked.comment,
+        )
         return Failure()
+
+    def turn_away(self, peer: Peer) -> None:
+        """Tell of another user's process, which is not served."""
+        reason = f"process {peer.process.pid} of uid {peer.uid} was turned away"
+        log.warning(f"uid mismatch: {reason}")
+        self._tally.refusals.add(Cause.OTHER_USER, reason, request="", origin=None)
 
     async def _carry_out(self, peer: Peer, message: Message) -> Message:
         if self._lock.locked:
@@ -314,16 +360,16 @@ class Requests:
                 return Success()
             case messages.Lock(passphrase):
                 if not await self._lock.lock(passphrase):
-                    raise Refusal("not locked: there must be a passphrase")
+                    raise Refusal(Cause.NO_PASSPHRASE, "not locked: there must be a passphrase")
                 await self._signing.settled()
                 log.info("locked")
                 return Success()
             case Unlock():
-                raise Refusal("the agent is not locked")
+                raise Refusal(Cause.NOT_LOCKED, "the agent is not locked")
             case Extension():
                 return await self._extension(peer, message)
             case _:
-                raise Refusal(f"{message.type.name} is not supported")
+                raise Refusal(Cause.UNSUPPORTED, f"{message.type.name} is not supported")
 
     async def _carry_out_locked(self, peer: Peer, message: Message) -> Message:
         match message:
@@ -331,7 +377,7 @@ class Requests:
                 return IdentitiesAnswer(())
             case Unlock(passphrase):
                 if not await self._lock.unlock(passphrase, peer.process.pid):
-                    raise Refusal("wrong passphrase")
+                    raise Refusal(Cause.WRONG_PASSPHRASE, "wrong passphrase")
                 log.info("unlocked")
                 return Success()
             case Extension(
@@ -339,7 +385,7 @@ class Requests:
             ):
                 return await self._extension(peer, message)
             case _:
-                raise Refusal("the agent is locked")
+                raise Refusal(Cause.LOCKED, "the agent is locked")
 
     async def _list(self, peer: Peer) -> Message:
         return IdentitiesAnswer(
@@ -372,15 +418,23 @@ class Requests:
             check_visible(held.identity, peer.sessions, time.time())
         elif not self._store.has_some_of(blob):
             if await self._fetching.is_configured(blob):
-                raise Refusal("the key is not loaded but configured: see kagent-provision(8)")
+                raise Refusal(
+                    Cause.CONFIGURED,
+                    "the key is not loaded but configured: see kagent-provision(8)",
+                )
             if self._behind and (behind := await self._behind.find(peer, blob)):
                 where = ""
                 if not peer.sessions.attempted:
                     where = f": SSH_AUTH_SOCK={quoted(behind.socket)} ssh-add -d KEYFILE"
-                raise Refusal(f"the key is another agent's, which can remove it{where}")
-            raise Refusal("no such key")
+                raise Refusal(
+                    Cause.ELSEWHERE, f"the key is another agent's, which can remove it{where}"
+                )
+            gone = None if peer.sessions.attempted else self._tally.refusals.no_such_key(blob)
+            raise gone or Refusal(Cause.UNKNOWN_KEY, "no such key")
         elif peer.sessions.attempted:
-            raise Refusal("the key's record can't be read, so who may remove it is unknown")
+            raise Refusal(
+                Cause.FROM_AFAR, "the key's record can't be read, so who may remove it is unknown"
+            )
         async with self._changing:
             faults = await self._end(blob)
         await self._removed(faults)
@@ -390,6 +444,8 @@ class Requests:
     async def remove_all(self) -> None:
         """Remove all keys.  Raises Refusal if some can't be: the others are gone all the same."""
         async with self._changing:
+            for one in self._store.identities():
+                self._tally.refusals.removed(one.blob)
             faults = _faults(await self._workers.forget_all())
             faults += await trio.to_thread.run_sync(self._store.remove_all)
         await self._removed(faults)
@@ -398,14 +454,16 @@ class Requests:
     async def _removed(self, faults: list[str]) -> None:
         await self._signing.settled()
         if faults:
-            raise Refusal(f"not all was removed: {'; '.join(faults)}")
+            raise Refusal(Cause.STILL_THERE, f"not all was removed: {'; '.join(faults)}")
 
     async def _extension(self, peer: Peer, request: Extension) -> Message:
         match request.name:
-            case "show@kagent" | "status@kagent" if peer.sessions.attempted:
-                # A key's destinations, say: all that other hosts may know is what they can list.
+            case "show@kagent" | "status@kagent" | "why@kagent" if peer.sessions.attempted:
+                # A key's destinations, say, or which hosts have asked for it: all that other hosts
+                # may know is what they can list.
                 raise Refusal(
-                    "how the agent is, and what its keys are for, is not told to other hosts"
+                    Cause.FROM_AFAR,
+                    "how the agent is, and what its keys are for, is not told to other hosts",
                 )
             case "explain@kagent":
                 return ExtensionResponse(EXPLAIN, TEXT.write(peer.explanation))
@@ -413,21 +471,23 @@ class Requests:
                 return await self._show(peer)
             case "status@kagent":
                 return self._status()
+            case "why@kagent":
+                told = self._tally.refusals.told(self._tally.since)
+                return ExtensionResponse(WHY, told.write())
             case "query":
                 return ExtensionResponse(QUERY, b"".join(map(TEXT.write, _EXTENSIONS)))
             case "session-bind@openssh.com":
                 return await self._bind(peer, request.contents)
             case "via@kagent":
-                return self._come_via(peer, request.contents)
+                return await self._come_via(peer, request.contents)
             case name:
-                raise Refusal(f"unknown extension {name[:64]!r}")
+                raise Refusal(Cause.UNSUPPORTED, f"unknown extension {name[:64]!r}")
 
-    def _come_via(self, peer: Peer, contents: bytes) -> Message:
+    async def _come_via(self, peer: Peer, contents: bytes) -> Message:
         if not self._behind or self._behind.comes_via(peer, contents):
             return Success()
-        self._refuse(
-            peer, f"kagent is behind itself, by way of who asks: process {peer.process.pid}"
-        )
+        reason = f"kagent is behind itself, by way of who asks: process {peer.process.pid}"
+        await self._refuse(peer, _Asked(VIA), Cause.LOOP, reason)
         return ExtensionResponse(VIA, b"")
 
     def _status(self) -> Message:
@@ -443,16 +503,25 @@ class Requests:
             async with self._binding.of(peer.process.pid):
                 answer = await self._workers.send_out(Kind.CHECK_BIND, bind)
             if not isinstance(answer, Done):
-                raise NotPermitted(answer.reason if isinstance(answer, Refused) else "not checked")
+                told = refusal(answer, "not checked")
+                raise NotPermitted(told.cause, str(told))
 
         if self._behind:
             self._behind.bind(peer, contents)
         try:
             await peer.sessions.bind(contents, verify)
         except (NotPermitted, ProtocolError) as error:
-            self._refuse(peer, f"the session is not bound: {error}")
+            reason = f"the session is not bound: {error}"
+            await self._refuse(peer, _Asked(SESSION_BIND), error.cause, reason)
             return ExtensionFailure()
         return Success()
+
+
+def _name_of(number: int) -> str:
+    try:
+        return Type(number).name
+    except ValueError:
+        return f"message {number}"
 
 
 def _holding(identity: Identity) -> str:

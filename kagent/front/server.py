@@ -47,6 +47,8 @@ async def serve(
     store = Store(rings)
     for fault in store.tidy():
         log.error(fault)
+    for identity in store.identities():  # of a front before this one
+        tally.refusals.holds(identity.blob, identity.deadline)
     idle = False
     async with trio.open_nursery() as serving, trio.open_nursery() as clients:
         workers, sign_workers = Workers(sockets), SignWorkers(sockets.signing)
@@ -109,16 +111,9 @@ async def _accept(listener: socket.socket, requests: Requests, nursery: trio.Nur
             await trio.sleep(_MOMENT)  # until one goes
         return
     peer = Peer.of(client)
-    if _permitted(peer):
+    if peer.uid in (0, os.getuid()):  # as ssh-agent demands
         client.setblocking(False)
         nursery.start_soon(Connection(peer, requests).serve, name="client")
     else:
+        requests.turn_away(peer)
         client.close()
-
-
-def _permitted(peer: Peer) -> bool:
-    """Whether the peer is this user or root, as ssh-agent demands."""
-    if peer.uid in (0, os.getuid()):
-        return True
-    log.warning(f"uid mismatch: process {peer.process.pid} of uid {peer.uid} was turned away")
-    return False

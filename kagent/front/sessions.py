@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from ..protocol.messages import SessionBind
 from ..protocol.publickey import PublicKey
+from ..protocol.refusals import Cause, Explained
 from ..protocol.userauth import Login, ToBeSigned
 
 # OpenSSH: AGENT_MAX_SESSION_IDS, AGENT_MAX_SID_LEN.
@@ -20,7 +21,7 @@ _MOST_SESSIONS = 16
 _LONGEST_SESSION_ID = 128  # bytes
 
 
-class NotPermitted(Exception):
+class NotPermitted(Explained):
     """A session can't be bound to this connection, or a key not be used on it; says why."""
 
 
@@ -76,7 +77,7 @@ class Sessions:
             host = PublicKey.parse_any(bind.host_key)
             session = Session(host, bind.session_id, bind.is_forwarding)
             if len(session.session_id) > _LONGEST_SESSION_ID:
-                raise NotPermitted("the session id is too long")
+                raise NotPermitted(Cause.BINDING, "the session id is too long")
             provable = session.provable
         known = self._knows(session)
         if provable:
@@ -86,7 +87,10 @@ class Sessions:
             self.bound.append(session)
         if not provable:
             # It stays in the way that requests take, as a host that no key is for.
-            raise NotPermitted(f"a host's key or authority is of an unknown type: {host.type[:64]}")
+            raise NotPermitted(
+                Cause.BINDING,
+                f"a host's key or authority is of an unknown type: {host.type[:64]}",
+            )
 
     @contextmanager
     def _broken_by_failure(self) -> Iterator[None]:
@@ -100,26 +104,35 @@ class Sessions:
         """Whether the session is bound already.  Raises NotPermitted where it can't be."""
         for session in self.bound:
             if not session.forwarded:
-                raise NotPermitted("the connection is bound to a login already")
+                raise NotPermitted(Cause.BINDING, "the connection is bound to a login already")
             if session.session_id == new.session_id:
                 if session.host.is_same(new.host):
                     return True
-                raise NotPermitted("the session is bound already, with another host key")
+                raise NotPermitted(
+                    Cause.BINDING, "the session is bound already, with another host key"
+                )
         if len(self.bound) >= _MOST_SESSIONS:
-            raise NotPermitted("the connection is bound to too many sessions")
+            raise NotPermitted(Cause.BINDING, "the connection is bound to too many sessions")
         return False
 
     def check_login(self, login: Login) -> None:
         """Check that a login goes where the connection leads.  Raises NotPermitted."""
         if not self.bound or login.session_id != self.bound[-1].session_id:
-            raise NotPermitted("the login is for another session than the connection is bound to")
+            raise NotPermitted(
+                Cause.OTHER_HOST,
+                "the login is for another session than the connection is bound to",
+            )
         if login.host_key is None:
             # A host can sign the id of any session, also of one with another host.  Here ssh sees
             # to it that it is its own; on other hosts the server has to, by the key in the login.
             if len(self.bound) > 1 or self.broken:
-                raise NotPermitted("a login from another host must name the host that it goes to")
+                raise NotPermitted(
+                    Cause.NO_HOST, "a login from another host must name the host that it goes to"
+                )
         elif not login.host_key.is_same(self.bound[-1].host):
-            raise NotPermitted("the login is to another host than the connection is bound to")
+            raise NotPermitted(
+                Cause.OTHER_HOST, "the login is to another host than the connection is bound to"
+            )
 
     def way(self, signed: ToBeSigned | None) -> list[Session]:
         """The sessions that a request comes through, and the one that it is for if that is sure:

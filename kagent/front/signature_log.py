@@ -9,9 +9,14 @@ import time
 
 from .. import log
 from ..custody.identity import Identity
+from ..jobs.causes import Cause
 from ..jobs.questions import Origin
+from ..protocol.messages import Type
 from ..protocol.publickey import PublicKey
 from ..text import quoted
+from .refusals import Refusals
+
+HELP = "kagentctl why"  # tells what to do
 
 
 class Entry:
@@ -27,6 +32,7 @@ class Entry:
         self.user = ""
         self.forwarded = forwarded
         self.signed = False
+        self.cause: Cause | None = None
         self.refusal = ""
         self.fault = ""  # why there is neither signature nor refusal, as when the client has gone
 
@@ -36,6 +42,7 @@ class Entry:
             "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
             "result": self._result,
             "reason": self.refusal or self.fault,
+            "cause": self.cause or "",
             "key": self.key.fingerprint() if self.key else "unknown",
             "comment": self.identity.comment if self.identity else "",
             "algorithm": self.algorithm,
@@ -44,9 +51,24 @@ class Entry:
             "host": " → ".join(origin.hosts) if origin else "",
             "user": self.user,
             "forwarded": "yes" if self.forwarded else "no",
+            "help": HELP if self.cause else "",
         }
         line = " ".join(f"{name}={quoted(value)}" for name, value in fields.items() if value)
         (log.info if self.signed else log.warning)(line)
+
+    def keep(self, refusals: Refusals, origin: Origin | None) -> None:
+        """Have a refusal among the last ones."""
+        assert self.cause
+        refusals.add(
+            self.cause,
+            self.refusal,
+            request=Type.SIGN_REQUEST.name,
+            origin=origin,
+            forwarded=self.forwarded,
+            fingerprint=self.key.fingerprint() if self.key else "",
+            comment=self.identity.comment if self.identity else "",
+            user=self.user,
+        )
 
     @property
     def _result(self) -> str:

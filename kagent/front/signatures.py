@@ -13,7 +13,8 @@ from .. import log
 from ..custody import kernel
 from ..custody.anchor import Held
 from ..custody.identity import Custody
-from ..jobs.jobs import Answer, Done, Kind, Refused, Signed, SignJob
+from ..jobs.causes import Cause, cause_of
+from ..jobs.jobs import Answer, Done, Kind, Signed, SignJob
 from ..jobs.questions import (
     Ask,
     Binding,
@@ -34,7 +35,7 @@ from ..protocol.userauth import Login, SignedMessage, ToBeSigned, recognise
 from ..protocol.wire import ProtocolError, Record
 from .desk import Desk
 from .destinations import check_signature
-from .peer import Peer, Refusal
+from .peer import Peer, Refusal, refusal
 from .sessions import NotPermitted
 from .signature_log import Entry
 from .turns import Turns
@@ -93,19 +94,21 @@ class Signing:
         known = key if isinstance(key, PublicKey) else None
         entry = Entry(known, forwarded=peer.sessions.forwarded)
         # First, since many a client ends as soon as it has what it wants.
-        await self._look(peer)
+        await self.look(peer)
         try:
             await self._answer(peer, request, key, entry)
             self._tally.signatures += 1
             entry.signed = True
         except (Refusal, NotPermitted, ProtocolError, KernelKeyError) as error:
-            entry.refusal = str(error)
+            entry.cause, entry.refusal = cause_of(error), str(error)
             raise
         except BaseException as error:
             entry.fault = str(error) or type(error).__name__
             raise
         finally:
             entry.write(peer.origin)
+            if entry.cause:
+                entry.keep(self._tally.refusals, peer.origin)
 
     async def settled(self) -> None:
         """Wait for the signatures that were looked at before what has just changed.
@@ -117,7 +120,7 @@ class Signing:
             for event in tuple(self._under_way):
                 await event.wait()
 
-    async def _look(self, peer: Peer) -> None:
+    async def look(self, peer: Peer) -> None:
         """See who asks, if that isn't known, and by which hosts' names."""
         # Without their certificates, which can be long.
         hosts = tuple(session.proved_blob for session in peer.sessions.bound)
@@ -137,7 +140,7 @@ class Signing:
         self, peer: Peer, request: SignRequest, key: PublicKey | ProtocolError, entry: Entry
     ) -> None:
         if self._lock.locked:
-            raise Refusal("the agent is locked")
+            raise Refusal(Cause.LOCKED, "the agent is locked")
         held = self._store.find(request.blob)
         loaded = held is not None
         if held is None:
@@ -172,13 +175,15 @@ class Signing:
         ProtocolError, KernelKeyError.
         """
         if self._lock.locked:
-            raise Refusal("the agent is locked")
+            raise Refusal(Cause.LOCKED, "the agent is locked")
         now = self._store.find(case.request.blob)
         if now is None and case.loaded:
-            raise Refusal("the key was removed meanwhile, or its time is over")
+            raise Refusal(Cause.CHANGED, "the key was removed meanwhile, or its time is over")
         now = now or case.held
         if now.identity.constraints != case.held.identity.constraints:
-            raise Refusal("the key was loaded again meanwhile, under other constraints")
+            raise Refusal(
+                Cause.CHANGED, "the key was loaded again meanwhile, under other constraints"
+            )
         check_signature(now.identity, case.peer.sessions, case.signed, time.time())
         return now
 
@@ -200,7 +205,7 @@ class Signing:
             # Now and not later: the client can go on while this is logged.
             case.peer.answers.begin(SignResponse(answer.signature))
             return
-        raise Refusal(answer.reason if isinstance(answer, Refused) else "who should sign has died")
+        raise refusal(answer, "who should sign has died")
 
     async def _sign_in_kernel(self, case: _Case) -> None:
         try:
@@ -220,7 +225,9 @@ class Signing:
         def sign() -> None:
             key = self._check(case).key
             if key is None:
-                raise Refusal("the key was loaded again meanwhile, in another custody")
+                raise Refusal(
+                    Cause.CHANGED, "the key was loaded again meanwhile, in another custody"
+                )
             made = kernel.sign(key, case.algorithm, case.request.data)
             case.peer.answers.begin(SignResponse(made))
 
@@ -237,11 +244,11 @@ class Signing:
         try:
             return await self._behind.sign(case.peer, case.request)
         except OSError as error:
-            raise Refusal(f"the agent behind can't be asked: {error}") from error
+            raise Refusal(Cause.BEHIND, f"the agent behind can't be asked: {error}") from error
 
     def _check_web_safety(self, case: _Case) -> None:
         if case.signed is None and self._web_safety.demands_ssh(case.key):
-            raise Refusal("web-origin key attempting to sign non-SSH message")
+            raise Refusal(Cause.WEB, "web-origin key attempting to sign non-SSH message")
 
     async def _sign_with_device(self, case: _Case) -> Answer | None:
         request = case.request
@@ -269,14 +276,20 @@ class Signing:
             if identity:
                 return Held(identity, None)
             if faults := self._behind.faults(peer):
-                raise Refusal(f"no such key here, and {faults}")
-        return held or await self._fetching.fetch(blob)
+                raise Refusal(Cause.BEHIND, f"no such key here, and {faults}")
+        try:
+            return held or await self._fetching.fetch(blob)
+        except Refusal as error:
+            # A host that can't see a key isn't told that it was here.
+            if error.cause is not Cause.UNKNOWN_KEY or peer.sessions.attempted:
+                raise
+            raise self._tally.refusals.no_such_key(blob) or error from None
 
     async def _confirm(self, case: _Case) -> None:
         worded = await self._worded(case)
         answer = await self._ask(Kind.ASK, Ask(worded.prompt), case.peer)
         if not isinstance(answer, Done):
-            raise Refusal(answer.reason if isinstance(answer, Refused) else "nobody could be asked")
+            raise refusal(answer, "nobody could be asked")
 
     async def _ask(self, kind: Kind, request: Record, peer: Peer) -> Answer | None:
         self._tally.pending += 1
@@ -290,9 +303,9 @@ class Signing:
         try:
             answer = await self._workers.look(self._question(case))
         except OSError as error:
-            raise Refusal(f"the question can't be worded: {error}") from error
+            raise Refusal(Cause.FAULT, f"the question can't be worded: {error}") from error
         if not isinstance(answer, Worded):
-            raise Refusal("the question can't be worded: the lookout died")
+            raise Refusal(Cause.FAULT, "the question can't be worded: the lookout died")
         return answer
 
     def _question(self, case: _Case) -> Question:
@@ -337,5 +350,5 @@ def _signature_algorithm(key: PublicKey, flags: int) -> str:
     """RFC 9987 section 3.6.1.  Raises Refusal."""
     unknown = flags & ~int(SignFlags.RSA_SHA2_256 | SignFlags.RSA_SHA2_512)
     if unknown:
-        raise Refusal(f"unknown signature flags {unknown:#x}")
+        raise Refusal(Cause.FLAGS, f"unknown signature flags {unknown:#x}")
     return algorithm_of(key.plain_type, flags)

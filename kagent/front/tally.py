@@ -1,4 +1,4 @@
-"""What the front can tell of itself, to who asks with kagentctl status."""
+"""What the front can tell of itself, to who asks with kagentctl status or why."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 import time
 
 from ..protocol.messages import Status
+from .refusals import Refusals
 
 
 class Tally:
@@ -16,22 +17,18 @@ class Tally:
         self.keeper = os.getppid()
         self.signatures = 0
         self.pending = 0  # questions that the user has not answered yet, and tokens not touched
-        self.refusal = ""
-        self.refused_at = 0
-
-    def refused(self, reason: str) -> None:
-        """Keep it as the last."""
-        self.refusal, self.refused_at = reason, int(time.time())
+        self.refusals = Refusals()
 
     def status(self, *, locked: bool, idle_exit: int, stays: bool) -> Status:
         """As it is now."""
+        last = self.refusals.last
         return Status(
             self.keeper,
             self.since,
             self.signatures,
             self.pending,
-            self.refusal,
-            self.refused_at,
+            last.reason if last else "",
+            last.at if last else 0,
             locked,
             idle_exit,
             stays,

@@ -21,6 +21,7 @@ from ..protocol.wire import (
     STRING,
     TEXT,
     UINT32,
+    Codec,
     ProtocolError,
     Reader,
     Record,
@@ -28,6 +29,7 @@ from ..protocol.wire import (
     field,
     record,
 )
+from .causes import Cause, cause_of
 from .questions import Origin, Worded
 
 
@@ -190,10 +192,31 @@ class Done(Record):
     """It was done; there is nothing to tell of it."""
 
 
-class Refused(Record):
-    """The request was read to its end, and not carried out."""
+def _read_cause(reader: Reader) -> Cause:
+    try:
+        return Cause(TEXT.read(reader))
+    except ValueError as error:
+        raise ProtocolError("unknown cause") from error
 
+
+_CAUSE = Codec(_read_cause, TEXT.write)
+
+
+class Refused(Record):
+    """The request was read to its end, and not carried out.
+
+    A load worker also says which key it was about, as far as it got.
+    """
+
+    cause: Cause = field(_CAUSE)
     reason: str = field(TEXT)
+    blob: bytes = field(STRING, default=b"")
+    comment: str = field(TEXT, default="")
+
+    @classmethod
+    def because(cls, error: Exception, before: str = "") -> Refused:
+        """The answer for what was raised."""
+        return cls(cause_of(error), f"{before}{error}")
 
 
 class Offered(Record):

@@ -17,6 +17,7 @@ from ..protocol.constraints import (
     RestrictDestination,
     SkProvider,
 )
+from ..protocol.refusals import Cause, Explained
 
 # A sign worker that has had a key has ended by then, in nanoseconds.  As short as pays: a worker
 # costs some milliseconds of a processor, which are few beside this, and of less there are more.
@@ -27,7 +28,7 @@ BURST = 100 * clock.MILLISECOND
 _KEPT = (Lifetime, Confirm, ConfirmForwarded, RestrictDestination)
 
 
-class NotKept(Exception):
+class NotKept(Explained):
     """A key is asked to be held in a way that isn't possible; the text says which."""
 
 
@@ -50,9 +51,10 @@ class Terms(NamedTuple):
         besides = AssociatedCertificates if of_token else SkProvider
         for one in asked:
             if not isinstance(one, (*_KEPT, RequireCustody, besides)):
-                raise NotKept(f"{type(one).__name__} is not for this type of key")
+                raise NotKept(Cause.CONSTRAINT, f"{type(one).__name__} is not for this type of key")
             if isinstance(one, Lifetime) and one.seconds == 0:
-                raise NotKept("a lifetime of no seconds")  # for the kernel, 0 would mean no end
+                # For the kernel, 0 would mean no end.
+                raise NotKept(Cause.LIFETIME, "a lifetime of no seconds")
         kept = tuple(one for one in asked if isinstance(one, _KEPT))
         if self.lifetime and not any(isinstance(one, Lifetime) for one in kept):
             return (Lifetime(self.lifetime), *kept)
@@ -63,5 +65,5 @@ class Terms(NamedTuple):
         wanted = {Custody(one.custody) for one in asked if isinstance(one, RequireCustody)}
         allowed = wanted | ({self.custody} - {None})
         if len(allowed) > 1:
-            raise NotKept(f"kagent was started with --custody {self.custody}")
+            raise NotKept(Cause.CUSTODY, f"kagent was started with --custody {self.custody}")
         return next(iter(allowed), None)

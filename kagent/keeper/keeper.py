@@ -27,6 +27,7 @@ from ..custody.device import Handle
 from ..custody.identity import Custody
 from ..custody.rings import KeeperRings, Rings, destroy_in, make_sealing_key
 from ..jobs import roles
+from ..jobs.causes import Cause, cause_of
 from ..jobs.jobs import (
     HEADER_LENGTH,
     IDLE,
@@ -470,7 +471,7 @@ class Keeper:
 
         self._prepare()
         if job.locked:
-            self._turn_down(job, client, answer, "the agent is locked")
+            self._turn_down(job, client, answer, Cause.LOCKED, "the agent is locked")
             return
         waiting = os.dup(answer)
         try:
@@ -505,10 +506,10 @@ class Keeper:
             log.warning(f"no keyring for a key: {error}")
             return None
 
-    def _turn_down(self, job: Job, client: int, answer: int, reason: str) -> None:
+    def _turn_down(self, job: Job, client: int, answer: int, cause: Cause, reason: str) -> None:
         from ..workers import load
 
-        work = partial(load.turn_down, job, client, answer, reason)
+        work = partial(load.turn_down, job, client, answer, cause, reason)
         self._fork(roles.REFUSE, work, [client, answer], self._turned_down)
         self._loads += 1
 
@@ -562,7 +563,8 @@ class Keeper:
             self._load_done(one)
             return
         if self._tokens.full:
-            _answer(one.answer, Refused("keys of too many tokens' libraries are held already"))
+            told = "keys of too many tokens' libraries are held already"
+            _answer(one.answer, Refused(Cause.TOO_MANY, told))
             self._load_done(one)
             return
         try:
@@ -587,15 +589,17 @@ class Keeper:
 
     def _ask_token(self, job: Job, request: int, answer: int) -> None:
         """Pass a request for a signature on, or say why that can't be."""
+        cause = Cause.TOKEN_GONE
         told = "the process that talks to its token has ended; ssh-add -s loads its keys again"
         try:
             if self._tokens.ask(job.description, job.pack(), [request, answer]):
                 return
         except BlockingIOError:
+            cause = Cause.TOO_MANY
             told = "too many signatures by this token are waited for"
         except OSError as error:
             log.warning(f"a token process can't be asked: {error}")
-        _answer(answer, Refused(told))
+        _answer(answer, Refused(cause, told))
 
     def _has_brought(self, one: _Load, brought: _Brought) -> None:
         if one.front == self._front and not given_up(one.answer):
@@ -633,11 +637,11 @@ class Keeper:
         """What the front wants done with what only the keeper has."""
         try:
             faults = self._changed(job, record)
-            done: Answer = Refused("; ".join(faults)) if faults else Done()
+            done: Answer = Refused(Cause.STILL_THERE, "; ".join(faults)) if faults else Done()
         except ValueError as error:
-            done = Refused(str(error))
+            done = Refused(Cause.FAULT, str(error))
         except OSError as error:
-            done = Refused(f"the kernel refused: {error}")
+            done = Refused(cause_of(error), f"the kernel refused: {error}")
         self._keep_signers()
         _answer(answer, done)
 
@@ -771,7 +775,7 @@ class Keeper:
         ended: Callable[[int], None],
         *,
         inbox: Keyring | None = None,
-        otherwise: Callable[[str], NoReturn] | None = None,
+        otherwise: Callable[[Cause, str], NoReturn] | None = None,
     ) -> int:
         """Start a child of that kind, that has no descriptors but those; its pid.
 
@@ -800,7 +804,7 @@ class Keeper:
                     log.error(f"the {role.title} can't have its keyrings: {error}")
                     if otherwise:
                         roles.REFUSE.assume(self._rings)
-                        otherwise(str(error))
+                        otherwise(cause_of(error), str(error))
                 else:
                     work()
         except CannotConfine as error:

@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from .. import log, programs
 from ..confine.process import die_with_parent
+from ..protocol.refusals import Cause, Explained
 
 _DEFAULT = "/usr/bin/ssh-askpass"
 _LONGEST = 1023  # bytes of an answer
@@ -26,11 +27,11 @@ _DISPLAYS = "set DISPLAY or WAYLAND_DISPLAY, or SSH_ASKPASS_REQUIRE=force,"
 _SECONDS = 120.0
 
 
-class CannotAsk(Exception):
+class CannotAsk(Explained):
     """There is no way to ask the user; the text says what to set."""
 
 
-class Unanswered(Exception):
+class Unanswered(Explained):
     """The user was asked, and didn't say yes; the text says what happened instead."""
 
 
@@ -72,14 +73,14 @@ def ask(prompt: str, hint: str = "", patience: Patience | None = None) -> bytes:
         said = running.read()
         code = running.exit_code()
     if code:
-        raise Unanswered(f"the user said no: {program()} ended with {code}")
+        raise Unanswered(Cause.DENIED, f"the user said no: {program()} ended with {code}")
     return said.split(b"\n")[0].split(b"\r")[0].split(b"\0")[0]
 
 
 def confirm(question: str, patience: Patience) -> None:
     """Return if the user says yes; an empty answer is a yes too.  Raises CannotAsk, Unanswered."""
     if _ask_without_terminal(question, "confirm", patience).lower() not in (b"", b"yes"):
-        raise Unanswered("the user said no")
+        raise Unanswered(Cause.DENIED, "the user said no")
 
 
 def secret(prompt: str, patience: Patience | None = None) -> str:
@@ -172,9 +173,9 @@ class _Running:
         left = min(most, self._deadline - time.monotonic() if self._deadline else math.inf)
         ready = dict(poll.poll(None if left == math.inf else math.ceil(max(0.0, left) * 1000)))
         if self._gone in ready:
-            raise Unanswered("the client went away before the user answered")
+            raise Unanswered(Cause.UNANSWERED, "the client went away before the user answered")
         if self._deadline and time.monotonic() >= self._deadline and not ready:
-            raise Unanswered("the user didn't answer in time")
+            raise Unanswered(Cause.UNANSWERED, "the user didn't answer in time")
 
     def _has_ended(self) -> bool:
         # By looking, as there are containers in which pidfd_open(2) is refused; and without
@@ -196,13 +197,16 @@ def _ask_without_terminal(prompt: str, hint: str, patience: Patience | None) -> 
     if not usable():
         never = _requirement() == "never"
         what = "unset SSH_ASKPASS_REQUIRE=never" if never else _DISPLAYS
-        raise CannotAsk(f"the user can't be asked: {what} before kagent is started")
+        raise CannotAsk(
+            Cause.CANNOT_ASK, f"the user can't be asked: {what} before kagent is started"
+        )
     try:
         return ask(prompt, hint, patience)
     except OSError as error:
         raise CannotAsk(
+            Cause.CANNOT_ASK,
             f"the user can't be asked: {program()}: {error.strerror}; set SSH_ASKPASS to "
-            "an ssh-askpass program before kagent is started"
+            "an ssh-askpass program before kagent is started",
         ) from error
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 
+from ..protocol.refusals import Cause, Explained
+
 # Where distributions put them: Debian, upstream, Fedora, Arch and openSUSE.
 _FOLDERS = (
     "/usr/lib/openssh",
@@ -14,8 +16,11 @@ _FOLDERS = (
 )
 
 
-class HelperError(Exception):
+class HelperError(Explained):
     """The helper didn't do it; where it says why, in OpenSSH's words."""
+
+    def __init__(self, text: str, cause: Cause = Cause.TOKEN) -> None:
+        super().__init__(cause, text)
 
 
 def program(name: str) -> str:
@@ -31,5 +36,6 @@ def program(name: str) -> str:
         if os.access(path, os.X_OK):
             return path
     raise HelperError(
-        f"{name} is missing: it comes with OpenSSH's client programs; {variable} names another"
+        f"{name} is missing: it comes with OpenSSH's client programs; {variable} names another",
+        Cause.HELPER,
     )

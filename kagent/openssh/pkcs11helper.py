@@ -24,6 +24,7 @@ from .. import log, programs
 from ..confine import process
 from ..protocol.algorithms import ALGORITHMS
 from ..protocol.messages import ListedKey, Type
+from ..protocol.refusals import Cause
 from ..protocol.wire import (
     BYTE,
     STRING,
@@ -56,13 +57,16 @@ _KEYS = counted(record(ListedKey))
 # ssh-pkcs11.h: SSH_PKCS11_ERR_…; 0 where it has found no key,
 # which is also what it says of a PIN that the token has refused.
 _ERRORS = {
-    0: "no keys for ssh were found: there are none, or the PIN is wrong",
-    2: "wrong PIN",
-    3: "no token is there",
-    4: "it wants a PIN, and none was given",
-    5: "its PIN is locked",
+    0: ("no keys for ssh were found: there are none, or the PIN is wrong", Cause.PIN),
+    2: ("wrong PIN", Cause.PIN),
+    3: ("no token is there", Cause.TOKEN),
+    4: ("it wants a PIN, and none was given", Cause.PIN),
+    5: ("its PIN is locked", Cause.PIN),
 }
-_OTHER_ERROR = "it can't be loaded, or gives an error: OpenSSH's own line in the log says which"
+_OTHER_ERROR = (
+    "it can't be loaded, or gives an error: OpenSSH's own line in the log says which",
+    Cause.TOKEN,
+)
 
 
 class Broken(HelperError):
@@ -109,7 +113,8 @@ class Helper:
                 secret[:] = bytes(len(secret))
         if kind in _FAILURES:
             code = _whole(UINT32, reader)
-            raise HelperError(f"{provider}: {_ERRORS.get(code, _OTHER_ERROR)}")
+            text, cause = _ERRORS.get(code, _OTHER_ERROR)
+            raise HelperError(f"{provider}: {text}", cause)
         if kind != Type.IDENTITIES_ANSWER:
             raise Broken(f"an answer of type {kind} to a request for a token's keys")
         return _whole(_KEYS, reader)

@@ -13,6 +13,7 @@ from typing import TypeVar
 
 from .. import log, programs
 from ..protocol.privatekey import PRIVATE_KEY, NamedPrivateKey
+from ..protocol.refusals import Cause
 from ..protocol.wire import (
     BOOLEAN,
     BYTE,
@@ -171,6 +172,6 @@ def _check(kind: _Type, reader: Reader) -> None:
     if answered == _Type.ERROR:
         code = UINT32.read(reader)
         text = _ERRORS.get(code, f"unknown error {code}")
-        raise PinRequired(text) if code == _WRONG_PIN else HelperError(text)
+        raise PinRequired(text, Cause.PIN) if code == _WRONG_PIN else HelperError(text)
     if answered != kind:
         raise HelperError(f"answer of type {answered}, expected {kind:d}")

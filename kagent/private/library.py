@@ -28,6 +28,7 @@ from ..protocol.privatekey import (
     RsaPrivateKey,
 )
 from ..protocol.publickey import PublicKey
+from ..protocol.refusals import Cause, Explained
 from ..protocol.wire import ProtocolError
 from . import composite
 
@@ -56,13 +57,13 @@ HASHES: dict[str, hashes.HashAlgorithm] = {
 }
 
 
-class KeyRefused(Exception):
+class KeyRefused(Explained):
     """The key can't be held as asked; the text says why and what does work."""
 
 
-def refuse(reason: str, cause: Exception | None = None) -> NoReturn:
+def refuse(cause: Cause, reason: str, error: Exception | None = None) -> NoReturn:
     """Raise KeyRefused."""
-    raise KeyRefused(reason) from cause
+    raise KeyRefused(cause, reason) from error
 
 
 def library_key(named: NamedPrivateKey) -> LibraryKey:
@@ -71,11 +72,11 @@ def library_key(named: NamedPrivateKey) -> LibraryKey:
         public = PublicKey.parse(named.public_blob)
         return _build(named, public)
     except ProtocolError as error:
-        refuse(f"malformed {named.type} key: {error}", error)
+        refuse(Cause.INVALID_KEY, f"malformed {named.type} key: {error}", error)
     except composite.Unsupported as error:
-        refuse(str(error), error)
+        refuse(Cause.KEY_TYPE, str(error), error)
     except (ValueError, ZeroDivisionError, OverflowError) as error:
-        refuse(f"not a valid {named.type} key: {error}", error)
+        refuse(Cause.INVALID_KEY, f"not a valid {named.type} key: {error}", error)
 
 
 def der(key: LibraryKey) -> bytes:

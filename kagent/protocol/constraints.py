@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import ClassVar, TypeAlias
 
 from .publickey import PUBLIC_KEY, PublicKey
+from .refusals import Cause
 from .wire import (
     BOOLEAN,
     BYTE,
@@ -37,6 +38,8 @@ _MAX_CERTIFICATES = 1024
 
 class UnknownConstraint(ProtocolError):
     """A constraint that kagent doesn't know, and so can't keep."""
+
+    cause = Cause.CONSTRAINT
 
 
 class Lifetime(Record):

@@ -11,6 +11,7 @@ from typing import ClassVar
 
 from .constraints import CONSTRAINTS, Constraint
 from .privatekey import PRIVATE_KEY, NamedPrivateKey
+from .refusals import Cause
 from .wire import (
     BOOLEAN,
     BYTE,
@@ -62,6 +63,8 @@ class Type(IntEnum):
 
 class UnknownMessage(ProtocolError):
     """A message type that OpenSSH's agent doesn't know either."""
+
+    cause = Cause.UNSUPPORTED
 
 
 class Message(Record):
@@ -271,6 +274,39 @@ class Status(Record):
     locked: bool = field(BOOLEAN)
     idle_exit: int = field(UINT32)
     stays: bool = field(BOOLEAN)
+
+
+# kagent's own extension: what was refused lately, to whom, and why.
+WHY = "why@kagent"
+
+
+class PastRefusal(Record):
+    """One in the answer to WHY; texts are empty where nothing is known.
+
+    `at` is when it was refused last, in seconds since 1970, and `times` how often; `cause` is a
+    Cause, or what another version calls so; `request` is a message's name or an extension's; `by`
+    is the program that asked, with those that started it, and `hosts` those on the way.
+    """
+
+    at: int = field(UINT64)
+    times: int = field(UINT32)
+    cause: str = field(TEXT)
+    request: str = field(TEXT)
+    reason: str = field(TEXT)
+    fingerprint: str = field(TEXT)
+    comment: str = field(TEXT)
+    by: str = field(TEXT)
+    hosts: str = field(TEXT)
+    user: str = field(TEXT)
+    forwarded: bool = field(BOOLEAN)
+
+
+class Why(Record):
+    """The contents of the answer to WHY: since when is counted, how many were refused, the last."""
+
+    since: int = field(UINT64)
+    number: int = field(UINT64)
+    refusals: tuple[PastRefusal, ...] = field(counted(record(PastRefusal)))
 
 
 # kagent's own extension: through which kagents a request comes, each behind the one before it.  Who

@@ -9,6 +9,7 @@ import hashlib
 from functools import cached_property
 
 from .algorithms import KEY_TYPES, PLAIN_TYPES, KeyType
+from .refusals import Cause
 from .wire import (
     REST,
     STRING,
@@ -32,6 +33,8 @@ _MAX_PRINCIPALS = 256  # OpenSSH: SSHKEY_CERT_MAX_PRINCIPALS
 
 class UnknownKeyType(ProtocolError):
     """A well-formed key of a type that kagent doesn't know."""
+
+    cause = Cause.KEY_TYPE
 
 
 def _read_options(reader: Reader) -> bytes:

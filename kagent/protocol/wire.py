@@ -11,6 +11,8 @@ import struct
 from collections.abc import Callable
 from typing import Any, ClassVar, Generic, NamedTuple, NoReturn, Self, TypeVar, dataclass_transform
 
+from .refusals import Cause
+
 _UINT32 = struct.Struct(">I")
 _UINT64 = struct.Struct(">Q")
 
@@ -19,6 +21,8 @@ T = TypeVar("T")
 
 class ProtocolError(ValueError):
     """The bytes are not a message of the agent protocol.  Says which part is wrong."""
+
+    cause: ClassVar[Cause] = Cause.MALFORMED
 
 
 class Reader:

@@ -12,5 +12,5 @@ def ask(question: Ask, client: int) -> Done | Refused:
     try:
         askpass.confirm(question.prompt, askpass.Patience(client))
     except (askpass.CannotAsk, askpass.Unanswered) as error:
-        return Refused(str(error))
+        return Refused.because(error)
     return Done()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ..jobs.causes import Cause
 from ..jobs.jobs import Done, Refused
 from ..private.verify import BadSignature, check_bind
 from ..protocol.messages import SessionBind
@@ -12,5 +13,5 @@ def check(bind: SessionBind) -> Done | Refused:
     try:
         check_bind(bind)
     except BadSignature as error:
-        return Refused(str(error))
+        return Refused(Cause.UNPROVEN, str(error))
     return Done()

@@ -7,6 +7,7 @@ from contextlib import nullcontext
 from ..custody.device import Handle, NotTaken, Providers, TokenKey
 from ..custody.identity import description_of
 from ..custody.shelf import Shelf
+from ..jobs.causes import Cause
 from ..jobs.jobs import Refused, Signed
 from ..jobs.questions import DeviceSignature
 from ..openssh import askpass, skhelper
@@ -26,11 +27,11 @@ def sign(request: DeviceSignature, handles: Shelf, providers: Providers) -> Sign
     """
     payload = handles.entries().get(description_of(request.blob))
     if payload is None:
-        return Refused("the key was removed meanwhile")
+        return Refused(Cause.CHANGED, "the key was removed meanwhile")
     try:
         return Signed(sign_by_token(request, payload, providers))
     except (HelperError, NotTaken, ProtocolError) as error:
-        return Refused(str(error))
+        return Refused.because(error)
 
 
 def sign_by_token(request: DeviceSignature, payload: bytes, providers: Providers) -> bytes:
@@ -58,5 +59,5 @@ def sign_by_token(request: DeviceSignature, payload: bytes, providers: Providers
         wanted = "PIN and confirm user presence" if touch else "PIN"
         pin = askpass.secret(f"Enter {wanted} for {kind} key {fingerprint}{details}: ")
         if not pin:
-            raise HelperError("the token wants a PIN, and none was given") from None
+            raise HelperError("the token wants a PIN, and none was given", Cause.PIN) from None
         return skhelper.sign(held.key, held.provider, request.data, pin)

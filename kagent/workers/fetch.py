@@ -13,6 +13,7 @@ from collections.abc import Iterator
 
 from ..custody.configured import Configuration, Configured, FetchFailure, files
 from ..custody.identity import Custody, Identity
+from ..jobs.causes import Cause
 from ..jobs.jobs import Fetched, Offered, Refused
 from ..jobs.questions import Fetch
 from ..jobs.terms import Terms
@@ -47,18 +48,22 @@ def fetch(request: Fetch, ring: Keyring, terms: Terms) -> Fetched | Refused:
     configured = configuration.find(request.blob)
     if configured is None:
         faults = "; some lines that configure keys are of no use: see kagentctl doctor"
-        return Refused("no such key" + (faults if configuration.faults else ""))
+        return Refused(Cause.UNKNOWN_KEY, "no such key" + (faults if configuration.faults else ""))
     if terms.custody is Custody.SEALED:
-        return Refused("kagent was started with --custody sealed, and this key isn't to be")
+        return Refused(
+            Cause.CUSTODY, "kagent was started with --custody sealed, and this key isn't to be"
+        )
     try:
         key = _request(configured.description, ring)
         numbers = configured.public.numbers
         proved = RsaPublicKey(int(numbers["e"]), int(numbers["n"])).is_of(key)
     except KernelKeyError as error:
-        return Refused(f"{configured.description}: {FetchFailure.explain(error)}")
+        told = f"{configured.description}: {FetchFailure.explain(error)}"
+        return Refused(Cause.FETCH, told)
     if not proved:
         # It stays until its time is over: fetched anew at each request it would be no other.
-        return Refused(f"{configured.description}: a key was fetched, but not the configured one")
+        told = f"{configured.description}: a key was fetched, but not the configured one"
+        return Refused(Cause.FETCH, told)
     identity = Identity(configured.public.blob, configured.comment, Custody.KERNEL)
     return Fetched(identity, key.serial)
 

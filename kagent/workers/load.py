@@ -18,6 +18,7 @@ from ..custody.device import NotTaken
 from ..custody.identity import Custody, Identity, description_of
 from ..custody.kernel import why_not
 from ..custody.rings import POSSESSOR_ONLY
+from ..jobs.causes import Cause, cause_of
 from ..jobs.jobs import LEFT, LONGEST_KEY, Answer, Job, Loaded, Refused, Removal, pack_answer
 from ..jobs.terms import NotKept, Terms
 from ..keyctl import PROCESS_KEYRING, KernelKeyError, Keyring, QuotaExceeded, with_patience
@@ -88,12 +89,12 @@ def run(
         os._exit(code)
 
 
-def turn_down(job: Job, client: int, answer: int, reason: str) -> NoReturn:
+def turn_down(job: Job, client: int, answer: int, cause: Cause, reason: str) -> NoReturn:
     """The life of a worker for a key that can't be taken: nobody else is to read it either."""
     try:
         signal.alarm(_SECONDS)
         if receive(client, job.body_length) is not None:
-            os.write(answer, pack_answer(Refused(reason)))
+            os.write(answer, pack_answer(Refused(cause, reason)))
     finally:
         os._exit(0)
 
@@ -105,6 +106,7 @@ class _Loading:
         self._way = way
         self._terms = terms
         self._bound = bound
+        self._blob, self._comment = b"", ""
 
     def carry_out(self, payload: bytes) -> Answer | None:
         """Hold the key that a request to add one carries.
@@ -115,6 +117,7 @@ class _Loading:
             message = decode(payload)
             match message:
                 case AddIdentity() | AddIdConstrained():
+                    self._blob, self._comment = message.key.public_blob, message.comment
                     return Loaded(self._leave(message))
                 case AddSmartcardKey() | AddSmartcardKeyConstrained():
                     self._leave_pin(message)
@@ -123,15 +126,18 @@ class _Loading:
                     # Of a library that was uninstalled meanwhile as far as it leads.
                     return Removal(os.path.realpath(message.provider))
                 case _:
-                    return Refused("not a request that a key or a PIN comes with")
+                    return Refused(Cause.MALFORMED, "not a request that a key or a PIN comes with")
         except ProtocolError as error:
-            return Refused(f"malformed request: {error}")
+            return self._refused(error, "malformed request: ")
         except BadSignature as error:
-            return Refused(f"not a valid certificate: {error}")
+            return self._refused(error, "not a valid certificate: ", Cause.CERTIFICATE)
         except (KeyRefused, NotKept, NotTaken) as error:
-            return Refused(str(error))
+            return self._refused(error)
         except KernelKeyError as error:
-            return Refused(f"the kernel doesn't hold the key: {error}")
+            return self._refused(error, "the kernel doesn't hold the key: ")
+
+    def _refused(self, error: Exception, before: str = "", cause: Cause | None = None) -> Refused:
+        return Refused(cause or cause_of(error), f"{before}{error}", self._blob, self._comment)
 
     def _leave(self, message: AddIdentity | AddIdConstrained) -> Identity:
         asked = message.constraints
@@ -144,7 +150,7 @@ class _Loading:
         device = self._terms.providers.take(message.key, asked, from_remote=self._bound)
         if device is not None:
             if custody is not None:
-                refuse(f"a FIDO key can't be held in custody {custody}")
+                refuse(Cause.CUSTODY, f"a FIDO key can't be held in custody {custody}")
             self._hand_over(device.write())
             return identity.replace(custody=Custody.DEVICE, why="")
         key = library_key(message.key)
@@ -153,9 +159,10 @@ class _Loading:
                 self._have_the_kernel_sign(key, message.key.type, identity, forced=bool(custody))
                 return identity.replace(custody=Custody.KERNEL, why="")
             except (pkcs8.CannotSign, QuotaExceeded) as error:
+                crowded = isinstance(error, QuotaExceeded)
                 if custody is Custody.KERNEL:
-                    refuse(str(error), error)
-                why = _CROWDED if isinstance(error, QuotaExceeded) else str(error)
+                    refuse(Cause.QUOTA if crowded else Cause.KERNEL_SIGNS_NOT, str(error), error)
+                why = _CROWDED if crowded else str(error)
                 identity = identity.replace(why=why)
         self._hand_over(description.encode() + der(key))
         return identity
@@ -165,7 +172,7 @@ class _Loading:
         constraints = self._terms.constraints(asked, of_token=True)
         custody = self._terms.custody_for(asked)
         if custody is not None:
-            refuse(f"a token's keys can't be held in custody {custody}")
+            refuse(Cause.CUSTODY, f"a token's keys can't be held in custody {custody}")
         provider = self._terms.providers.library(message.provider, from_remote=self._bound)
         only, certificates = False, []
         for one in asked:
@@ -192,7 +199,7 @@ class _Loading:
 
     def _hand_over(self, content: bytes) -> None:
         if len(content) > LONGEST_KEY:
-            refuse("it is longer than any key")
+            refuse(Cause.INVALID_KEY, "it is longer than any key")
         self._way.handover.send(content)
 
 

@@ -14,6 +14,7 @@ import time
 from typing import TypeVar
 
 from ..jobs import roles
+from ..jobs.causes import Cause
 from ..jobs.jobs import KeysBehind, Refused, Signed
 from ..jobs.questions import ListBehind, SignBehind
 from ..private.verify import BadSignature, check_usable, verify
@@ -103,13 +104,13 @@ class AgentBehind:
             self._introduce(request)
             return self._signature(request) if isinstance(request, SignBehind) else self._keys()
         except TimeoutError:
-            return Refused("it did not answer in time")
+            return Refused(Cause.BEHIND, "it did not answer in time")
         except OSError as error:
-            return Refused(f"it can't be asked: {error.strerror or error}")
+            return Refused(Cause.BEHIND, f"it can't be asked: {error.strerror or error}")
         except (ProtocolError, BadSignature) as error:
-            return Refused(f"its answer is of no use: {error}")
+            return Refused(Cause.BEHIND, f"its answer is of no use: {error}")
         except Unusable as error:
-            return Refused(str(error))
+            return Refused(Cause.BEHIND, str(error))
 
     def _introduce(self, request: ListBehind) -> None:
         """Tell it whom this is for.  What it says to that doesn't matter: few know what it is."""

@@ -33,6 +33,7 @@ from ..custody.identity import PREFIX
 from ..custody.rings import sealing_key
 from ..custody.shelf import Shelf
 from ..jobs import roles
+from ..jobs.causes import Cause
 from ..jobs.jobs import (
     IDLE,
     LONGEST_SIGN_JOB,
@@ -281,7 +282,7 @@ class Worker:
             answer = pack_signature(custody.sign(key, job.algorithm, job.data))
         except Exception as error:
             self._let_go()
-            answer = pack_answer(Refused(_reason(error)))
+            answer = pack_answer(_refused(error))
         self._stream.send(answer)
         return True
 
@@ -310,13 +311,13 @@ class Worker:
         clock.now()
 
 
-def _reason(error: Exception) -> str:
+def _refused(error: Exception) -> Refused:
     if isinstance(error, KernelKeyError):
-        return f"the sealed key can't be opened: {error}"
+        return Refused.because(error, "the sealed key can't be opened: ")
     if isinstance(error, KeyError):
-        return "the sealed key is gone"
+        return Refused(Cause.CHANGED, "the sealed key is gone")
     # Not its text: it could show values of the key.
-    return f"the sealed key can't sign: {type(error).__name__}"
+    return Refused(Cause.FAULT, f"the sealed key can't sign: {type(error).__name__}")
 
 
 def _opened(opener: bytearray, description: str, sealed: bytes) -> ParsedKey:

@@ -20,6 +20,7 @@ from ..confine.seccomp import CannotConfine
 from ..custody.device import NotTaken
 from ..custody.identity import Custody, Identity, description_of
 from ..jobs import roles
+from ..jobs.causes import Cause
 from ..jobs.jobs import HEADER_LENGTH, Inserted, Job, Refused, Signed, pack_answer
 from ..jobs.questions import TokenSignature
 from ..jobs.sockets import given_up
@@ -111,7 +112,7 @@ def _insert(given: Given) -> Signer | None:
             raise HelperError(f"{provider}: no certificate is for one of its keys")
     except (HelperError, NotTaken, ProtocolError) as error:
         by = "ssh-pkcs11-helper: " if isinstance(error, Broken) else ""
-        os.write(given.answer, pack_answer(Refused(f"{by}{error}")))
+        os.write(given.answer, pack_answer(Refused.because(error, by)))
         return None
     os.write(given.answer, pack_answer(Inserted(provider, tuple(identities))))
     # The front waits for the end of it.
@@ -242,9 +243,9 @@ def _answer(job: Job, request: int, answer: int, signer: Signer) -> None:
         told: Signed | Refused = Signed(signer.sign(asked))
     except Broken as error:
         broken = error
-        told = Refused(f"ssh-pkcs11-helper: {error}; {_AGAIN}")
+        told = Refused(Cause.TOKEN_GONE, f"ssh-pkcs11-helper: {error}; {_AGAIN}")
     except (HelperError, ProtocolError) as error:
-        told = Refused(f"{signer.provider}: {error}")
+        told = Refused.because(error, f"{signer.provider}: ")
     try:
         os.write(answer, pack_answer(told))
     except BrokenPipeError:

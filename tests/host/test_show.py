@@ -9,6 +9,7 @@ import pty
 import signal
 import subprocess
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 
@@ -265,3 +266,14 @@ def test_another_users_keyring_is_not_looked_into(person: Person) -> None:
     told = person.run("kagentctl", "show").stdout
     assert "keyring: theirs  (another user's: not looked into)" in told
     assert "keyring: inside" not in told
+
+
+def test_a_picture(kagent: Agent) -> None:
+    """--svg: the same, for who would rather look."""
+    key = kagent.person.key("id", comment="<me> & you")
+    kagent.run("ssh-add", "-q", key)
+    svg = kagent.run("kagentctl", "show", "--svg").stdout
+    texts = [one.text for one in ElementTree.fromstring(svg).iter() if one.text]
+    assert "Session Keyring" in texts
+    assert "‹me› ＆ you" in texts  # noqa: RUF001
+    assert "kagent's sign worker" in texts

@@ -9,7 +9,7 @@ import os
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 from ...custody.adopted import Found
 from ...custody.identity import PREFIX
@@ -31,7 +31,10 @@ _DEEPEST = 20  # the kernel itself searches six keyrings deep
 
 @dataclass(frozen=True)
 class Facts:
-    """What is known of a key that signs.  Times are seconds since 1970, `left` as proc_keys(5)."""
+    """What is known of a key that signs.  Times are seconds since 1970, `left` as proc_keys(5).
+
+    `listed` is whether the agent lists it.
+    """
 
     fingerprint: str
     type: str
@@ -44,6 +47,7 @@ class Facts:
     certificate: dict[str, object] | None
     owner: str
     shared_with: list[str]
+    listed: bool
 
 
 @dataclass(frozen=True)
@@ -76,14 +80,19 @@ class Picture:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of this command."""
-    parser.add_argument("--json", dest="as_json", action="store_true", help="for programs")
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--json", dest="as_json", action="store_true", help="for programs")
+    form.add_argument("--svg", action="store_true", help="a picture, for a web browser")
     parser.add_argument(
         "--watch", action="store_true", help="again after each change, until Ctrl-C"
     )
 
 
-def run(*, as_json: bool, watch: bool) -> int:
+def run(*, as_json: bool, svg: bool, watch: bool) -> int:
     """Show it, and with `watch` again after each change until Ctrl-C; the exit code."""
+    if svg:
+        print(_as_svg(_look()))
+        return 0
     before = ""
     while True:
         picture = _look()
@@ -101,22 +110,31 @@ def run(*, as_json: bool, watch: bool) -> int:
             return 0
 
 
+def _as_svg(picture: Picture) -> str:
+    from .drawing import drawn  # which few want
+
+    when = time.strftime("%Y-%m-%d %H:%M:%S")
+    return drawn(picture, keyrings.user_name(os.getuid()), when)
+
+
 def _look() -> Picture:
     rings = keyrings.login()
     left = {line.key.serial: line.left for line in listed()}
     receivers: dict[int, list[str]] = {}
     for name, found in keyrings.shares():
         receivers.setdefault(found.key.serial, []).append(name)
-    facts = {
-        found.key.serial: _found_facts(found, left, receivers) for found in keyrings.finder().all()
-    }
+    shown, why_not = _ask_agent()
+    agent = [about for one in shown if (about := _shown_facts(one))]
+    offered = {(one.fingerprint, one.type) for one in agent}
+    facts = {}
+    for found in keyrings.finder().all():
+        one = _found_facts(found, left, receivers)
+        facts[found.key.serial] = replace(one, listed=(one.fingerprint, one.type) in offered)
     tree = _Tree(left, facts)
     drawn = {"Session Keyring": tree.node(rings.session.serial)}
     if rings.user.serial not in tree.drawn:
         drawn["User Keyring"] = tree.node(rings.user.serial)
-    shown, why_not = _ask_agent()
     known = {(one.fingerprint, one.type) for key, one in facts.items() if key in tree.drawn}
-    agent = [about for one in shown if (about := _shown_facts(one))]
     return Picture(
         {title: node for title, node in drawn.items() if node},
         [one for one in agent if (one.fingerprint, one.type) not in known],
@@ -253,6 +271,7 @@ def _facts(shown: Shown, left: str, owner: str, receivers: list[str]) -> Facts:
         certificate,
         owner,
         receivers,
+        listed=True,
     )
 
 

@@ -19,9 +19,8 @@ from ...protocol.wire import ProtocolError
 from ...text import as_it_came
 from ..client import AgentError, AgentUnavailable, Client, unreachable
 from ..options import fail
-from .units import SERVICE, SOCKET, NoSystemd, properties, socket_path
+from .units import SERVICE, START, NoSystemd, asleep, properties, socket_path
 
-_START = """to have one, `kagentctl install` and log in anew, or `eval "$(kagent -s)"`"""
 _ASLEEP = "not running; systemd starts it with the next request"
 
 
@@ -32,29 +31,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(*, as_json: bool) -> int:
     """Print it; the exit code, 0 if kagent answers or would."""
-    if _asleep():
+    if asleep():
         facts: dict[str, object] = {"agent": _ASLEEP, "socket": socket_path()}
     else:
         try:
             facts = dict(_answers())
         except AgentUnavailable as error:
-            fail(f"kagentctl: no agent: {unreachable(error)}; {_START}")
+            fail(f"kagentctl: no agent: {unreachable(error)}; {START}")
     if as_json:
         print(json.dumps(facts, indent=2))
     else:
         for name, value in facts.items():
             print(f"{name + ':':12}{as_it_came(str(value))}")
     return 0
-
-
-def _asleep() -> bool:
-    if os.environ.get("SSH_AUTH_SOCK") != socket_path():
-        return False
-    try:
-        states = [properties(unit, "ActiveState")["ActiveState"] for unit in (SOCKET, SERVICE)]
-    except (NoSystemd, KeyError):
-        return False
-    return states == ["active", "inactive"]
 
 
 def _answers() -> Iterator[tuple[str, object]]:

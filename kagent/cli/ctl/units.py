@@ -11,6 +11,8 @@ from ..options import fail
 SERVICE = "kagent.service"
 SOCKET = "kagent.socket"
 AUTOLOAD = "kagent-autoload.service"  # what install writes for --autoload
+# What there is to do where no agent is.
+START = """to have one, `kagentctl install` and log in anew, or `eval "$(kagent -s)"`"""
 
 
 class NoSystemd(Exception):
@@ -41,6 +43,17 @@ def socket_path() -> str:
     """Where kagent.socket listens."""
     runtime = os.environ.get("XDG_RUNTIME_DIR") or f"/run/user/{os.getuid()}"
     return f"{runtime}/kagent/agent.sock"
+
+
+def asleep() -> bool:
+    """Whether SSH_AUTH_SOCK is kagent.socket, which waits for a request to start kagent with."""
+    if os.environ.get("SSH_AUTH_SOCK") != socket_path():
+        return False
+    try:
+        states = [properties(unit, "ActiveState")["ActiveState"] for unit in (SOCKET, SERVICE)]
+    except (NoSystemd, KeyError):
+        return False
+    return states == ["active", "inactive"]
 
 
 def unit_folder() -> Path:
