@@ -169,6 +169,7 @@ class Keeper:
     def run(self, *, ignore_interrupt: bool, stopped: int) -> int:
         """Serve until a signal says to end; the exit code, which is `stopped` after SIGTERM."""
         self._stopped = stopped
+        process.forbid_new_privileges()  # nor its forks
         for number in _SIGNALS:
             signal.signal(number, lambda number, frame: self._pending.add(number))
         signal.set_wakeup_fd(self._waker)
@@ -784,7 +785,6 @@ class Keeper:
             return child
         try:
             process.die_with_parent()
-            process.forbid_new_privileges()
             if os.getppid() == keeper:
                 signal.set_wakeup_fd(-1)
                 for number in (*ENDING, signal.SIGCHLD):
