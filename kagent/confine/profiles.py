@@ -20,6 +20,9 @@ _SOCK_TYPE_MASK = 0xF
 _F_GETFD, _F_SETFD, _F_GETFL, _F_SETFL = range(1, 5)
 _WRITING = os.O_ACCMODE | os.O_CREAT | os.O_TRUNC
 
+# linux/prctl.h: how a worker's signal, name and filter are set.
+_PRCTL = (1, 15, 22, 38)  # PR_SET_PDEATHSIG, PR_SET_NAME, PR_SET_SECCOMP, PR_SET_NO_NEW_PRIVS
+
 # linux/sched.h: a thread, and of no other namespace.
 _CLONE_THREAD = 0x00010000
 _CLONE_NAMESPACES = 0x7E020000
@@ -71,6 +74,14 @@ _FILES: Rules = {
 _LINKS: Rules = _calls("getcwd", "lstat", "newfstatat", "readlink", "readlinkat", "statx")
 
 _LOOKING = (Operation.DESCRIBE, Operation.SEARCH, Operation.READ)
+
+_SIGN_WORKER: Rules = {
+    **_PYTHON,
+    **_OPEN,
+    **_TIMER,
+    **_calls("pread64"),
+    **_keyctl(Operation.SEARCH, Operation.READ),
+}
 
 
 def front(*channels: int) -> Filter:
@@ -164,12 +175,13 @@ def offer_worker() -> Filter:
 
 
 def fetch_worker() -> Filter:
-    """For a fetch worker: as an offer worker, and has the kernel fetch a key.
+    """For a fetch worker, which has read what is configured: it has the kernel fetch a key.
 
     What is not foreseen fails with EPERM.  Raises CannotConfine.
     """
     key_calls = _keyctl(*_LOOKING, Operation.PKEY_QUERY, Operation.PKEY_SIGN)
-    return Filter({**_FILES, **_calls("request_key"), **key_calls}, refusal(errno.EPERM))
+    rules = {**_PYTHON, **_OPEN, **_TIMER, **_calls("request_key"), **key_calls}
+    return Filter(rules, refusal(errno.EPERM))
 
 
 def lookout() -> Filter:
@@ -181,17 +193,37 @@ def lookout() -> Filter:
     return Filter(_FILES, refusal(errno.EPERM))
 
 
+def signers(channel: int, keyring: int, opener: int) -> Filter:
+    """For the parent of the sign workers: forks them, and sends their sockets through `channel`.
+
+    They are confined further, so it keeps what they do until then, and after; of keys that is to
+    find `opener` in `keyring`, and to read it.  What is not foreseen fails with EPERM.  Raises
+    CannotConfine.
+    """
+    rules: Rules = {
+        **_SIGN_WORKER,
+        **_calls("fork", "getppid", "set_robust_list", "rseq", "wait4", "waitid"),
+        **_calls("pipe", "pipe2", "mlock2", "mlockall", "getrlimit", "setrlimit", "prlimit64"),
+        "clone": [[Check(_CLONE_FLAGS, 0, _CLONE_THREAD | _CLONE_NAMESPACES)]],
+        # Else it could look at all that is in the user keyring, which asks for no possession.
+        "keyctl": [
+            [Check(0, Operation.SEARCH), Check(1, keyring)],
+            [Check(0, Operation.READ), Check(1, opener)],
+        ],
+        "prctl": [[Check(0, option)] for option in _PRCTL],
+        "sendmsg": [[Check(0, channel)]],
+        "setsockopt": [[Check(1, socket.SOL_SOCKET), Check(2, socket.SO_SNDBUF)]],
+        "socketpair": [
+            [Check(0, socket.AF_UNIX), Check(1, socket.SOCK_SEQPACKET, _SOCK_TYPE_MASK)]
+        ],
+    }
+    return Filter(rules, refusal(errno.EPERM), absent=["clone3"])
+
+
 def sign_worker() -> Filter:
     """For a sign worker: reads a sealed key and signs with it.
 
     It always does the same, so whatever else it tries is an attack or a fault, and the kernel ends
     it, before it can answer and with a line in the kernel's log.  Raises CannotConfine.
     """
-    rules: Rules = {
-        **_PYTHON,
-        **_OPEN,
-        **_TIMER,
-        **_calls("pread64"),
-        **_keyctl(*_LOOKING),
-    }
-    return Filter(rules, KILL_PROCESS)
+    return Filter(_SIGN_WORKER, KILL_PROCESS)

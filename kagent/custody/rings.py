@@ -344,9 +344,14 @@ def make_sealing_key(keyring: Keyring) -> None:
     key.set_permissions(POSSESSOR_ONLY)
 
 
+def find_sealing_key(keyring: Keyring) -> Key:
+    """That key.  Raises KernelKeyError."""
+    return Key(syscalls.search(keyring.serial, "user", _SEALING_NAME))
+
+
 def sealing_key(keyring: Keyring) -> bytearray:
-    """Those bytes, to be overwritten; for who seals a key or opens one.  Raises KernelKeyError."""
-    return syscalls.read_secret(syscalls.search(keyring.serial, "user", _SEALING_NAME))
+    """Its bytes, to be overwritten; for who seals a key or opens one.  Raises KernelKeyError."""
+    return syscalls.read_secret(find_sealing_key(keyring).serial)
 
 
 def _new(name: str, within: Keyring) -> Keyring:

@@ -167,7 +167,8 @@ SIGNERS = Role(
     "a byte from a worker, which says that it begins",
     "no",
     ("sealed",),
-    calls="all: it forks sign workers",
+    calls="to compute, to read keys, and to fork sign workers",
+    # It installs its own filter, profiles.signers, before the first of them.
 )
 SIGN = Role(
     "kagent-sign",
@@ -245,7 +246,8 @@ FETCH = Role(
     "no",
     ("fetched",),
     profiles.fetch_worker,
-    "to read files, to look at keys, and to have one fetched",
+    "to look at keys, and to have one fetched, once it has read those files",
+    confined_later=True,
 )
 RELAY = Role(
     "kagent-relay",

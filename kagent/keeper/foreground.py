@@ -30,6 +30,7 @@ def run(listener: Listener, keep: Callable[[Tell], int]) -> int:
 
     To be called with ENDING blocked.  If this process is killed, so is the keeper.
     """
+    process.forbid_new_privileges()
     here = os.getpid()
     reading, writing = os.pipe()
     keeper = os.fork()

@@ -53,7 +53,7 @@ from .foreground import READY, Tell
 from .listener import ENDING
 from .tokens import Token, Tokens
 
-# Five fronts in a row that lived less than a second: the next one won't do better.
+# Five fronts in a row that lived less than a second: the next one won't do better, or not at once.
 _SHORT_LIFE = 1.0
 _MOST_SHORT_LIVES = 5
 
@@ -66,7 +66,7 @@ _MOST_ERRANDS = 64
 _RENEWAL_SECONDS = 3600.0
 # How long nobody asks for anything when an agent that has just started goes on preparing.
 _MOMENT = 0.05
-# When a front is tried again that could not be started.
+# When a front is tried again that could not be started, or didn't live long.
 _RESTART_SECONDS = 0.5
 # How long it may go unnoticed that a login has ended, and keys have to end with it; or that the
 # machine has slept, which poll(2) doesn't count, and keys have come to their end meanwhile.
@@ -170,6 +170,7 @@ class Keeper:
     def run(self, *, ignore_interrupt: bool, stopped: int) -> int:
         """Serve until a signal says to end; the exit code, which is `stopped` after SIGTERM."""
         self._stopped = stopped
+        process.forbid_new_privileges()  # nor its forks
         for number in _SIGNALS:
             signal.signal(number, lambda number, frame: self._pending.add(number))
         signal.set_wakeup_fd(self._waker)
@@ -303,8 +304,12 @@ class Keeper:
         short = time.monotonic() - self._front_started < _SHORT_LIFE
         self._short_lives = self._short_lives + 1 if short else 0
         if self._short_lives >= _MOST_SHORT_LIVES:
-            log.error("the front doesn't stay up; giving up")
-            self._exit_code = 1
+            if not self._is_ready:
+                log.error("the front doesn't stay up; giving up")
+                self._exit_code = 1
+                return
+            # Whatever ends them, or whoever: the keys stay, and wait for one that lives.
+            log.warning("the fronts don't live long; starting another in a moment")
             return
         log.warning("the front has ended; starting another")
         self._start_front_again()
@@ -789,7 +794,6 @@ class Keeper:
             return child
         try:
             process.die_with_parent()
-            process.forbid_new_privileges()
             if os.getppid() == keeper:
                 signal.set_wakeup_fd(-1)
                 for number in (*ENDING, signal.SIGCHLD):

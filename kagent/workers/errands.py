@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from .. import log
+from ..custody.configured import Configuration
 from ..custody.rings import KeeperRings
 from ..jobs import roles
 from ..jobs.jobs import Answer, Job, Kind, pack_answer
@@ -38,13 +39,15 @@ class Context(NamedTuple):
     """What an errand has besides its request.
 
     When the peer of `client` has gone, nobody waits for the user's answer any more; -1 where that
-    doesn't matter.  `behind` is the agent behind that a relay worker asks.
+    doesn't matter.  `behind` is the agent behind that a relay worker asks, `configuration` what
+    a fetch worker has read.
     """
 
     rings: KeeperRings
     terms: Terms
     client: int
     behind: AgentBehind | None = None
+    configuration: Configuration = Configuration((), ())
 
 
 class Errand(NamedTuple):
@@ -93,7 +96,9 @@ ERRANDS = {
         roles.FETCH,
         Fetch,
         _SECONDS_OF_OTHERS,
-        lambda request, context: fetch.fetch(request, context.rings.shared.fetched, context.terms),
+        lambda request, context: fetch.fetch(
+            request, context.configuration, context.rings.shared.fetched, context.terms
+        ),
     ),
     Kind.LIST_BEHIND: Errand(roles.RELAY, ListBehind, _SECONDS, _ask_behind),
     Kind.SIGN_BEHIND: Errand(roles.RELAY, SignBehind, _SECONDS_OF_OTHERS, _ask_behind),
@@ -112,6 +117,8 @@ def run(
             from . import relay  # only where there are agents behind
 
             context = context._replace(behind=relay.AgentBehind(terms.behind[job.number]))
+        elif errand.role is roles.FETCH:
+            context = context._replace(configuration=fetch.configuration())
         body = receive(request, job.body_length)
         if body is not None:
             asked = errand.request.parse(body)

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 
 from ..custody.configured import Configuration, Configured, FetchFailure, files
 from ..custody.identity import Custody, Identity
+from ..jobs import roles
 from ..jobs.causes import Cause
 from ..jobs.jobs import Fetched, Offered, Refused
 from ..jobs.questions import Fetch
@@ -42,9 +43,20 @@ def offer(ring: Keyring, terms: Terms) -> Offered:
     return Offered(tuple(_shown(Configuration.read(*files()).identities, ring)))
 
 
-def fetch(request: Fetch, ring: Keyring, terms: Terms) -> Fetched | Refused:
+def configuration() -> Configuration:
+    """What is configured, for a fetch worker, which can open no file from then on.
+
+    It hasn't read yet what a client wants.  Raises CannotConfine.
+    """
+    read = Configuration.read(*files())
+    roles.FETCH.confine()
+    return read
+
+
+def fetch(
+    request: Fetch, configuration: Configuration, ring: Keyring, terms: Terms
+) -> Fetched | Refused:
     """The job of having a key fetched, or finding it where it has been fetched already."""
-    configuration = Configuration.read(*files())
     configured = configuration.find(request.blob)
     if configured is None:
         faults = "; some lines that configure keys are of no use: see kagentctl doctor"

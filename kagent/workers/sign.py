@@ -26,11 +26,11 @@ from functools import cache, partial
 from typing import NamedTuple, NoReturn
 
 from .. import log
-from ..confine import forking, memory, process
+from ..confine import forking, memory, process, profiles
 from ..confine.memory import Area
 from ..custody import clock
 from ..custody.identity import PREFIX
-from ..custody.rings import sealing_key
+from ..custody.rings import find_sealing_key, sealing_key
 from ..custody.shelf import Shelf
 from ..jobs import roles
 from ..jobs.causes import Cause
@@ -88,36 +88,46 @@ def _throwaways() -> Sequence[tuple[bytes, bytes, str]]:
     )
 
 
+class Areas(NamedTuple):
+    """What of a fork's memory is to be locked, and what of it is code."""
+
+    locked: Sequence[Area]
+    code: Sequence[Area]
+
+
 @cache
-def prepare() -> Sequence[Area]:
-    """Do once what every fork would do anew; what of a fork's memory is to be locked."""
+def prepare() -> Areas:
+    """Do once what every fork would do anew, or can't do any more; where its memory is."""
     for opener, sealed, algorithm in _throwaways():
         custody.sign(custody.parse(custody.unseal(opener, PREFIX, sealed)), algorithm, b"")
-    return memory.memory_areas(python_objects=False)
+    return Areas(memory.memory_areas(python_objects=False), memory.code_areas())
 
 
 def run(channel: socket.socket, safe: Safe, burst: int) -> NoReturn:
     """The life of the workers' parent: have one of them wait while others sign.
 
     The front is sent their sockets through `channel`.  `burst` is in nanoseconds; 0: one signature.
-    Ends with IDLE when the one that waits was asked for nothing for long.
+    Ends with IDLE when the one that waits was asked for nothing for long.  Raises CannotConfine and
+    KernelKeyError.
     """
+    areas = prepare()  # which reads files
+    ring = safe.keyring
+    profiles.signers(channel.fileno(), ring.serial, find_sealing_key(ring).serial).install()
     # What ends a worker in time must not be what a parent of kagent's has had ignored or blocked.
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGALRM})
-    Parent(channel, safe, burst).work()
+    Parent(channel, safe, burst, areas).work()
 
 
 class Parent:
     """Of the workers.  Each has a pipe to it, through which it tells that it begins, and ends."""
 
-    def __init__(self, channel: socket.socket, safe: Safe, burst: int) -> None:
+    def __init__(self, channel: socket.socket, safe: Safe, burst: int, areas: Areas) -> None:
         self._channel = channel
         self._safe = safe
         self._burst = burst
         self._most = _MOST if burst else _MOST_OF_ONE_SIGNATURE
-        self._areas = prepare()
-        self._code = memory.code_areas()
+        self._areas = areas
         self._pids: dict[int, int] = {}  # by the pipe
         self._waiting: int | None = None  # the pipe of the one that waits
         self._told = select.poll()
@@ -186,12 +196,12 @@ class Parent:
 
     def _be_worker(self, stream: socket.socket, telling: int) -> NoReturn:
         process.set_name(roles.SIGN.name)
-        memory.lock_memory(self._areas)
+        memory.lock_memory(self._areas.locked)
         roles.tell_if_limit_was_lowered(roles.SIGN.title)
         assert roles.SIGN.filter
         roles.SIGN.filter.install()
         tell = partial(os.write, telling, b"\0")
-        os._exit(Worker(stream, self._safe, self._burst, tell, self._code).work())
+        os._exit(Worker(stream, self._safe, self._burst, tell, self._areas.code).work())
 
 
 class Worker:

@@ -21,7 +21,7 @@ from tests.hostile.people import Login, attack, turn
 from tests.hostile.stepping import Stop, stepping
 from tests.support.programs import Agent, children_of
 
-MOST_YOUNG_FRONTS = 3  # a keeper gives up after some more
+MOST_YOUNG_FRONTS = 3  # after some more the next one comes late
 
 
 def moments(agent: Agent) -> Iterator[int]:
