@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 from ..options import fail
@@ -11,6 +12,9 @@ from ..options import fail
 SERVICE = "kagent.service"
 SOCKET = "kagent.socket"
 AUTOLOAD = "kagent-autoload.service"  # what install writes for --autoload
+
+# Where a distribution's package has the units, for all users, and the commands that they name.
+_PACKAGED_UNITS, _PACKAGED_COMMANDS = Path("/usr/lib/systemd/user"), Path("/usr/bin")
 
 
 class NoSystemd(Exception):
@@ -41,6 +45,19 @@ def socket_path() -> str:
     """Where kagent.socket listens."""
     runtime = os.environ.get("XDG_RUNTIME_DIR") or f"/run/user/{os.getuid()}"
     return f"{runtime}/kagent/agent.sock"
+
+
+def packaged() -> bool:
+    """Whether this program is that of a distribution's package, which has units for all users."""
+    here = Path(sys.argv[0]).resolve().parent
+    return here == _PACKAGED_COMMANDS and (_PACKAGED_UNITS / SOCKET).exists()
+
+
+def own_units() -> list[Path]:
+    """What install has written for this user, if it has."""
+    folder = unit_folder()
+    # A unit that is masked is a link to /dev/null.
+    return [folder / name for name in (AUTOLOAD, SOCKET, SERVICE) if (folder / name).is_file()]
 
 
 def unit_folder() -> Path:
