@@ -80,7 +80,11 @@ class Identity(Record):
     def parse(cls, data: bytes) -> Identity:
         """Read a record.  Raises ProtocolError for a damaged one, or one of another version."""
         if data[-1:] != bytes((_VERSION,)):
-            raise ProtocolError("record of another version")
+            # Of what it says nothing is guessed: it could be a constraint.
+            raise ProtocolError(
+                f"its record is of version {data[-1] if data else 'none'}, and this kagent reads "
+                f"version {_VERSION}: to use the key, load it again"
+            )
         return super().parse(data)
 
     def beginning(self, now: int) -> Identity:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 
+from .. import __version__
 from ..protocol.messages import Status
 from .refusals import Refusals
 
@@ -32,4 +33,5 @@ class Tally:
             locked,
             idle_exit,
             stays,
+            __version__,
         )

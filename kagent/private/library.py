@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, NoReturn, TypeAlias
 
 from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.backends.openssl.backend import backend
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import (
@@ -38,6 +39,13 @@ LibraryKey: TypeAlias = (
     | ed25519.Ed25519PrivateKey
     | composite.PrivateKey
 )
+
+# For what makes or loads an RSA key: no looking whether its numbers are prime, which takes minutes
+# for a long one.  cryptography 38, Debian 12's, has a switch instead, for this process.
+UNCHECKED: dict[str, Any] = {"unsafe_skip_rsa_key_validation": True}
+if hasattr(backend, "_rsa_skip_check_key"):
+    backend._rsa_skip_check_key = True
+    UNCHECKED = {}
 
 # X.690: a length below this is one byte, behind the type's; a longer one is in the bytes behind it.
 _LONG = 0x80
@@ -106,7 +114,7 @@ def _pkcs8(key: Any) -> bytes:
 def _load(pkcs8: memoryview) -> Any:
     try:
         # Checking a long RSA key takes longer than signing; it was checked when it came.
-        return load_der_private_key(pkcs8, None, unsafe_skip_rsa_key_validation=True)
+        return load_der_private_key(pkcs8, None, **UNCHECKED)
     except UnsupportedAlgorithm as error:
         raise ValueError("a key of an unknown type") from error
 
@@ -134,7 +142,7 @@ def _build(named: NamedPrivateKey, public: PublicKey) -> LibraryKey:
                 # notices at each signature, and signs without it.
                 iqmp=rsa.rsa_crt_iqmp(key.p, key.q),
                 public_numbers=rsa.RSAPublicNumbers(exponent, modulus),
-            ).private_key(unsafe_skip_rsa_key_validation=True)
+            ).private_key(**UNCHECKED)
         case EcdsaPrivateKey() | EcdsaCertifiedKey():
             curve = CURVES[str(numbers["curve"])]
             point = numbers["point"]
@@ -147,7 +155,7 @@ def _build(named: NamedPrivateKey, public: PublicKey) -> LibraryKey:
             return elliptic
         case Ed25519PrivateKey() | Ed25519CertifiedKey():
             edwards = ed25519.Ed25519PrivateKey.from_private_bytes(key.seed_and_point[:32])
-            point = edwards.public_key().public_bytes_raw()
+            point = edwards.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
             if not point == key.seed_and_point[32:] == key.point == numbers["point"]:
                 raise ValueError("its halves don't fit")
             return edwards

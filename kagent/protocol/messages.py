@@ -262,7 +262,9 @@ class Status(Record):
     """The contents of the answer to STATUS; times are in seconds since 1970, 0 for never.
 
     `keeper` is a pid; `signatures` were made since `since`; `pending` questions wait for the user;
-    `idle_exit` is in seconds, 0 for never; `stays` is whether keys or a lock keep it from ending.
+    `idle_exit` is in seconds, 0 for never; `stays` is whether keys or a lock keep it from ending;
+    `version` is of the program that answers, which another may have taken the place of on the disk;
+    `more` is what only a later one says.
     """
 
     keeper: int = field(UINT32)
@@ -274,6 +276,8 @@ class Status(Record):
     locked: bool = field(BOOLEAN)
     idle_exit: int = field(UINT32)
     stays: bool = field(BOOLEAN)
+    version: str = field(TEXT)
+    more: bytes = field(REST, default=b"")
 
 
 # kagent's own extension: what was refused lately, to whom, and why.

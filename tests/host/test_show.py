@@ -189,11 +189,13 @@ def test_an_agent_may_say_anything(person: Person) -> None:
     assert text.count("SHA256:") == 1
     assert text.replace("\n", "").isprintable()
     assert r"x\n\x1b[2J\u202e\u3164\u0301" in text
-    status = Status(2**32 - 1, 2**64 - 1, 2**64 - 1, 2**32 - 1, evil, 2**63, True, 2**32 - 1, True)
+    status = Status(
+        2**32 - 1, 2**64 - 1, 2**64 - 1, 2**32 - 1, evil, 2**63, True, 2**32 - 1, True, evil
+    )
     text = answered(person, ExtensionResponse(STATUS, status.write()), "kagentctl", "status")
     assert "since:      beyond the year 9999" in text
     assert text.replace("\n", "").isprintable()
-    assert len(text.splitlines()) == 10
+    assert len(text.splitlines()) == 12
     for option in ("-l", "-L"):
         listed = IdentitiesAnswer((ListedKey(blob, evil),))
         text = answered(person, listed, "kagent-add", option)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 from pathlib import Path
 from threading import Thread
@@ -52,6 +53,33 @@ def test_killed_in_the_middle_of_work(person: Person) -> None:
         assert second.run("ssh-add", "-L").stdout == listed
         for number, line in enumerate(listed.splitlines(keepends=True)):
             second.run("ssh-add", "-T", person.file(f"{number}.pub", line))
+
+
+# One whose records say other things.
+OTHER_VERSION = """\
+from kagent.custody import identity
+identity._VERSION += 1
+identity.Identity._defaults["version"] += 1
+"""
+
+
+@pytest.mark.parametrize("later", ["first", "second"])
+def test_a_record_of_another_version(person: Person, later: str) -> None:
+    """Of an older one and of a newer: the key isn't listed, the log says why, and what helps."""
+    path = person.file("key", keys.rsa(2048))
+    public = person.file("key.pub", keys.rsa(2048).with_suffix(".pub"))
+    changed = person.changed_kagent(OTHER_VERSION)
+    one, other = (changed, {}) if later == "first" else ({}, changed)
+    with agent(person, env=one) as first:
+        first.run("ssh-add", path)
+    with agent(person, env=other) as second:
+        told = second.run("ssh-add", "-l", check=False)
+        assert told.stdout == "The agent has no identities.\n"
+        assert second.run("ssh-add", "-T", public, check=False).returncode
+        reason = r"its record is of version \d, and this kagent reads version \d: to use"
+        assert re.search(reason, second.logged())
+        second.run("ssh-add", path)
+        second.run("ssh-add", "-T", public)
 
 
 def sign_on(kagent: Agent, blob: bytes) -> None:

@@ -25,7 +25,9 @@ def main() -> int:
     )
     parser.add_argument(
         "--debian",
-        action="store_true",
+        nargs="?",
+        choices=debian.RELEASES,
+        const=debian.RELEASE,
         help="over the system lane's whole Debian instead; under qemu it has a TPM",
     )
     parser.add_argument("--exchange", type=Path, help="a folder that both see, /run/machine there")
@@ -48,7 +50,9 @@ def main() -> int:
             if options.debian:
                 environment.install(environment.MACHINE_PACKAGES)
                 python = environment.python_with("tests", "-e", f"{environment.CHECKOUT}[test]")
-                return debian.boot_into(kernel, python, *given, terminal=terminal)
+                return debian.boot_into(
+                    kernel, python, *given, terminal=terminal, release=options.debian
+                )
             return boot.run(kernel, *given, terminal=terminal)
         except (
             *(boot.MachineError, environment.SetUpError, LookupError, OSError),

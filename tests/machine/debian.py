@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import shutil
 import subprocess
 import tempfile
@@ -13,8 +14,8 @@ from . import boot
 from .environment import CHECKOUT, cache_directory, making
 from .kernels import Kernel, mirror
 
-RELEASE = "trixie"
-PYTHON = "3.13"  # that release's
+RELEASES = ("trixie", "bookworm")
+RELEASE, PYTHON = "trixie", "3.13"  # where the wheel is installed too
 _SYSTEM = CHECKOUT / "tests/system"
 _PACKAGES = (
     "dbus",
@@ -25,7 +26,12 @@ _PACKAGES = (
     "libseccomp2",
     "openssh-client",
     "openssh-server",
+    # What kagent's package depends on, as a booted machine has no network.
+    "python3-bcrypt",
+    "python3-cffi-backend",
+    "python3-cryptography",
     "python3-pip",
+    "python3-trio",
     "python3-venv",
     "systemd",
     "systemd-sysv",
@@ -46,23 +52,23 @@ _UNPACK = (
 )
 
 
-def tree() -> Path:
+def tree(release: str) -> Path:
     """The folder that it is in, made if it isn't there; only root can.  Raises LookupError."""
-    home = tree_home()
+    home = tree_home(release)
     with making(home) as missing:
         if missing:
             with tempfile.TemporaryDirectory(dir=home.parent) as folder:
-                options = f"--customize-hook={_UNPACK}"
-                debootstrap(RELEASE, Path(folder, "tree"), _PACKAGES, options)
+                options = [f"--customize-hook={_UNPACK}"] if release == RELEASE else []
+                debootstrap(release, Path(folder, "tree"), _PACKAGES, *options)
                 Path(folder, "tree").rename(home)
     return home
 
 
-def tree_home() -> Path:
+def tree_home(release: str) -> Path:
     """Where it is, or will be."""
     # Another list, another tree.
     digest = hashlib.sha256(" ".join((*_PACKAGES, _UNPACK)).encode()).hexdigest()
-    return cache_directory() / "systems" / f"{RELEASE}-{digest[:16]}"
+    return cache_directory() / "systems" / f"{release}-{digest[:16]}"
 
 
 def debootstrap(release: str, tree: Path, packages: Sequence[str], *options: str) -> None:
@@ -96,18 +102,29 @@ def boot_into(
     folder: Path,
     seconds: float,
     terminal: bool = False,
+    release: str = RELEASE,
 ) -> int:
     """Run `command` there, as root, when all is up; see boot.run.  There is a TPM under qemu.
 
     `folder` gets, for /run/machine there, what an installation of kagent takes, and the story.
     """
-    (folder / "wheels").mkdir()
-    _wheels(python, folder / "wheels")
+    for name in ("wheels", "packages"):
+        (folder / name).mkdir()
+    if release == RELEASE:
+        _wheels(python, folder / "wheels")
+    _packages(folder / "packages")
     shutil.copytree(CHECKOUT / "contrib", folder / "contrib")
     shutil.copy(_SYSTEM / "story.py", folder)
     start, tpm = _SYSTEM / "start", isinstance(kernel, Kernel)
     return boot.run(
-        kernel, command, folder, seconds, root=tree(), start=start, tpm=tpm, terminal=terminal
+        kernel,
+        command,
+        folder,
+        seconds,
+        root=tree(release),
+        start=start,
+        tpm=tpm,
+        terminal=terminal,
     )
 
 
@@ -121,3 +138,14 @@ def _wheels(python: Path, folder: Path) -> None:
     platforms.append("--platform=manylinux2014_x86_64")
     chosen = ["--only-binary=:all:", f"--python-version={PYTHON}", *platforms]
     subprocess.run([*pip, "download", "-d", folder, *chosen, wheel], check=True)
+
+
+def _packages(folder: Path) -> None:
+    """kagent's package into `folder`, and the next version of it."""
+    subprocess.run([CHECKOUT / "contrib/package", folder], check=True, stdout=subprocess.DEVNULL)
+    with tempfile.TemporaryDirectory() as name:
+        copy = Path(name, "kagent")
+        shutil.copytree(CHECKOUT, copy, ignore=shutil.ignore_patterns(".*", "tests"))
+        first = copy / "kagent/__init__.py"
+        first.write_text(re.sub('(__version__ = ".*)"', r'\1.next"', first.read_text()))
+        subprocess.run([copy / "contrib/package", folder], check=True, stdout=subprocess.DEVNULL)

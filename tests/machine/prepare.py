@@ -1,4 +1,4 @@
-"""python3 -m tests.machine.prepare um 6.12 debian: makes what machines need, one after the other.
+"""python3 -m tests.machine.prepare um 6.12 trixie: makes what machines need, one after the other.
 
 tests/run starts it beside the first lane: what it has made, or is making, needn't be made later.
 """
@@ -14,8 +14,8 @@ def made(name: str) -> bool:
     """Whether that is there already."""
     if name == "um":
         return um.found() is not None
-    if name == "debian":
-        return debian.tree_home().exists()
+    if name in debian.RELEASES:
+        return debian.tree_home(name).exists()
     return (environment.cache_directory() / "kernels" / name).exists()
 
 
@@ -23,8 +23,8 @@ def make(name: str) -> None:
     """Make it if it isn't there.  Raises CalledProcessError, LookupError, OSError."""
     if name == "um":
         um.kernel()
-    elif name == "debian":
-        debian.tree()
+    elif name in debian.RELEASES:
+        debian.tree(name)
     else:
         kernels.kernel(name)
 

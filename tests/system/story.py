@@ -6,6 +6,7 @@ the stories end.  Writes a report as pytest does.
 
 from __future__ import annotations
 
+import json
 import pwd
 import re
 import subprocess
@@ -23,18 +24,24 @@ PROGRAMS = "/home/alice/.venv/bin"
 UNITS = "/home/alice/.config/systemd/user"
 SECONDS = 90
 IDLE_SECONDS = 8
+# A minute is long for a test.
+CONFIGURE_IDLE = (
+    f"mkdir -p {UNITS}/kagent.service.d && sed -n 's/60s/{IDLE_SECONDS}s/; "
+    "s/^ExecStart=/[Service]\\nExecStart=\\n&/p' /usr/lib/systemd/user/kagent.service "
+    f">{UNITS}/kagent.service.d/test.conf"
+)
 
 
 class Login:
     """alice's, by ssh; it lasts until she logs out.  With the last one, her systemd ends."""
 
     def __init__(self, name: str) -> None:
-        self._control = f"/run/login-{name}"
+        self.control = f"/run/login-{name}"
 
     def open(self) -> None:
         # With nothing of ours to hold open once it is in the background.
         subprocess.run(
-            [*SSH, "-M", "-S", self._control, "-f", "-N", "alice@localhost"],
+            [*SSH, "-M", "-S", self.control, "-f", "-N", "alice@localhost"],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -45,7 +52,7 @@ class Login:
     def __call__(self, command: str, *, check: bool = True) -> str:
         """What a command says in it."""
         done = subprocess.run(
-            [*SSH, "-n", "-S", self._control, "alice@localhost", command],
+            [*SSH, "-n", "-S", self.control, "alice@localhost", command],
             capture_output=True,
             text=True,
             timeout=300,
@@ -54,8 +61,22 @@ class Login:
         assert not check or done.returncode == 0, f"{command}: {done.returncode}\n{told}"
         return told
 
+    def shell(self, commands: str, *, check: bool = True) -> str:
+        """What a login shell says that is given them; unlike a command, it reads /etc/profile."""
+        done = subprocess.run(
+            [*SSH, "-T", "-S", self.control, "alice@localhost"],
+            # Behind what the machine tells whoever logs in.
+            input=f"echo what was told:; {commands}",
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+        told = (done.stdout + done.stderr).rpartition("what was told:\n")[2]
+        assert not check or done.returncode == 0, f"{commands}: {done.returncode}\n{told}"
+        return told
+
     def close(self) -> None:
-        command = [*SSH, "-S", self._control, "-O", "exit", "alice@localhost"]
+        command = [*SSH, "-S", self.control, "-O", "exit", "alice@localhost"]
         subprocess.run(command, check=True, capture_output=True)
 
 
@@ -115,6 +136,9 @@ def holds_the_key() -> None:
 
 
 def installed_from_the_wheel() -> None:
+    """After an administrator has done the rest."""
+    as_root("cp contrib/pam/kagent.conf /etc/security/kagent.conf")
+    as_root("grep -v '^#' contrib/pam/kagent >>/etc/pam.d/sshd")
     alice.open()
     # Debian's pip: to unpack one for the environment takes an emulated machine most of a minute.
     alice("python3 -m venv --without-pip .venv")
@@ -263,6 +287,7 @@ def uninstalled() -> None:
 
 def a_key_sealed_to_the_tpm_signs_for_ci() -> None:
     """As the manual says: its example's commands, root's and then ci's."""
+    as_root("modprobe pkcs8_key_parser")
     root_commands, _ = examples(Path("/run/machine/contrib/man/kagent-provision.8").read_text())
     wheels = "--no-index --find-links /run/machine/wheels"
     as_root("python3 -m venv --without-pip /opt/kagent")
@@ -289,6 +314,10 @@ def examples(page: str) -> list[str]:
     return re.findall(r"^\.Bd -literal.*?\n(.*?)^\.Ed", text, re.MULTILINE | re.DOTALL)
 
 
+def apt(words: str) -> str:
+    return as_root(f"DEBIAN_FRONTEND=noninteractive apt-get -y {words}")
+
+
 def as_root(commands: str) -> str:
     done = subprocess.run(
         ["sh", "-euc", commands], cwd="/run/machine", capture_output=True, text=True, timeout=300
@@ -307,7 +336,161 @@ def as_ci(commands: str) -> str:
     return done.stdout.partition("\n")[2]  # after the agent's pid
 
 
-# By who tells them: a user, the same in any kernel; and an administrator, who has a TPM.
+def installed_from_the_package() -> None:
+    """With one command, and the user who was there before needs none; nor does who logs in next."""
+    alice.open()
+    apt(f"install ./{packages()[0]}")
+    wait_until(Path(SOCKET).exists, "the socket is there")
+    environment = alice("systemctl --user show-environment")
+    assert f"SSH_AUTH_SOCK={SOCKET}\n" in environment, environment
+    assert alice.shell("echo $SSH_AUTH_SOCK") == f"{SOCKET}\n"
+    alice.close()
+    wait_until(lambda: not all_processes(), "alice's processes end")
+    alice.open()
+    assert alice.shell("echo $SSH_AUTH_SOCK") == f"{SOCKET}\n"
+    assert alice.shell("SSH_AUTH_SOCK=/forwarded bash -lc 'echo $SSH_AUTH_SOCK'") == "/forwarded\n"
+    service = "systemd-run --user --pipe -q sh -c 'echo $SSH_AUTH_SOCK'"
+    assert alice(service) == f"{SOCKET}\n"
+
+
+def the_kernel_signs_at_once() -> None:
+    alice("ssh-keygen -q -t rsa -b 2048 -N '' -f key")
+    alice.shell("ssh-add -q key && rm key && ssh-add -T key.pub")
+    assert keys() == {"keyring": 1, "asymmetri": 1}, keys()
+
+
+def nothing_of_it_is_the_users_to_write() -> None:
+    found = json.loads(alice.shell("kagentctl doctor --json"))
+    assert found["files"]["verdict"] == "ok", found["files"]
+    assert found["units"] == {
+        "verdict": "ok",
+        "told": "the system's package has them, for all users",
+        "mend": "",
+    }
+    assert found["SSH_AUTH_SOCK"]["verdict"] == "ok", found["SSH_AUTH_SOCK"]
+    assert alice("find $(dpkg -L kagent) -maxdepth 0 -writable ! -type l") == ""
+    for page in "man1/kagentctl.1", "man7/kagent.7", "man8/kagent-provision.8":
+        assert Path(f"/usr/share/man/{page}.gz").exists()
+    assert Path("/proc/sys/kernel/keys/maxkeys").read_text() == "2000\n"
+
+
+def a_user_goes_without_it() -> None:
+    told = alice.shell("kagentctl install --behind /other", check=False)
+    assert 'behind = ["/other"]' in told, told
+    alice.shell("kagentctl uninstall")
+    assert not Path(SOCKET).exists()
+    assert not keys(), keys()
+    assert alice.shell("echo $SSH_AUTH_SOCK") == "\n"
+    told = alice.shell("kagentctl install")
+    assert "enabled and started kagent.socket" in told, told
+    assert "wrote" not in told, told
+    assert alice(f"find {UNITS} -name 'kagent*' || true").count("kagent") == 0
+    assert alice.shell("echo $SSH_AUTH_SOCK") == f"{SOCKET}\n"
+
+
+def commands_of_ssh_find_it_by_pam() -> None:
+    """Once an administrator turns it on."""
+    assert alice("echo $SSH_AUTH_SOCK") == "\n"
+    as_root("pam-auth-update --enable kagent")
+    third = Login("third")
+    third.open()
+    assert third("echo $SSH_AUTH_SOCK") == f"{SOCKET}\n"
+    # This is a login too, since root has none here.
+    assert as_root("su - alice -c 'echo $SSH_AUTH_SOCK'") == f"{SOCKET}\n"
+    third.close()
+    as_root("pam-auth-update --disable kagent")
+
+
+def upgraded_with_keys_held() -> None:
+    """Nothing of the agent changes but what it is told is on the disk; nobody is refused."""
+    alice(f"{CONFIGURE_IDLE} && systemctl --user daemon-reload")
+    alice.shell("ssh-keygen -q -t rsa -b 2048 -N '' -f key <<<y >/dev/null && ssh-add -q key")
+    alice.shell("ssh-keygen -q -t ed25519 -N '' -f sealed && ssh-add -q sealed")
+    told = alice.shell("ssh-add -T key.pub sealed.pub && kagentctl status")
+    assert "holds keys that would end with it" in told, told
+    assert "upgrade" not in told, told
+    wait_until(lambda: {"kagent-lookout", "kagent-sign"} <= processes().keys(), "all are there")
+    before = processes()
+    asking = (
+        f"export SSH_AUTH_SOCK={SOCKET}; while [ ! -e done ]; do ssh-add -l || echo refused; done"
+    )
+    with subprocess.Popen(
+        [*SSH, "-n", "-S", alice.control, "alice@localhost", asking],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    ) as client:
+        apt(f"install ./{packages()[1]}")
+        alice("touch done")
+        answers = client.communicate()[0].splitlines()
+    assert {line.split()[0] for line in answers} == {"2048", "256"}, set(answers)
+    assert processes() == before
+    assert [one.name for one in Path("/usr/share/kagent").iterdir()] == [version(packages()[1])]
+
+
+def the_old_one_works_on() -> None:
+    """With nothing of its files left."""
+    alice.shell("ssh-add -T key.pub sealed.pub")
+    alice.shell("ssh-keygen -q -t ecdsa -N '' -f new && ssh-add -q -c -t 100 new && ssh-add -d new")
+    kill("kagent-lookout")
+    kill("kagent-front")
+    alice.shell("ssh-add -T key.pub sealed.pub")
+    told = alice.shell("kagentctl status")
+    assert f"version:    {version(packages()[0])}\n" in told, told
+    restart = "when you say so, without the keys that it holds: systemctl --user restart"
+    assert f"upgrade:    to {version(packages()[1])} {restart}" in told, told
+    assert "1 kernel, 1 sealed" in told, told
+
+
+def the_new_one_starts_when_the_user_says_so() -> None:
+    alice("systemctl --user restart kagent.service")
+    told = alice.shell("ssh-add -T key.pub && kagentctl status")
+    assert f"version:    {version(packages()[1])}\n" in told, told
+    assert "upgrade" not in told, told
+    assert "1 kernel\n" in told, told
+
+
+def or_when_the_old_one_is_idle() -> None:
+    """The other way round, as the next version is older here."""
+    apt(f"install --allow-downgrades ./{packages()[0]}")
+    told = alice.shell("kagentctl status")
+    assert f"to {version(packages()[0])} when idle" in told, told
+    wait_until(lambda: not processes(), "it ends when idle")
+    told = alice.shell("ssh-add -T key.pub && kagentctl status")
+    assert f"version:    {version(packages()[0])}\n" in told, told
+
+
+def removed() -> None:
+    """Nothing runs, nothing is left but what was configured, and logins are as before."""
+    apt("remove kagent")
+    assert not processes()
+    assert not keys(), keys()
+    assert alice.shell("echo $SSH_AUTH_SOCK; type kagent || true").startswith("\n")
+    alice.close()
+    wait_until(lambda: not all_processes(), "alice's processes end")
+    alice.open()
+    assert alice.shell("echo $SSH_AUTH_SOCK") == "\n"
+    assert alice("systemctl --user --failed --no-legend") == ""
+    apt("purge kagent")
+    found = as_root(
+        "find / -xdev -name '*kagent*' ! -path '/home/*' ! -path '/run/machine/*' ! -path '/proc/*'"
+    )
+    assert found == "", found
+    assert "kagent" not in as_root("grep -r kagent /etc || true")
+
+
+def packages() -> list[str]:
+    """The paths of kagent's packages: this version's, and the next one's."""
+    found = sorted(Path("/run/machine/packages").iterdir(), key=lambda one: len(one.name))
+    return [f"packages/{one.name}" for one in found]
+
+
+def version(package: str) -> str:
+    return package.split("_")[1]
+
+
+# By who tells them: a user, the same in any kernel; an administrator, who has a TPM; and one whose
+# Debian has the package.
 STORIES = {
     "user": (
         installed_from_the_wheel,
@@ -327,6 +510,18 @@ STORIES = {
         uninstalled,
     ),
     "administrator": (a_key_sealed_to_the_tpm_signs_for_ci,),
+    "package": (
+        installed_from_the_package,
+        the_kernel_signs_at_once,
+        nothing_of_it_is_the_users_to_write,
+        a_user_goes_without_it,
+        commands_of_ssh_find_it_by_pam,
+        upgraded_with_keys_held,
+        the_old_one_works_on,
+        the_new_one_starts_when_the_user_says_so,
+        or_when_the_old_one_is_idle,
+        removed,
+    ),
 }
 
 

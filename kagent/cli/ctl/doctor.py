@@ -37,6 +37,7 @@ from ...provision.check import not_routed
 from ...provision.policy import POLICY_FILE
 from ...text import printable
 from ..client import AgentError, AgentUnavailable, Client
+from .units import SOCKET, own_units, packaged
 
 _PARSER = "pkcs8_key_parser"
 # What the kernel must have been built with; the parser has a check of its own.
@@ -334,8 +335,10 @@ def _files() -> Finding:
     if uid == 0:
         return _ok("only root can change what kagent's processes run")
     modules = (find_spec(name) for name in _RUN)
-    files = [os.path.realpath(sys.executable), *(one.origin for one in modules if one)]
-    for path in [Path(file) for file in files if file]:
+    files = [sys.executable, *(one.origin for one in modules if one and one.origin)]
+    # Each as it is named and as it is found: who can change a link changes where it leads.
+    paths = [path for file in files for path in (Path(file), Path(file).resolve())]
+    for path in paths:
         for place in (path, *path.parents):
             about = place.stat()
             others = not about.st_mode & stat.S_ISVTX and os.access(place, os.W_OK)
@@ -345,6 +348,22 @@ def _files() -> Finding:
                     _INSTALL_AS_ROOT,
                 )
     return _ok("you can't change what kagent's processes run")
+
+
+def _units() -> Finding:
+    """Which of kagent's units count."""
+    try:
+        Path.home()
+    except RuntimeError:
+        return _ok("this user has no home, and so none")
+    own = [unit for unit in own_units() if unit.name == SOCKET]
+    if not packaged():
+        told = f"{own[0]} is your own" if own else "none of yours; kagentctl install writes them"
+        return _ok(told)
+    if own:
+        told = f"{own[0]} counts instead of the system's package's, and starts another kagent"
+        return _warning(told, "kagentctl uninstall && kagentctl install")
+    return _ok("the system's package has them, for all users")
 
 
 def _openssh() -> Finding:
@@ -383,4 +402,5 @@ _CHECKS: dict[str, Callable[[], Finding]] = {
     "post-quantum keys": _post_quantum,
     "OpenSSH": _openssh,
     "files": _files,
+    "units": _units,
 }

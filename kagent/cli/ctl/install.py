@@ -3,12 +3,16 @@
 starts from then on: graphical programs and the terminals in them.  Logins by ssh and on the console
 get it from PAM; see kagent(1) for the line that an administrator adds.
 
+Where kagent is a package of the system's, its units serve every user from the next login on, and
+there is nothing to install: this starts them now, and undoes uninstall.
+
 kagent starts with the first request and ends a minute after the last one, unless it holds keys
 that would be lost.  Says what it did, and which other agents want to be SSH_AUTH_SOCK too."""
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import re
 import shutil
@@ -22,6 +26,8 @@ from .units import (
     SERVICE,
     SOCKET,
     NoSystemd,
+    own_units,
+    packaged,
     properties,
     socket_path,
     systemctl,
@@ -74,10 +80,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(*, autoload: list[str], behind: list[str]) -> int:
     """Set it up and start it; the exit code."""
     folder = unit_folder()
-    units = {name: _with_commands(_shipped(name).read_text()) for name in (SOCKET, SERVICE)}
     sockets = [os.path.abspath(path) for path in behind]
-    options = "".join(f" --behind {_quoted(Path(path))}" for path in sockets)
-    units[SERVICE] = _START.sub(lambda found: found[0] + options, units[SERVICE])
+    units = {} if packaged() else _units(sockets)
+    if packaged():
+        _look_at_own(sockets)
     if autoload:
         units[AUTOLOAD] = _AUTOLOAD_UNIT.format(
             socket=SOCKET,
@@ -95,7 +101,10 @@ def run(*, autoload: list[str], behind: list[str]) -> int:
             print(f"wrote {folder / name}")
         systemctl("daemon-reload")
         for name in [SOCKET, AUTOLOAD] if autoload else [SOCKET]:
-            systemctl("enable", name)
+            if packaged():
+                systemctl("unmask", name)
+            if properties(name, "UnitFileState").get("UnitFileState") != "enabled":
+                systemctl("enable", name)
             # Without need the socket isn't stopped: its keys would go.
             systemctl("restart" if name in new else "start", name)
             print(f"enabled and started {name}")
@@ -119,11 +128,35 @@ def run(*, autoload: list[str], behind: list[str]) -> int:
     if os.environ.get("SSH_AUTH_SOCK") != socket_path():
         print("log out and in again; for this shell alone:")
         print(f"    export SSH_AUTH_SOCK={socket_path()}")
-    quota = _shipped("kagent.conf", "sysctl.d")
-    print("for more than some sixty keys that the kernel signs with, as an administrator:")
-    print(f"    sudo cp {quota} /etc/sysctl.d && sudo sysctl -p /etc/sysctl.d/kagent.conf")
+    if not packaged():
+        quota = _shipped("kagent.conf", "sysctl.d")
+        print("for more than some sixty keys that the kernel signs with, as an administrator:")
+        print(f"    sudo cp {quota} /etc/sysctl.d && sudo sysctl -p /etc/sysctl.d/kagent.conf")
     print("to undo all that: kagentctl uninstall")
     return 0
+
+
+def _units(sockets: list[str]) -> dict[str, str]:
+    """Those for one user, by name, with these agents behind kagent."""
+    units = {name: _with_commands(_shipped(name).read_text()) for name in (SOCKET, SERVICE)}
+    options = "".join(f" --behind {_quoted(Path(path))}" for path in sockets)
+    units[SERVICE] = _START.sub(lambda found: found[0] + options, units[SERVICE])
+    return units
+
+
+def _look_at_own(sockets: list[str]) -> None:
+    """End here where the package's units can't be as asked, or wouldn't count."""
+    if sockets:
+        fail(
+            "kagentctl: the units are all users'; agents behind kagent stand in a file of yours, "
+            f"~/.config/kagent/kagent.toml: behind = {json.dumps(sockets)}"
+        )
+    for unit in own_units():
+        if unit.name != AUTOLOAD:
+            fail(
+                f"kagentctl: {unit} counts instead of the package's unit, and starts another "
+                "kagent; to remove it, and what that agent holds: kagentctl uninstall"
+            )
 
 
 def _content(file: Path) -> str | None:

@@ -12,9 +12,10 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
+from ... import __version__
 from ...custody import kernel
 from ...openssh.times import date
-from ...protocol.messages import STATUS, Extension, ExtensionResponse, Shown, Status
+from ...protocol.messages import STATUS, Extension, ExtensionResponse, Status
 from ...protocol.wire import ProtocolError
 from ...text import as_it_came
 from ..client import AgentError, AgentUnavailable, Client, unreachable
@@ -51,14 +52,17 @@ def _answers() -> Iterator[tuple[str, object]]:
         try:
             answer = client.request(Extension(STATUS, b""), ExtensionResponse)
             status = Status.parse(answer.contents)
-            shown = () if status.locked else client.shown()
         except (AgentError, ProtocolError):
             fail(f"kagentctl: {client.why_not_shown()}")
+        keys = "locked" if status.locked else _counted(client)
     by_systemd = os.environ.get("SSH_AUTH_SOCK") == socket_path()
     yield "agent", f"running, {'started by systemd' if by_systemd else 'started by hand'}"
     yield "socket", os.environ["SSH_AUTH_SOCK"]
     yield "since", _time(status.since)
-    yield "keys", "locked" if status.locked else _counted(shown)
+    yield "version", status.version
+    if status.version != __version__:
+        yield "upgrade", _upgrade(status, by_systemd)
+    yield "keys", keys
     if (room := kernel.room(os.getuid())) is not None:
         yield "room", f"for about {room} more keys that the kernel signs with; others need none"
     yield "signatures", status.signatures
@@ -72,9 +76,22 @@ def _answers() -> Iterator[tuple[str, object]]:
         yield "memory", _memory(status.keeper)
 
 
-def _counted(shown: tuple[Shown, ...]) -> str:
+def _counted(client: Client) -> str:
+    try:
+        shown = client.shown()
+    except (AgentError, ProtocolError):
+        return client.why_not_shown()
     counts = Counter(one.custody for one in shown)
     return ", ".join(f"{number} {custody}" for custody, number in sorted(counts.items())) or "none"
+
+
+def _upgrade(status: Status, by_systemd: bool) -> str:
+    """When the version that is on the disk takes over, where that isn't the one that runs."""
+    restart = f"systemctl --user restart {SERVICE}" if by_systemd else "end it and start another"
+    if status.locked or status.stays or not status.idle_exit:
+        lost = "" if status.idle_exit and not status.stays else ", without the keys that it holds"
+        return f"to {__version__} when you say so{lost}: {restart}"
+    return f"to {__version__} when idle, or when you say so; its keys stay: {restart}"
 
 
 def _idle(status: Status) -> str:

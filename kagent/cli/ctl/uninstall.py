@@ -1,24 +1,32 @@
-"""Stops kagent and removes the units that install has written.  Your key files were only read."""
+"""Stops kagent and removes the units that install has written.  Your key files were only read.
+
+Where kagent is a package of the system's, its units are all users': they are masked for you, until
+you install it again."""
 
 from __future__ import annotations
 
 from ..options import fail
-from .units import AUTOLOAD, SERVICE, SOCKET, NoSystemd, systemctl, unit_folder
+from .units import SOCKET, NoSystemd, own_units, packaged, systemctl
 
 
 def run() -> int:
     """Undo what install did; the exit code."""
-    folder = unit_folder()
-    names = [name for name in (AUTOLOAD, SOCKET, SERVICE) if (folder / name).exists()]
-    if not names:
+    units = own_units()
+    if not units and not packaged():
         print("kagent wasn't installed for this user")
         return 0
     try:
-        systemctl("disable", "--now", *names)
-        for name in names:
-            (folder / name).unlink()
-            print(f"stopped, disabled and removed {folder / name}")
+        if units:
+            systemctl("disable", "--now", *(unit.name for unit in units))
+        for unit in units:
+            unit.unlink()
+            print(f"stopped, disabled and removed {unit}")
         systemctl("daemon-reload")
+        if packaged():
+            # First, since what is masked has no commands any more for when it stops.
+            systemctl("stop", SOCKET)
+            systemctl("mask", SOCKET)
+            print(f"stopped and masked {SOCKET}, for you; kagentctl install undoes that")
     except (NoSystemd, OSError) as error:
         fail(f"kagentctl: {error}")
     print("its keys are gone; SSH_AUTH_SOCK is not set any more for what systemd starts")

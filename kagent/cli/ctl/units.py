@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 from ..options import fail
@@ -13,6 +14,9 @@ SOCKET = "kagent.socket"
 AUTOLOAD = "kagent-autoload.service"  # what install writes for --autoload
 # What there is to do where no agent is.
 START = """to have one, `kagentctl install` and log in anew, or `eval "$(kagent -s)"`"""
+
+# Where a distribution's package has the units, for all users, and the commands that they name.
+_PACKAGED_UNITS, _PACKAGED_COMMANDS = Path("/usr/lib/systemd/user"), Path("/usr/bin")
 
 
 class NoSystemd(Exception):
@@ -54,6 +58,19 @@ def asleep() -> bool:
     except (NoSystemd, KeyError):
         return False
     return states == ["active", "inactive"]
+
+
+def packaged() -> bool:
+    """Whether this program is that of a distribution's package, which has units for all users."""
+    here = Path(sys.argv[0]).resolve().parent
+    return here == _PACKAGED_COMMANDS and (_PACKAGED_UNITS / SOCKET).exists()
+
+
+def own_units() -> list[Path]:
+    """What install has written for this user, if it has."""
+    folder = unit_folder()
+    # A unit that is masked is a link to /dev/null.
+    return [folder / name for name in (AUTOLOAD, SOCKET, SERVICE) if (folder / name).is_file()]
 
 
 def unit_folder() -> Path:

@@ -14,6 +14,12 @@ from cryptography.exceptions import InvalidSignature, InvalidTag
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.poly1305 import Poly1305
 
+try:
+    # Since cryptography 43 it lives among the ciphers that nobody should use.
+    from cryptography.hazmat.decrepit.ciphers.algorithms import TripleDES
+except ImportError:
+    from cryptography.hazmat.primitives.ciphers.algorithms import TripleDES
+
 from ...protocol.privatekey import PRIVATE_KEY, NamedPrivateKey
 from ...protocol.publickey import PublicKey, UnknownKeyType
 from ...protocol.wire import STRING, TEXT, UINT32, ProtocolError, Reader
@@ -150,9 +156,6 @@ def _derive(options: bytes, passphrase: bytes, length: int) -> bytes:
 
 def _cipher(name: str, key: bytes, iv: bytes, tag: bytes) -> Cipher[Any]:
     if name.startswith("3des"):
-        # Since cryptography 43 it lives among the ciphers that nobody should use.
-        from cryptography.hazmat.decrepit.ciphers.algorithms import TripleDES
-
         return Cipher(TripleDES(key), modes.CBC(iv))
     if "gcm" in name:
         return Cipher(algorithms.AES(key), modes.GCM(iv, tag))

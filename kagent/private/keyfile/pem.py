@@ -25,7 +25,7 @@ from ...protocol.privatekey import (
     RsaPrivateKey,
 )
 from .. import composite
-from ..library import CURVES
+from ..library import CURVES, UNCHECKED
 from . import command
 from .errors import KeyFileError, UnsupportedCipher, WrongPassphrase
 
@@ -43,7 +43,7 @@ def parse(
     load = load_der_private_key if der else load_pem_private_key
     try:
         # Checking a long RSA key takes minutes, and the agent checks what it gets anyway.
-        key: object = load(data, passphrase or None, unsafe_skip_rsa_key_validation=True)
+        key: object = load(data, passphrase or None, **UNCHECKED)
     except TypeError as error:
         if passphrase:  # which it doesn't need
             return parse(data, b"", der=der, by_command=by_command)
@@ -53,7 +53,7 @@ def parse(
             raise _complaint(error, passphrase, command.CONVERT) from error
         try:
             opened = command.opened(data, passphrase)
-            key = load_der_private_key(opened, None, unsafe_skip_rsa_key_validation=True)
+            key = load_der_private_key(opened, None, **UNCHECKED)
         except command.CipherMissing as missing:
             raise _complaint(error, passphrase, str(missing)) from error
         except (ValueError, UnsupportedAlgorithm):
@@ -87,7 +87,7 @@ def from_library(key: object) -> NamedPrivateKey:
         return NamedPrivateKey(f"ecdsa-sha2-{curve}", EcdsaPrivateKey(curve, point, scalar))
     if isinstance(key, ed25519.Ed25519PrivateKey):
         seed = key.private_bytes(Encoding.Raw, PrivateFormat.Raw, NoEncryption())
-        point = key.public_key().public_bytes_raw()
+        point = key.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
         return NamedPrivateKey("ssh-ed25519", Ed25519PrivateKey(point, seed + point))
     if isinstance(key, composite.PrivateKey):
         seeds = b"".join(half.private_bytes_raw() for half in key)
