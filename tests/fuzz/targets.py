@@ -29,9 +29,11 @@ from cryptography.hazmat.primitives.serialization import (
     Encoding,
     PublicFormat,
     SSHCertificate,
-    load_ssh_private_key,
     load_ssh_public_identity,
 )
+
+# Workers do without this module, and so does what has imported theirs.
+from cryptography.hazmat.primitives.serialization.ssh import load_ssh_private_key
 
 from kagent import log, text
 from kagent.cli.client import AgentError, Client
