@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NoReturn, TypeAlias
 
-from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.exceptions import InternalError, UnsupportedAlgorithm
 from cryptography.hazmat.backends.openssl.backend import backend
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
@@ -115,8 +115,8 @@ def _load(pkcs8: memoryview) -> Any:
     try:
         # Checking a long RSA key takes longer than signing; it was checked when it came.
         return load_der_private_key(pkcs8, None, **UNCHECKED)
-    except UnsupportedAlgorithm as error:
-        raise ValueError("a key of an unknown type") from error
+    except (InternalError, UnsupportedAlgorithm) as error:
+        raise ValueError("a key of an unknown type, or of none") from error
 
 
 def _build(named: NamedPrivateKey, public: PublicKey) -> LibraryKey:

@@ -1,17 +1,14 @@
 """What ssh-agent takes, kagent takes: requests as clients write them, and somewhat otherwise.
 
-The few differences that are meant stand in the README: "Where it differs from ssh-agent".
+Of any kind and in any order they are in test_differential.
 """
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Iterator
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from cryptography.hazmat.primitives.asymmetric import rsa
 
 from kagent.private.keyfile.pem import from_library
 from kagent.private.verify import verify
@@ -20,26 +17,10 @@ from kagent.protocol.privatekey import PRIVATE_KEY, NamedPrivateKey, RsaPrivateK
 from kagent.protocol.publickey import PublicKey
 from kagent.protocol.wire import STRING, UINT32
 from tests.destinations.agents import SIGNED, AtSocket, Outcome, outcome
-from tests.destinations.keys import CERTIFIED, USERS_KEY, A, hop
-from tests.destinations.requests import REMOVE_ALL, add
-from tests.support.frames import ask, explained
+from tests.support.frames import ask, frame
 from tests.support.programs import Agent, Person, agent
 
 RSA = from_library(rsa.generate_private_key(65537, 1024))
-KEYS = [
-    USERS_KEY.named(),
-    CERTIFIED.named().certified(CERTIFIED.public),
-    RSA,
-    from_library(ec.generate_private_key(ec.SECP256R1())),
-    from_library(ec.generate_private_key(ec.SECP521R1())),
-]
-# Why kagent refuses what ssh-agent takes.
-MEANT = ("halves don't fit", "unknown signature flags", "no such key")
-
-
-def frame(number: int, *parts: bytes) -> bytes:
-    body = b"".join(parts)
-    return struct.pack(">IB", 1 + len(body), number) + body
 
 
 def loading(
@@ -137,61 +118,3 @@ def test_a_flag_that_is_not_known_is_refused(kagent: Agent, stock: Agent) -> Non
             ask(stream, loading(RSA))
             outcomes.append(outcome(ask(stream, signing(RSA, flags=9))))
     assert outcomes == [SIGNED, "refused"]
-
-
-BYTES_BEHIND = st.sampled_from([b"", b"", b"", b"\0", bytes(4), LIFETIME, CONFIRM, b"more"])
-COMMENTS = st.sampled_from([b"c", b"", b"c\0", b"c\0c", b"\0", b"\xff\xfe", b"a\nb"])
-CONSTRAINTS = st.lists(
-    st.sampled_from(
-        [LIFETIME, CONFIRM, add(hop(A)).partition(b"key")[2], b"\3", b"\xff" + bytes(4)]
-    )
-)
-
-
-@st.composite
-def requests(draw: st.DrawFn) -> bytes:
-    """A request of any kind, and some of them damaged."""
-    key, behind = draw(st.sampled_from(KEYS)), draw(BYTES_BEHIND)
-    blob = STRING.write(key.public_blob)
-    made = draw(
-        st.sampled_from(
-            [
-                loading(key, behind, comment=draw(COMMENTS)),
-                loading(
-                    key,
-                    *draw(CONSTRAINTS),
-                    behind,
-                    comment=draw(COMMENTS),
-                    number=Type.ADD_ID_CONSTRAINED,
-                ),
-                signing(key, behind, flags=draw(st.sampled_from([0, 2, 4, 6]))),
-                frame(LIST, behind),
-                frame(Type.REMOVE_IDENTITY, blob, behind),
-                frame(Type.REMOVE_ALL_IDENTITIES, behind),
-                frame(draw(st.sampled_from([0, 1, 5, 10, 20, 21, 26, 30, 255])), behind),
-            ]
-        )
-    )
-    body = bytearray(made[5:])
-    if body and draw(st.integers(0, 3)) == 0:
-        place = draw(st.integers(0, len(body) - 1))
-        if draw(st.booleans()):
-            del body[place:]
-        else:
-            body[place] = draw(st.integers(0, 255))
-    return frame(made[4], bytes(body))
-
-
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.lists(requests(), min_size=1, max_size=12))
-def test_requests_somewhat_otherwise(kagent: Agent, stock: Agent, frames: list[bytes]) -> None:
-    with kagent.connect() as ours, stock.connect() as theirs:
-        for stream in (ours, theirs):
-            ask(stream, REMOVE_ALL)
-        for one in frames:
-            told, expected = (outcome(ask(stream, one)) for stream in (ours, theirs))
-            if told != expected:
-                assert told == "refused"
-                assert any(reason in explained(ours) for reason in MEANT), explained(ours)
-                return  # from here on they hold different keys
-            assert outcome(ask(ours, frame(LIST))) == outcome(ask(theirs, frame(LIST)))

@@ -28,6 +28,12 @@ NOTHING = encode(IdentitiesAnswer(()))
 A_KEY = encode(AddIdentity(NamedPrivateKey("ssh-rsa", RsaPrivateKey(35, 3, 3, 3, 5, 7)), "small"))
 
 
+def frame(number: int, *parts: bytes) -> bytes:
+    """One with that type, and with that in its body."""
+    body = b"".join(parts)
+    return struct.pack(">IB", 1 + len(body), number) + body
+
+
 def ask(stream: socket.socket, frame: bytes) -> bytes:
     """Send a frame and give the answer's; b"" if the agent ended the connection."""
     try:

@@ -6,7 +6,7 @@ Camellia, say, and those of elliptic curves whose scalar lacks the zeros in fron
 
 from __future__ import annotations
 
-from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.exceptions import InternalError, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
@@ -29,6 +29,9 @@ from ..library import CURVES, UNCHECKED
 from . import command
 from .errors import KeyFileError, UnsupportedCipher, WrongPassphrase
 
+# What the library raises for what isn't a key; the second for one of Ed448 that is too short, say.
+_NO_KEY = (ValueError, InternalError, UnsupportedAlgorithm)
+
 # OpenSSL's name -> ssh's.
 _CURVES = {curve.name: name for name, curve in CURVES.items()}
 
@@ -48,7 +51,7 @@ def parse(
         if passphrase:  # which it doesn't need
             return parse(data, b"", der=der, by_command=by_command)
         raise WrongPassphrase from error
-    except (ValueError, UnsupportedAlgorithm) as error:
+    except _NO_KEY as error:
         if not by_command:
             raise _complaint(error, passphrase, command.CONVERT) from error
         try:
@@ -56,7 +59,7 @@ def parse(
             key = load_der_private_key(opened, None, **UNCHECKED)
         except command.CipherMissing as missing:
             raise _complaint(error, passphrase, str(missing)) from error
-        except (ValueError, UnsupportedAlgorithm):
+        except _NO_KEY:
             raise _complaint(error, passphrase) from error
     return from_library(key)
 
