@@ -3,23 +3,34 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
+import kagent
 from tests.support.behind import AsyncsshAgent, scripted
 from tests.support.programs import RSA, Person, agent, sshd
 from tests.support.softhsm import LIBRARY, soft_token, with_pin
 from tests.support.tokens import PROVIDER
 
-# Who looks for a module when the file `replaced` is there gets none, and
-# the file says which.
+# Whoever looks for a module when the file is there finds none, and so does a process that may not
+# even look whether it is there; the file says what it was.
 AS_IF_REPLACED = """\
 import os, sys
 def look(event, arguments):
-    if event == "import" and os.path.exists("{replaced}"):
+    if event != "import":
+        return
+    try:
+        os.stat("{replaced}")
         with open("{replaced}", "a") as file:
-            file.write(arguments[0] + "\\\\n")
-        raise ImportError("it was replaced")
+            file.write(arguments[0] + "\\n")
+    except FileNotFoundError:
+        return
+    except OSError:
+        pass
+    raise ImportError("it was replaced")
 sys.addaudithook(look)
 """
 
@@ -65,4 +76,23 @@ def test_nothing_is_imported_once_there_is_a_key(person: Person, folder: Path) -
             running.run("ssh-add", option, **with_pin(person))
         running.run("ssh-add", "-d", keys[0])
         running.run("ssh-add", "-D")
-    assert replaced.read_text() == "", running.logged()
+    assert (replaced.read_text(), "it was replaced" in running.logged()) == ("", False)
+
+
+def test_what_starts_meanwhile_is_of_one_version(tmp_path: Path) -> None:
+    """A package has a folder for each version, and a link to it that is changed in one step."""
+    for version in "old", "new":
+        ignored = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(Path(kagent.__file__).parent, tmp_path / version, ignore=ignored)
+    (tmp_path / "kagent").symlink_to("old")
+    code = f"""
+import os, sys
+sys.path.insert(0, "{tmp_path}")
+import kagent.text
+os.symlink("new", "{tmp_path}/other")
+os.rename("{tmp_path}/other", "{tmp_path}/kagent")
+import kagent.protocol.wire
+print(kagent.text.__file__, kagent.protocol.wire.__file__)
+"""
+    told = subprocess.run([sys.executable, "-Ic", code], capture_output=True, text=True)
+    assert told.stdout == f"{tmp_path}/old/text.py {tmp_path}/old/protocol/wire.py\n", told

@@ -15,7 +15,8 @@ import time
 import traceback
 import xml.etree.ElementTree as ET
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 SSH = ["ssh", "-o", "StrictHostKeyChecking=no", "-o", "LogLevel=ERROR"]
@@ -411,21 +412,12 @@ def upgraded_with_keys_held() -> None:
     assert "upgrade" not in told, told
     wait_until(lambda: {"kagent-lookout", "kagent-sign"} <= processes().keys(), "all are there")
     before = processes()
-    asking = (
-        f"export SSH_AUTH_SOCK={SOCKET}; while [ ! -e done ]; do ssh-add -l || echo refused; done"
-    )
-    with subprocess.Popen(
-        [*SSH, "-n", "-S", alice.control, "alice@localhost", asking],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    ) as client:
+    with somebody_asks():
         apt(f"install ./{packages()[1]}")
-        alice("touch done")
-        answers = client.communicate()[0].splitlines()
-    assert {line.split()[0] for line in answers} == {"2048", "256"}, set(answers)
     assert processes() == before
     assert [one.name for one in Path("/usr/share/kagent").iterdir()] == [version(packages()[1])]
+    reload = alice("systemctl --user show -P NeedDaemonReload kagent.service kagent.socket")
+    assert reload.split() == ["no", "no"], reload
 
 
 def the_old_one_works_on() -> None:
@@ -452,8 +444,9 @@ def the_new_one_starts_when_the_user_says_so() -> None:
 
 def or_when_the_old_one_is_idle() -> None:
     """The other way round, as the next version is older here."""
-    apt(f"install --allow-downgrades ./{packages()[0]}")
-    told = alice.shell("kagentctl status")
+    with somebody_asks():
+        apt(f"install --allow-downgrades ./{packages()[0]}")
+        told = alice.shell("kagentctl status")
     assert f"to {version(packages()[0])} when idle" in told, told
     wait_until(lambda: not processes(), "it ends when idle")
     told = alice.shell("ssh-add -T key.pub && kagentctl status")
@@ -477,6 +470,23 @@ def removed() -> None:
     )
     assert found == "", found
     assert "kagent" not in as_root("grep -r kagent /etc || true")
+
+
+@contextmanager
+def somebody_asks() -> Iterator[None]:
+    """All the time, and gets an answer each time."""
+    words = f"export SSH_AUTH_SOCK={SOCKET}; touch asks; while [ -e asks ]; do ssh-add -l; done"
+    with subprocess.Popen(
+        [*SSH, "-n", "-S", alice.control, "alice@localhost", words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    ) as client:
+        yield
+        alice("rm asks")
+        answers = client.communicate()[0].splitlines()
+    assert answers
+    assert {line.split()[0] for line in answers} <= {"2048", "256"}, set(answers)
 
 
 def packages() -> list[str]:
