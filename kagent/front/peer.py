@@ -7,7 +7,7 @@ import struct
 
 from ..custody import clock
 from ..custody.identity import Identity
-from ..jobs.questions import ClientProcess, Origin
+from ..jobs.questions import ClientProcess, Offering, Origin
 from ..protocol.wire import TEXT, UINT32, field
 from .answers import Answers
 from .sessions import Sessions
@@ -47,7 +47,7 @@ class Peer:
     """A connected client."""
 
     __slots__ = (
-        *("answers", "behind", "client", "explanation", "origin"),
+        *("answers", "behind", "client", "explanation", "offering", "origin"),
         *("process", "sessions", "uid"),
     )
 
@@ -58,6 +58,9 @@ class Peer:
         self.answers = Answers(client)
         self.sessions = Sessions()
         self.origin: Origin | None = None  # once it is known; with the hosts that were bound then
+        self.offering: Offering | None = (
+            None  # what is known of the host that the last list was for
+        )
         self.explanation = ""  # of what became of the last request
         self.behind = Introduction()
 

@@ -28,7 +28,7 @@ from ..protocol.wire import (
     field,
     record,
 )
-from .questions import Origin, Worded
+from .questions import Offering, Origin, Worded
 
 
 class Kind(IntEnum):
@@ -49,6 +49,7 @@ class Kind(IntEnum):
     LIST_BEHIND = 13  # request, answer
     SIGN_BEHIND = 14  # request, answer
     TOKEN = 15  # request, answer
+    LEARN = 16  # request, answer
 
 
 _DESCRIPTION = f"{DESCRIPTION_LENGTH}s"
@@ -228,6 +229,7 @@ Answer: TypeAlias = (
     | Offered
     | Fetched
     | KeysBehind
+    | Offering
 )
 _ANSWERS: tuple[type[Answer], ...] = Answer.__args__
 

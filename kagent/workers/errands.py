@@ -16,7 +16,7 @@ from .. import log
 from ..custody.rings import KeeperRings
 from ..jobs import roles
 from ..jobs.jobs import Answer, Job, Kind, pack_answer
-from ..jobs.questions import Ask, DeviceSignature, Fetch, ListBehind, Offer, SignBehind
+from ..jobs.questions import Ask, DeviceSignature, Fetch, Learn, ListBehind, Offer, SignBehind
 from ..jobs.roles import Role
 from ..jobs.terms import Terms
 from ..protocol.messages import SessionBind
@@ -24,6 +24,7 @@ from ..protocol.wire import Record
 from . import asking, device, fetch
 
 if TYPE_CHECKING:
+    from .learn import Notes
     from .relay import AgentBehind
 
 _SECONDS = 10
@@ -35,13 +36,15 @@ class Context(NamedTuple):
     """What an errand has besides its request.
 
     When the peer of `client` has gone, nobody waits for the user's answer any more; -1 where that
-    doesn't matter.  `behind` is the agent behind that a relay worker asks.
+    doesn't matter.  `behind` is the agent behind that a relay worker asks, `notes` the file that a
+    learn worker writes.
     """
 
     rings: KeeperRings
     terms: Terms
     client: int
     behind: AgentBehind | None = None
+    notes: Notes | None = None
 
 
 class Errand(NamedTuple):
@@ -64,6 +67,11 @@ def _check_bind(request: SessionBind, context: Context) -> Answer:
 def _ask_behind(request: ListBehind, context: Context) -> Answer:
     assert context.behind
     return context.behind.answer(request)
+
+
+def _learn(request: Learn, context: Context) -> Answer:
+    assert context.notes
+    return context.notes.learn(request)
 
 
 ERRANDS = {
@@ -96,6 +104,7 @@ ERRANDS = {
     ),
     Kind.LIST_BEHIND: Errand(roles.RELAY, ListBehind, _SECONDS, _ask_behind),
     Kind.SIGN_BEHIND: Errand(roles.RELAY, SignBehind, _SECONDS_OF_OTHERS, _ask_behind),
+    Kind.LEARN: Errand(roles.LEARN, Learn, _SECONDS, _learn),
 }
 
 
@@ -111,6 +120,10 @@ def run(
             from . import relay  # only where there are agents behind
 
             context = context._replace(behind=relay.AgentBehind(terms.behind[job.number]))
+        elif errand.role is roles.LEARN:
+            from . import learn
+
+            context = context._replace(notes=learn.Notes())
         body = receive(request, job.body_length)
         if body is not None:
             asked = errand.request.parse(body)
