@@ -19,7 +19,7 @@ from ..jobs.jobs import Done, Kind, Refused
 from ..jobs.questions import Host, Learn, Offering
 from ..protocol.messages import Shown
 from ..protocol.publickey import PublicKey
-from ..protocol.userauth import Login, ToBeSigned
+from ..protocol.userauth import Login, recognise
 from ..protocol.wire import ProtocolError
 from .channels import Workers
 from .peer import Peer
@@ -53,10 +53,13 @@ class Hosts:
         peer.offering = answer
         return _arranged(shown, answer)
 
-    def logged_in(self, peer: Peer, signed: ToBeSigned | None, key: PublicKey) -> None:
-        """A signature was given: if a login was, to the host that was listed to, it is noted."""
+    def signed(self, peer: Peer, data: bytes, key: PublicKey) -> None:
+        """A signature was given: if it is for a login to the host that was listed to, note it."""
         session, offering = peer.sessions.direct, peer.offering
-        if not (session and offering and offering.learns and isinstance(signed, Login)):
+        if not (session and offering and offering.learns):
+            return
+        signed = recognise(data, key, also_certified=True)
+        if not isinstance(signed, Login):
             return
         try:
             peer.sessions.check_login(signed)

@@ -157,7 +157,7 @@ class Signing:
         finally:
             self._under_way.discard(done)
             done.set()
-        self._hosts.logged_in(peer, signed, key)
+        self._hosts.signed(peer, request.data, key)
 
     def _check(self, case: _Case) -> Held:
         """All that a signature rests on, as it is now; the key to be used.  For any thread.

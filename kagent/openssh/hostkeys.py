@@ -28,6 +28,7 @@ DEFAULT_FILES = (
 
 _FIRST_WORD = re.compile(rb"([^ \t]+)[ \t]+(.*)", re.DOTALL)
 _HASHED = re.compile(rb"\|1\|([^|]+)\|([^|]+)")
+_PORT = re.compile(r"\[(.*)\]:\d+")
 _SALT_LENGTH = 20  # bytes
 
 
@@ -115,7 +116,7 @@ def names_of_certificate(
     data: bytes, host: PublicKey, candidates: Iterable[str], now: float
 ) -> tuple[str, ...]:
     """Those of `candidates` that a host's certificate is for, by an authority that is known for
-    them; none if any line revokes it.
+    them; none if any line revokes it.  A certificate's own names have no ports.
 
     That the authority has signed it was verified before.  `now` is in seconds since 1970.
     """
@@ -135,10 +136,15 @@ def names_of_certificate(
         dict.fromkeys(
             name
             for name in candidates
-            if any(matches(name, principal) for principal in certificate.principals)
+            if any(matches(without_port(name), one) for one in certificate.principals)
             and any(line.fits(name) for line in trusting)
         )
     )
+
+
+def without_port(name: str) -> str:
+    """`it` for [it]:port, and for itself."""
+    return _PORT.sub(r"\1", name)
 
 
 def _is_hash_of(entry: bytes, name: bytes) -> bool:

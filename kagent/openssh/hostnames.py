@@ -16,7 +16,15 @@ from typing import NamedTuple
 from ..protocol.publickey import PublicKey
 from ..protocol.wire import ProtocolError
 from ..text import shown
-from .hostkeys import DEFAULT_FILES, Line, Marker, lines, names_of, names_of_certificate
+from .hostkeys import (
+    DEFAULT_FILES,
+    Line,
+    Marker,
+    lines,
+    names_of,
+    names_of_certificate,
+    without_port,
+)
 
 _LARGEST = 1 << 24  # bytes of a file; a hundred thousand hosts
 _MOST_TRIED = 5000
@@ -25,7 +33,6 @@ _CONFIGURATION = "~/.ssh/config"
 # In one pass whatever is in it: it may be any program's word.
 _SETTING = re.compile(r"\s*(\w+)(?:\s*=\s*|\s+)(.*)", re.DOTALL)
 _STANDARD_PORT = "22"
-_PORT = re.compile(r"\[(.*)\]:\d+")
 
 # ssh.c, for getopt(3).
 _OPTIONS = "1246ACGKMNTVXYZafgknqstvxyB:D:E:F:I:J:L:O:P:Q:R:S:W:b:c:e:i:l:m:o:p:w:"
@@ -107,7 +114,7 @@ class HostNames:
             known += names_of_certificate(
                 self._data, host, (*self._tried, *host.certificate.principals), now
             )
-        return tuple(dict.fromkeys(_PORT.sub(r"\1", name) for name in known))
+        return tuple(dict.fromkeys(map(without_port, known)))
 
     def named(self, host: str) -> Iterator[PublicKey]:
         """The keys that a host of that name has, here: [it]:port for another port than 22."""
