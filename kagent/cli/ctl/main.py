@@ -24,6 +24,7 @@ _COMMANDS = {
     "install": "kagent as your agent, by systemd",
     "uninstall": "undo install",
     "status": "how the agent is",
+    "hosts": "which key each host is offered first",
     "log": "what was signed and refused, and for whom",
     "forget": "end the service's keys",
 }
