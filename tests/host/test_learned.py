@@ -23,6 +23,7 @@ from tests.machine.openssh import programs
 from tests.support.frames import SUCCESS, ask
 from tests.support.programs import Agent, Person, Sshd, agent, sshd, wait_until
 
+CHECKOUT = Path(__file__).parent.parent.parent
 MANY = 30
 TRIES = {"MaxAuthTries": "3"}
 THIRD = new("third")
@@ -287,6 +288,20 @@ def test_learning_off(person: Person) -> None:
         wait_until(lambda: listed(running, bind(A)) == ("third", "key", "second"))
         learn(running, D, THIRD)
     assert B.public.fingerprint() not in notes(person).read_text()
+
+
+def test_the_example_in_the_manual(loaded: Agent) -> None:
+    person = loaded.person
+    page = (CHECKOUT / "contrib/man/kagent.1").read_text()
+    section = page.partition(".Ss The key that fits the host")[2].partition(".Sh ")[0]
+    [example] = re.findall(r"^\.Bd -literal\n(.*?)^\.Ed", section, re.MULTILINE | re.DOTALL)
+    own_file(person, ".ssh/id_work.pub", THIRD.public.line())
+    known = known_as(A, "web.example.org") + known_as(B, "test.example.org")
+    own_file(person, ".ssh/known_hosts", known)
+    own_file(person, ".config/kagent/kagent.toml", example)
+    assert loaded.run("kagentctl", "check", check=False).stderr == ""
+    assert listed(loaded, bind(A)) == ("third", "key", "second")
+    assert listed(loaded, bind(B)) == ("key", "second")
 
 
 def known_as(key: Key, *names: str) -> str:
