@@ -58,11 +58,11 @@ def today() -> str:
     return time.strftime("%Y-%m-%d", time.gmtime())
 
 
-def read() -> list[Learned]:
-    """What the file says; nothing if there is none.  Raises Unusable."""
+def read(host: str = "") -> list[Learned]:
+    """What the file says, of all hosts or of one; nothing if there is none.  Raises Unusable."""
     try:
         with File() as file:
-            return file.lines()
+            return file.lines(host)
     except FileNotFoundError:
         return []
 
@@ -104,9 +104,9 @@ class File:
     def __exit__(self, *_: object) -> None:
         os.close(self._descriptor)
 
-    def lines(self) -> list[Learned]:
-        """What it says; what is no such line says nothing.  Raises Unusable."""
-        return _parsed(self._content())
+    def lines(self, host: str = "") -> list[Learned]:
+        """What it says, of all hosts or of one.  Raises Unusable."""
+        return _parsed(self._content(), host)
 
     def change(self, changed: Callable[[list[Learned]], list[Learned]]) -> None:
         """Have it say what `changed` makes of what it says.  Raises Unusable."""
@@ -146,6 +146,8 @@ class File:
         return Unusable(f"{self.path}: {getattr(error, 'strerror', None) or error}")
 
 
-def _parsed(content: bytes) -> list[Learned]:
-    found = map(_LINE.fullmatch, content.decode("ascii", "replace").split("\n"))
+def _parsed(content: bytes, host: str = "") -> list[Learned]:
+    """What is no such line says nothing."""
+    lines = content.decode("ascii", "replace").split("\n")
+    found = (_LINE.fullmatch(line) for line in lines if line.startswith(host))
     return [Learned(*line.groups()) for line in found if line][:MOST]

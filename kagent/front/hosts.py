@@ -81,7 +81,7 @@ class Hosts:
             except OSError as error:
                 answer, fault = None, str(error)
             if isinstance(answer, Done):
-                log.info(f"the host with the key {login.host} takes {login.key}, it was learned")
+                log.info(f"learned that the host with the key {login.host} takes {login.key}")
                 fault = ""
             elif fault != self._fault:
                 log.warning(f"which keys a host takes can't be learned: {fault}")

@@ -6,8 +6,9 @@ rely on, since who may write these files may have it say what they like.
 
 from __future__ import annotations
 
+import difflib  # noqa: F401  # this and tomllib for kagent.configuration, which is late with them
 import time
-import tomllib  # noqa: F401  # for kagent.configuration, which imports it late
+import tomllib  # noqa: F401
 
 from .. import learned, log
 from ..configuration.identities import Entry, Identities
@@ -80,14 +81,14 @@ class Fitting:
 
     def _learned(self, host: str) -> list[learned.Learned]:
         try:
-            lines = learned.read()
+            lines = learned.read(host)
             self._unusable = ""
+            return lines
         except learned.Unusable as error:
             if str(error) != self._unusable:
                 log.warning(f"what was learned of hosts can't be read: {error}")
             self._unusable = str(error)
             return []
-        return [line for line in lines if line.host == host]
 
 
 def fits(names: tuple[str, ...], patterns: tuple[str, ...]) -> bool:

@@ -19,6 +19,7 @@ from kagent.protocol.publickey import parse_line
 from tests.destinations.agents import REFUSED, SIGNED, outcome
 from tests.destinations.keys import AUTHORITY, CERTIFIED, SECOND, USERS_KEY, A, B, D, Key, new
 from tests.destinations.requests import LIST, PLAIN, SSHSIG, add, bind, forward, login, remove, sign
+from tests.hostile.people import begin_login, forget, somebody
 from tests.machine.openssh import programs
 from tests.support.frames import SUCCESS, ask
 from tests.support.programs import Agent, Person, Sshd, agent, sshd, wait_until
@@ -302,6 +303,23 @@ def test_the_example_in_the_manual(loaded: Agent) -> None:
     assert loaded.run("kagentctl", "check", check=False).stderr == ""
     assert listed(loaded, bind(A)) == ("third", "key", "second")
     assert listed(loaded, bind(B)) == ("key", "second")
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can be somebody else")
+def test_of_another_user_than_root(folder: Path) -> None:
+    """The files are that user's, and read by processes that may ask the kernel for little."""
+    someone = somebody("learner", folder)
+    begin_login(someone)
+    try:
+        own_file(someone, ".ssh/known_hosts", known_as(B, "web1"))
+        configure(someone, f'public = "{SECOND.public.line()}"\nhosts = ["web1"]')
+        with holding(someone) as running:
+            learn(running, A, THIRD)
+            assert listed(running, bind(A)) == ("third", "key", "second")
+            assert listed(running, bind(B)) == ("second", "key", "third")
+        assert notes(someone).stat().st_uid == someone.uid
+    finally:
+        forget(someone)
 
 
 def known_as(key: Key, *names: str) -> str:
