@@ -66,6 +66,7 @@ BENCHMARKS = {
     "memory-idle": Benchmark(memory.idle, "a service that is idle, with keys in the kernel"),
     "memory-later": Benchmark(memory.later, "ten minutes after the last signature", "--long"),
     "listing": Benchmark(scale.listing, "1 to 500 keys listed"),
+    "listing-to-host": Benchmark(scale.listing_to_host, "20 keys listed where ssh logs in"),
     "idle-clients": Benchmark(scale.idle_clients, "2,000 connected clients that ask nothing"),
     "growth": Benchmark(scale.growth, "memory after 100,000 signatures", "--long"),
     "login": Benchmark(login.login, "ssh to a server on this machine"),

@@ -10,7 +10,19 @@ from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 
-from kagent.protocol.messages import RequestIdentities, Type, encode
+from cryptography.hazmat.primitives.asymmetric import ed25519
+
+from kagent.learned import MOST
+from kagent.protocol.messages import (
+    SESSION_BIND,
+    Extension,
+    RequestIdentities,
+    SessionBind,
+    Type,
+    encode,
+)
+from kagent.protocol.publickey import PublicKey, parse_line
+from kagent.protocol.wire import STRING, TEXT
 from tests.support.programs import Agent
 
 from .figures import Goal, Row, Series
@@ -31,6 +43,7 @@ from .signatures import FEW, SEALED
 _KEYS = (1, 20, 150, 500)
 _GOAL_UP_TO = 150
 _LISTINGS = 20
+_OFFERED = 20  # keys
 _AT_ONCE = 50  # keys that one ssh-add adds: it has a minute, however busy the machine is
 _CLIENTS = 2000
 _SPARE = 200  # descriptors beyond those clients, here and in the front
@@ -71,6 +84,77 @@ def _answer(agent: Agent) -> float:
             client.ask(_LIST, Type.IDENTITIES_ANSWER)
 
     return milliseconds(lambda: repeat(once, _LISTINGS)) / _LISTINGS
+
+
+def listing_to_host(name: str, bench: Bench) -> Iterator[Row]:
+    """What ssh waits for before it offers a key: the host bound, and the keys listed.
+
+    Of 20 keys, one has logged in there; a row for each of what else there may be to look at.
+    """
+    keys = [bench.person.key(f"offered-{one}") for one in range(_OFFERED)]
+    host = ed25519.Ed25519PrivateKey.generate()
+    with (
+        bench.holding("kagent", *keys) as kagent,
+        bench.holding("ssh-agent", *keys) as openssh,
+    ):
+        for what, prepare in (
+            ("nothing learned", lambda: None),
+            (f"{MOST} logins learned", lambda: _have_learned(bench, host, keys[-1])),
+            ("and hosts configured", lambda: _have_configured(bench, host, keys[-2])),
+        ):
+            prepare()
+            time.sleep(_SETTLED)
+            yield bench.pair(
+                name,
+                f"{_OFFERED} keys, {what}",
+                "ms",
+                ("kagent", partial(_bound_answer, kagent, host)),
+                ("ssh-agent", partial(_bound_answer, openssh, host)),
+                Goal(6),
+            )
+
+
+def _bound_answer(agent: Agent, host: ed25519.Ed25519PrivateKey) -> float:
+    """Of a connection each, as ssh makes."""
+    session = os.urandom(32)
+    signature = TEXT.write("ssh-ed25519") + STRING.write(host.sign(session))
+    contents = SessionBind(_blob(host), session, signature, False).write()
+    bind = encode(Extension(SESSION_BIND, contents))
+
+    def once() -> None:
+        with Client(agent.socket) as client:
+            client.ask(bind, Type.SUCCESS)
+            client.ask(_LIST, Type.IDENTITIES_ANSWER)
+
+    return milliseconds(lambda: repeat(once, _LISTINGS)) / _LISTINGS
+
+
+def _blob(key: ed25519.Ed25519PrivateKey) -> bytes:
+    return TEXT.write("ssh-ed25519") + STRING.write(key.public_key().public_bytes_raw())
+
+
+def _have_learned(bench: Bench, host: ed25519.Ed25519PrivateKey, key: Path) -> None:
+    path = bench.person.home / ".local/state/kagent/hosts"
+    path.parent.mkdir(parents=True)
+    others = [f"SHA256:{number:043} SHA256:{'A' * 43} 2026-01-01" for number in range(MOST - 1)]
+    names = PublicKey.parse(_blob(host)).fingerprint(), _public(key).fingerprint()
+    path.write_text("\n".join([*others, f"{' '.join(names)} 2026-01-01", ""]))
+    path.chmod(0o600)
+
+
+def _have_configured(bench: Bench, host: ed25519.Ed25519PrivateKey, key: Path) -> None:
+    folder = bench.person.home / ".config/kagent"
+    folder.mkdir(parents=True)
+    entry = f'[[identity]]\npublic = "{key}.pub"\nhosts = ["host1", "*.example.org"]\n'
+    (folder / "kagent.toml").write_text(entry)
+    ssh = bench.person.home / ".ssh"
+    ssh.mkdir()
+    line = PublicKey.parse(_blob(host)).line()
+    (ssh / "known_hosts").write_text("".join(f"host{number} {line}\n" for number in range(200)))
+
+
+def _public(key: Path) -> PublicKey:
+    return parse_line(Path(f"{key}.pub").read_text())[0]
 
 
 def idle_clients(name: str, bench: Bench) -> Iterator[Row]:

@@ -5,7 +5,7 @@
 #    source ~/.local/share/bash_completion/kagentctl
 # See also: https://github.com/scop/bash-completion/blob/main/doc/configuration.md
 
-_shtab_kagentctl_subparsers=(doctor check show prove share shared unshare accept install uninstall status why log forget)
+_shtab_kagentctl_subparsers=(doctor check show prove share shared unshare accept install uninstall status why hosts log forget)
 
 _shtab_kagentctl_doctor_option_strings=(-h --help --json)
 _shtab_kagentctl_check_option_strings=(-h --help)
@@ -19,13 +19,15 @@ _shtab_kagentctl_install_option_strings=(-h --help --autoload --behind)
 _shtab_kagentctl_uninstall_option_strings=(-h --help)
 _shtab_kagentctl_status_option_strings=(-h --help --json)
 _shtab_kagentctl_why_option_strings=(-h --help --json -n)
+_shtab_kagentctl_hosts_option_strings=(-h --help --all --json)
 _shtab_kagentctl_log_option_strings=(-h --help -f --follow -n --lines --json)
 _shtab_kagentctl_forget_option_strings=(-h --help)
 _shtab_kagentctl_option_strings=(-h --help --version)
 
 _shtab_kagentctl_prove_pos_0_COMPGEN=_shtab_compgen_files
 
-_shtab_kagentctl_pos_0_choices=(doctor check show prove share shared unshare accept install uninstall status why log forget)
+_shtab_kagentctl_hosts_pos_0_choices=(forget on off)
+_shtab_kagentctl_pos_0_choices=(doctor check show prove share shared unshare accept install uninstall status why hosts log forget)
 
 _shtab_kagentctl_doctor__h_nargs=0
 _shtab_kagentctl_doctor___help_nargs=0
@@ -59,6 +61,11 @@ _shtab_kagentctl_status___json_nargs=0
 _shtab_kagentctl_why__h_nargs=0
 _shtab_kagentctl_why___help_nargs=0
 _shtab_kagentctl_why___json_nargs=0
+_shtab_kagentctl_hosts_pos_1_nargs='*'
+_shtab_kagentctl_hosts__h_nargs=0
+_shtab_kagentctl_hosts___help_nargs=0
+_shtab_kagentctl_hosts___all_nargs=0
+_shtab_kagentctl_hosts___json_nargs=0
 _shtab_kagentctl_log__h_nargs=0
 _shtab_kagentctl_log___help_nargs=0
 _shtab_kagentctl_log__f_nargs=0

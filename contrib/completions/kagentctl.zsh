@@ -14,6 +14,7 @@ _shtab_kagentctl_commands() {
     check:'are the configuration files as they should be'
     doctor:'can kagent work here, and what mends it if not'
     forget:'end the service'"'"'s keys'
+    hosts:'which key each host is offered first'
     install:'kagent as your agent, by systemd'
     log:'what was signed and refused, and for whom'
     prove:'is anything of a key in the agent'"'"'s memory?'
@@ -65,6 +66,17 @@ _shtab_kagentctl_forget_options=(
 
 # guard to ensure default positional specs are added only once per session
 _shtab_kagentctl_forget_defaults_added=0
+
+_shtab_kagentctl_hosts_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  "--all[forget all]"
+  "--json[for programs]"
+  ":without one, show them:(forget on off)"
+  "(*)::of which host, or which key, to forget all:"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_kagentctl_hosts_defaults_added=0
 
 _shtab_kagentctl_install_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
@@ -177,6 +189,7 @@ _shtab_kagentctl() {
         check) _arguments -C -s $_shtab_kagentctl_check_options ;;
         doctor) _arguments -C -s $_shtab_kagentctl_doctor_options ;;
         forget) _arguments -C -s $_shtab_kagentctl_forget_options ;;
+        hosts) _arguments -C -s $_shtab_kagentctl_hosts_options ;;
         install) _arguments -C -s $_shtab_kagentctl_install_options ;;
         log) _arguments -C -s $_shtab_kagentctl_log_options ;;
         prove) _arguments -C -s $_shtab_kagentctl_prove_options ;;

@@ -127,6 +127,9 @@ def _entry(file: File, number: int, table: Mapping[str, Any]) -> Entry | Fault:
         if word in values and not sources:
             what = f"{word} is for a key that comes from {', '.join(_SOURCES)}: none is named"
             return file.fault(what, word, ("identity", number))
+    if not values.get("elsewhere", True) and "hosts" not in values:
+        what = "elsewhere = false is for a key that has hosts: none are named"
+        return file.fault(what, "elsewhere", ("identity", number))
     line = file.fault("", "", ("identity", number)).line
     return Entry(f"{file.path}:{line}", **values)
 

@@ -66,7 +66,7 @@ _FILES: Rules = {
     **_PYTHON,
     **_OPEN,
     **_TIMER,
-    **_calls("fstat", "lseek", "newfstatat", "readlink", "readlinkat", "stat", "uname"),
+    **_calls("fstat", "getuid", "lseek", "newfstatat", "readlink", "readlinkat", "stat", "uname"),
     "openat": [[Check(2, os.O_RDONLY, _WRITING)]],
 }
 
@@ -155,6 +155,16 @@ def reader() -> Filter:
     What is not foreseen fails with EPERM, as for a load worker.  Raises CannotConfine.
     """
     return Filter({**_PYTHON, **_OPEN, **_TIMER}, refusal(errno.EPERM))
+
+
+def learn_worker() -> Filter:
+    """For a learn worker, which has opened the one file that it writes: no other can be opened,
+    made, renamed or removed.
+
+    What is not foreseen fails with EPERM, as for a load worker.  Raises CannotConfine.
+    """
+    calls = _calls("flock", "ftruncate", "lseek", "pwrite64")
+    return Filter({**_PYTHON, **_OPEN, **_TIMER, **calls}, refusal(errno.EPERM))
 
 
 def token_process() -> Filter:

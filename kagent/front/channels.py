@@ -10,7 +10,7 @@ import trio
 
 from ..custody.identity import Custody, Identity
 from ..jobs.jobs import Answer, Job, Kind, unpack_answer
-from ..jobs.questions import Fetch, Question, TokenSignature, Who, pack_inquiry
+from ..jobs.questions import Fetch, Inquiry, TokenSignature, pack_inquiry
 from ..jobs.sockets import Sockets
 from ..protocol.messages import MAX_PAYLOAD
 from ..protocol.wire import Record
@@ -18,6 +18,9 @@ from ..protocol.wire import Record
 # A worker ends itself long before that; this is for when there is none.
 _SECONDS = 60.0
 _SECONDS_OF_OTHERS = 180.0
+
+# A look takes milliseconds; at first the keeper may have to get a lookout ready.
+_SECONDS_TO_LOOK, _SECONDS_TO_LOOK_FIRST = 1.0, 10.0
 
 # More than any has to say, but one that was taken over.
 _LONGEST_ANSWER = 4 * MAX_PAYLOAD
@@ -28,6 +31,7 @@ class Workers:
 
     def __init__(self, sockets: Sockets) -> None:
         self._keeper, self._lookout = _Channel(sockets.control), _Channel(sockets.looking)
+        self._seconds_to_look = _SECONDS_TO_LOOK_FIRST
 
     async def load(
         self,
@@ -133,8 +137,15 @@ class Workers:
             job = Job(kind, number=number, body_length=len(body), description=description)
             return await self._keeper.ask(job.pack(), [theirs.fileno(), *descriptors], seconds)
 
-    async def look(self, request: Who | Question) -> Answer | None:
-        """Have the lookout tell who asks, or word a question; None if two of them died.
+    async def look_soon(self, request: Inquiry) -> Answer | None:
+        """The same, but None if it takes more than a moment.  Raises OSError."""
+        seconds, self._seconds_to_look = self._seconds_to_look, _SECONDS_TO_LOOK
+        with trio.move_on_after(seconds):
+            return await self.look(request)
+        return None
+
+    async def look(self, request: Inquiry) -> Answer | None:
+        """Have the lookout tell what it is asked; None if two of them died.
 
         Raises OSError.
         """

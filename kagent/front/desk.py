@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from ..custody.store import Store
 from .channels import Workers
 from .configured import Fetching
+from .hosts import Hosts
 from .lock import AgentLock
 from .settings import Settings
 from .sign_workers import SignWorkers
@@ -25,6 +26,7 @@ class Desk(NamedTuple):
     workers: Workers
     sign_workers: SignWorkers
     fetching: Fetching
+    hosts: Hosts
     signers: Signers
     settings: Settings
     tally: Tally

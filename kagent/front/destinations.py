@@ -11,7 +11,7 @@ from ..custody.identity import Identity
 from ..protocol.algorithms import ALGORITHMS
 from ..protocol.constraints import Hop, PermittedHop, RestrictDestination
 from ..protocol.patterns import matches
-from ..protocol.publickey import HOST, Certificate, PublicKey
+from ..protocol.publickey import Certificate, PublicKey
 from ..protocol.refusals import Cause
 from ..protocol.userauth import Login, ToBeSigned
 from ..protocol.wire import TEXT, Reader
@@ -131,10 +131,8 @@ def _is_for(certificate: Certificate, hostname: str, now: float) -> bool:
     """sshkey_cert_check_host: that the authority has signed was verified when it was bound."""
     algorithm = ALGORITHMS.get(TEXT.read(Reader(certificate.signature)))
     return (
-        certificate.role == HOST
-        and certificate.valid_after <= now < certificate.valid_before
+        certificate.is_of_host(now)
         and any(matches(hostname, principal) for principal in certificate.principals)
-        and not certificate.critical_options
         and algorithm is not None
         and algorithm.certifies
     )

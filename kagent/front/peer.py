@@ -9,7 +9,7 @@ from ..custody import clock
 from ..custody.identity import Identity
 from ..jobs.causes import Cause
 from ..jobs.jobs import Answer, Refused
-from ..jobs.questions import ClientProcess, Origin
+from ..jobs.questions import ClientProcess, Offering, Origin
 from ..protocol.refusals import Explained
 from ..protocol.wire import TEXT, UINT32, field
 from .answers import Answers
@@ -57,7 +57,7 @@ class Peer:
     """A connected client."""
 
     __slots__ = (
-        *("answers", "behind", "client", "explanation", "origin"),
+        *("answers", "behind", "client", "explanation", "offering", "origin"),
         *("process", "sessions", "uid"),
     )
 
@@ -68,6 +68,9 @@ class Peer:
         self.answers = Answers(client)
         self.sessions = Sessions()
         self.origin: Origin | None = None  # once it is known; with the hosts that were bound then
+        self.offering: Offering | None = (
+            None  # what is known of the host that the last list was for
+        )
         self.explanation = ""  # of what became of the last request
         self.behind = Introduction()
 

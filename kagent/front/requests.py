@@ -110,6 +110,7 @@ class Requests:
         self._workers = desk.workers
         self._fetching = desk.fetching
         self._behind = desk.behind
+        self._hosts = desk.hosts
         self._idle_exit = desk.settings.idle_exit
         self._tally = desk.tally
         self._signing = signing
@@ -388,9 +389,10 @@ class Requests:
                 raise Refusal(Cause.LOCKED, "the agent is locked")
 
     async def _list(self, peer: Peer) -> Message:
-        return IdentitiesAnswer(
-            tuple(ListedKey(one.blob, one.comment) for one in await self._shown(peer))
-        )
+        shown = await self._hosts.offered(peer, await self._shown(peer))
+        if self._lock.locked:  # meanwhile
+            return IdentitiesAnswer(())
+        return IdentitiesAnswer(tuple(ListedKey(one.blob, one.comment) for one in shown))
 
     async def _show(self, peer: Peer) -> Message:
         return ExtensionResponse(SHOW, b"".join([one.write() for one in await self._shown(peer)]))

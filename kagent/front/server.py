@@ -19,6 +19,7 @@ from .channels import Workers
 from .configured import Fetching
 from .connection import Connection
 from .desk import Desk
+from .hosts import Hosts
 from .lock import AgentLock
 from .peer import Peer, Refusal
 from .requests import Requests
@@ -52,7 +53,7 @@ async def serve(
     idle = False
     async with trio.open_nursery() as serving, trio.open_nursery() as clients:
         workers, sign_workers = Workers(sockets), SignWorkers(sockets.signing)
-        fetching = Fetching(workers)
+        fetching, hosts = Fetching(workers), Hosts(workers)
         signers = Signers(lambda: len(clients.child_tasks) == 1)
         behind = None
         if settings.behind:
@@ -65,6 +66,7 @@ async def serve(
             workers,
             sign_workers,
             fetching,
+            hosts,
             signers,
             settings,
             tally,
@@ -86,6 +88,7 @@ async def serve(
 
         serving.start_soon(end_with_keeper)
         serving.start_soon(sign_workers.take_in)
+        serving.start_soon(hosts.learn)
         serving.start_soon(remove_when_told)
         while not idle:
             with trio.move_on_after(settings.idle_exit or math.inf) as wait:

@@ -65,6 +65,15 @@ class Sessions:
         """Whether requests come from another host, or may do so."""
         return self.broken or any(session.forwarded for session in self.bound)
 
+    @property
+    def direct(self) -> Session | None:
+        """The one session that the connection is for: a login from here to a host that has proved
+        itself.  None if there is another, or the host may use the connection."""
+        if self.broken or len(self.bound) != 1 or self.forwarded:
+            return None
+        [session] = self.bound
+        return session if session.provable else None
+
     async def bind(self, contents: bytes, verify: Callable[[SessionBind], Awaitable[None]]) -> None:
         """Take in a session, by the contents of the extension.
 

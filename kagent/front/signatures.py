@@ -40,8 +40,6 @@ from .sessions import NotPermitted
 from .signature_log import Entry
 from .turns import Turns
 
-# At who asks, which takes milliseconds; at first the keeper may have to get a lookout ready.
-_SECONDS_TO_LOOK, _SECONDS_TO_LOOK_FIRST = 1.0, 10.0
 _LONGEST_SHOWN = 1000  # characters; a question shows less, the beginning and the end
 _SECONDS_UNDER_WAY = 1.0
 
@@ -75,13 +73,13 @@ class Signing:
         self._sign_workers = desk.sign_workers
         self._fetching = desk.fetching
         self._behind = desk.behind
+        self._hosts = desk.hosts
         self._signers = desk.signers
         self._fingerprint_hash = desk.settings.fingerprint_hash
         self._web_safety = desk.settings.web_safety
         self._tally = desk.tally
         # Two windows at once would take the keyboard from each other.
         self._asking = Turns(1, 1)
-        self._seconds_to_look = _SECONDS_TO_LOOK_FIRST
         self._at_tokens: dict[str, Turns] = {}  # by the provider
         self._under_way: set[trio.Event] = set()
 
@@ -128,13 +126,10 @@ class Signing:
             peer.origin = None
             question = Who(peer.process, hosts)
             try:
-                with trio.move_on_after(self._seconds_to_look):
-                    answer = await self._workers.look(question)
-                    peer.origin = answer if isinstance(answer, Origin) else None
+                answer = await self._workers.look_soon(question)
+                peer.origin = answer if isinstance(answer, Origin) else None
             except OSError as error:
                 log.error(f"who asks can't be told: {error}")
-            finally:
-                self._seconds_to_look = _SECONDS_TO_LOOK
 
     async def _answer(
         self, peer: Peer, request: SignRequest, key: PublicKey | ProtocolError, entry: Entry
@@ -161,10 +156,11 @@ class Signing:
         done = trio.Event()
         self._under_way.add(done)
         try:
-            return await self._sign(case)
+            await self._sign(case)
         finally:
             self._under_way.discard(done)
             done.set()
+        self._hosts.signed(peer, request.data, key)
 
     def _check(self, case: _Case) -> Held:
         """All that a signature rests on, as it is now; the key to be used.  For any thread.

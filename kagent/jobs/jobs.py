@@ -30,7 +30,7 @@ from ..protocol.wire import (
     record,
 )
 from .causes import Cause, cause_of
-from .questions import Origin, Worded
+from .questions import Offering, Origin, Worded
 
 
 class Kind(IntEnum):
@@ -51,6 +51,7 @@ class Kind(IntEnum):
     LIST_BEHIND = 13  # request, answer
     SIGN_BEHIND = 14  # request, answer
     TOKEN = 15  # request, answer
+    LEARN = 16  # request, answer
 
 
 _DESCRIPTION = f"{DESCRIPTION_LENGTH}s"
@@ -251,6 +252,7 @@ Answer: TypeAlias = (
     | Offered
     | Fetched
     | KeysBehind
+    | Offering
 )
 _ANSWERS: tuple[type[Answer], ...] = Answer.__args__
 

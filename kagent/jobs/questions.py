@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import IntEnum
+from typing import TypeAlias
 
 from ..protocol.wire import (
     BOOLEAN,
@@ -161,15 +162,48 @@ class TokenSignature(Record):
     data: bytes = field(STRING)
 
 
-_TO_BE_FOUND_OUT: tuple[type[Who | Question], ...] = (Who, Question)
+class Host(Record):
+    """Which keys is ssh to be offered, that wants to log in to the host of that key?
+
+    `host_key` is as ssh has bound the client's connection to it: a key or a certificate, which has
+    proved itself.
+    """
+
+    client: ClientProcess = field(record(ClientProcess))
+    host_key: bytes = field(STRING)
 
 
-def pack_inquiry(asked: Who | Question) -> bytes:
+class Offering(Record):
+    """What is known of a host.  Keys are named by fingerprint, also those that have certificates.
+
+    `first` are configured for it, and `withheld` for others only; `learned` have logged in there.
+    Of those in `settled` there is nothing to be learned today.  Nothing at all is unless `learns`.
+    """
+
+    first: tuple[str, ...] = field(counted(TEXT))
+    withheld: tuple[str, ...] = field(counted(TEXT))
+    learned: tuple[str, ...] = field(counted(TEXT))
+    settled: tuple[str, ...] = field(counted(TEXT))
+    learns: bool = field(BOOLEAN)
+
+
+class Learn(Record):
+    """The key `key` has logged in to the host `host`: both by fingerprint."""
+
+    host: str = field(TEXT)
+    key: str = field(TEXT)
+
+
+Inquiry: TypeAlias = Who | Question | Host
+_TO_BE_FOUND_OUT: tuple[type[Inquiry], ...] = Inquiry.__args__
+
+
+def pack_inquiry(asked: Inquiry) -> bytes:
     """The packet that goes to the lookout."""
     return BYTE.write(_TO_BE_FOUND_OUT.index(type(asked))) + asked.write()
 
 
-def unpack_inquiry(packet: bytes) -> Who | Question:
+def unpack_inquiry(packet: bytes) -> Inquiry:
     """Raises ProtocolError for anything but such a packet."""
     reader = Reader(packet)
     try:

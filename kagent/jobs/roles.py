@@ -183,8 +183,9 @@ SIGN = Role(
 LOOKOUT = Role(
     "kagent-lookout",
     "lookout",
-    "from a signature on, until there was none for ten minutes",
-    "/proc and known_hosts, to tell who asks and for which host",
+    "from a login or another signature on, until there was none for ten minutes",
+    "/proc, known_hosts, kagent.toml and what was learned of hosts, to tell who asks, for which "
+    "host, and which keys that takes",
     "no",
     (),
     profiles.lookout,
@@ -260,6 +261,17 @@ RELAY = Role(
     "to compute, once it is connected to that agent, and before it reads anything",
     confined_later=True,
 )
+LEARN = Role(
+    "kagent-learn",
+    "learn worker",
+    "for a host's first login with a key, and its first of a day",
+    "which key it was, from the front; the file that says so of others",
+    "no",
+    (),
+    profiles.learn_worker,
+    "to compute, and to write one file, which it has opened before it reads anything",
+    confined_later=True,
+)
 
 
 def row(role: Role) -> str:
@@ -271,5 +283,5 @@ def row(role: Role) -> str:
 
 CHILDREN = (
     *(FRONT, LOAD, SEAL, REFUSE, SIGNERS, SIGN, LOOKOUT, BIND, ASK, DEVICE, TOKEN),
-    *(OFFER, FETCH, RELAY),
+    *(OFFER, FETCH, RELAY, LEARN),
 )

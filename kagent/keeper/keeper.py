@@ -445,7 +445,7 @@ class Keeper:
         """
         if self._is_prepared:
             return
-        from ..workers import asking, bind, device, errands, load, lookout, seal, sign  # noqa: F401
+        from ..workers import asking, bind, device, errands, learn, load, lookout, seal, sign  # noqa: F401
 
         if self._terms.behind:
             from ..workers import relay  # noqa: F401

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator
 from enum import Enum
 from typing import NamedTuple
 
-from ..protocol.patterns import matches_list
+from ..protocol.patterns import matches, matches_list
 from ..protocol.publickey import PublicKey, parse_line
 from ..protocol.wire import ProtocolError
 
@@ -28,6 +28,7 @@ DEFAULT_FILES = (
 
 _FIRST_WORD = re.compile(rb"([^ \t]+)[ \t]+(.*)", re.DOTALL)
 _HASHED = re.compile(rb"\|1\|([^|]+)\|([^|]+)")
+_PORT = re.compile(r"\[(.*)\]:\d+")
 _SALT_LENGTH = 20  # bytes
 
 
@@ -109,6 +110,41 @@ def names_of(data: bytes, blob: bytes, candidates: Iterable[str] = ()) -> tuple[
             plain = [name for name in written_names if name and not set("|*?!").intersection(name)]
             names |= dict.fromkeys(name for name in (*plain, *candidates) if line.fits(name))
     return tuple(names)
+
+
+def names_of_certificate(
+    data: bytes, host: PublicKey, candidates: Iterable[str], now: float
+) -> tuple[str, ...]:
+    """Those of `candidates` that a host's certificate is for, by an authority that is known for
+    them; none if any line revokes it.  A certificate's own names have no ports.
+
+    That the authority has signed it was verified before.  `now` is in seconds since 1970.
+    """
+    certificate = host.certificate
+    if certificate is None or not certificate.is_of_host(now):
+        return ()
+    authority = certificate.authority_key
+    trusting = []
+    for line in lines(data):
+        if line.marker is Marker.NONE or (key := line.key) is None:
+            continue
+        if line.marker is Marker.REVOKED and key.blob in (authority.blob, host.plain_blob):
+            return ()
+        if line.marker is Marker.AUTHORITY and key.blob == authority.blob:
+            trusting.append(line)
+    return tuple(
+        dict.fromkeys(
+            name
+            for name in candidates
+            if any(matches(without_port(name), one) for one in certificate.principals)
+            and any(line.fits(name) for line in trusting)
+        )
+    )
+
+
+def without_port(name: str) -> str:
+    """`it` for [it]:port, and for itself."""
+    return _PORT.sub(r"\1", name)
 
 
 def _is_hash_of(entry: bytes, name: bytes) -> bool:

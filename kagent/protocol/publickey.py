@@ -65,6 +65,11 @@ class Certificate(Record):
     authority: bytes = field(STRING)
     signature: bytes = field(STRING)  # the authority's, over the blob up to here
 
+    def is_of_host(self, now: float) -> bool:
+        """Whether it says of a host who it is, at that time."""
+        valid = self.valid_after <= now < self.valid_before
+        return valid and self.role == HOST and not self.critical_options
+
     @cached_property
     def authority_key(self) -> PublicKey:
         """`authority`, of whatever type.  Raises ProtocolError."""

@@ -39,21 +39,25 @@ class SignedMessage(NamedTuple):
 ToBeSigned: TypeAlias = Login | SignedMessage
 
 
-def recognise(data: bytes, signer: PublicKey) -> ToBeSigned | None:
-    """What `data` is, to be signed with the key or certificate `signer`; None for anything else."""
+def recognise(data: bytes, signer: PublicKey, *, also_certified: bool = False) -> ToBeSigned | None:
+    """What `data` is, to be signed with the key or certificate `signer`; None for anything else.
+
+    With `also_certified`, a login with a certificate is one that the key signs which it certifies:
+    ssh asks for that where it has both.
+    """
     reader = Reader(data)
     try:
         if data.startswith(_SSHSIG):
             found: ToBeSigned = _read_signed_message(reader)
         else:
-            found = _read_login(reader, signer)
+            found = _read_login(reader, signer, also_certified)
         reader.expect_end()
     except ProtocolError:
         return None
     return found
 
 
-def _read_login(reader: Reader, signer: PublicKey) -> Login:
+def _read_login(reader: Reader, signer: PublicKey, also_certified: bool) -> Login:
     session_id = STRING.read(reader)
     number = BYTE.read(reader)
     user, service, method = (TEXT.read(reader) for _ in range(3))
@@ -67,7 +71,8 @@ def _read_login(reader: Reader, signer: PublicKey) -> Login:
         raise ProtocolError("no login")
     if method not in (_PLAIN, _HOST_BOUND):
         raise ProtocolError("no login with a key")
-    if not key.is_same(signer) or key_type_of(algorithm) != signer.type:
+    certified = also_certified and key.certificate and key.plain_blob == signer.blob
+    if not (key.is_same(signer) or certified) or key_type_of(algorithm) != key.type:
         raise ProtocolError("no login with this key")
     return Login(session_id, user, host_key)
 

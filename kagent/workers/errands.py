@@ -20,7 +20,7 @@ from ..custody.configured import Configuration
 from ..custody.rings import KeeperRings
 from ..jobs import roles
 from ..jobs.jobs import Answer, Job, Kind, pack_answer
-from ..jobs.questions import Ask, DeviceSignature, Fetch, ListBehind, Offer, SignBehind
+from ..jobs.questions import Ask, DeviceSignature, Fetch, Learn, ListBehind, Offer, SignBehind
 from ..jobs.roles import Role
 from ..jobs.terms import Terms
 from ..protocol.messages import SessionBind
@@ -28,6 +28,7 @@ from ..protocol.wire import Record
 from . import fetch
 
 if TYPE_CHECKING:
+    from .learn import Notes
     from .relay import AgentBehind
 
 _SECONDS = 10
@@ -40,7 +41,7 @@ class Context(NamedTuple):
 
     When the peer of `client` has gone, nobody waits for the user's answer any more; -1 where that
     doesn't matter.  `behind` is the agent behind that a relay worker asks, `configuration` what
-    a fetch worker has read.
+    a fetch worker has read, `notes` the file that a learn worker writes.
     """
 
     rings: KeeperRings
@@ -48,6 +49,7 @@ class Context(NamedTuple):
     client: int
     behind: AgentBehind | None = None
     configuration: Configuration = Configuration((), ())
+    notes: Notes | None = None
 
 
 class Errand(NamedTuple):
@@ -82,6 +84,11 @@ def _ask_behind(request: ListBehind, context: Context) -> Answer:
     return context.behind.answer(request)
 
 
+def _learn(request: Learn, context: Context) -> Answer:
+    assert context.notes
+    return context.notes.learn(request)
+
+
 ERRANDS = {
     Kind.CHECK_BIND: Errand(roles.BIND, SessionBind, _SECONDS, _check_bind),
     Kind.ASK: Errand(roles.ASK, Ask, _SECONDS_OF_OTHERS, _ask),
@@ -102,6 +109,7 @@ ERRANDS = {
     ),
     Kind.LIST_BEHIND: Errand(roles.RELAY, ListBehind, _SECONDS, _ask_behind),
     Kind.SIGN_BEHIND: Errand(roles.RELAY, SignBehind, _SECONDS_OF_OTHERS, _ask_behind),
+    Kind.LEARN: Errand(roles.LEARN, Learn, _SECONDS, _learn),
 }
 
 
@@ -119,6 +127,10 @@ def run(
             context = context._replace(behind=relay.AgentBehind(terms.behind[job.number]))
         elif errand.role is roles.FETCH:
             context = context._replace(configuration=fetch.configuration())
+        elif errand.role is roles.LEARN:
+            from . import learn
+
+            context = context._replace(notes=learn.Notes())
         body = receive(request, job.body_length)
         if body is not None:
             asked = errand.request.parse(body)

@@ -1,4 +1,5 @@
-"""The lookout: tells who asks, what the hosts on the way are called, and words the question.
+"""The lookout: tells who asks, what the hosts on the way are called, and which keys one is offered,
+and words the question.
 
 It has no key and can ask for none, and what it can do beyond answering is to read files, so it may
 live for many clients: a fork for each client would cost more than most signatures.
@@ -13,10 +14,11 @@ import socket
 from typing import NoReturn
 
 from .. import log
-from ..jobs.jobs import pack_answer
-from ..jobs.questions import Who, unpack_inquiry
+from ..jobs.jobs import Answer, pack_answer
+from ..jobs.questions import Host, Inquiry, Who, unpack_inquiry
 from ..jobs.sockets import given_up
 from ..protocol.messages import MAX_PAYLOAD
+from .fitting import Fitting
 from .wording import origin, worded
 
 _LONGEST_REQUEST = 2 * MAX_PAYLOAD
@@ -28,9 +30,10 @@ _IDLE_SECONDS = 600
 
 def run(channel: socket.socket) -> NoReturn:
     """Its life, from after the fork.  Each packet is an inquiry, with the pipe for the answer."""
+    fitting = Fitting()
     try:
         while True:
-            _answer(*_next(channel))
+            _answer(*_next(channel), fitting)
     except Exception as error:
         log.error(f"who asks can't be told: {type(error).__name__}: {error}")
     finally:
@@ -49,14 +52,23 @@ def _next(channel: socket.socket) -> tuple[bytes, int]:
     return request, pipe
 
 
-def _answer(request: bytes, pipe: int) -> None:
+def _answer(request: bytes, pipe: int, fitting: Fitting) -> None:
     signal.alarm(_SECONDS)
     try:
         if not given_up(pipe):
             asked = unpack_inquiry(request)
-            told = origin(asked) if isinstance(asked, Who) else worded(asked)
-            os.write(pipe, pack_answer(told))
+            os.write(pipe, pack_answer(_told(asked, fitting)))
     except BrokenPipeError:
         pass
     os.close(pipe)
     signal.alarm(0)
+
+
+def _told(asked: Inquiry, fitting: Fitting) -> Answer:
+    match asked:
+        case Who():
+            return origin(asked)
+        case Host():
+            return fitting.offering(asked)
+        case _:
+            return worded(asked)

@@ -6,8 +6,8 @@ For the lookout: it reads what is known of processes and hosts.
 from __future__ import annotations
 
 from ..jobs.questions import Origin, Purpose, Question, Who, Worded
+from ..openssh.hostnames import Destination, HostNames
 from ..text import shown
-from .hostnames import Destination, HostNames
 from .processes import Process, asker_of, lineage
 
 _MOST_HOPS = 3
@@ -16,7 +16,7 @@ _MOST_HOPS = 3
 def origin(question: Who) -> Origin:
     """Where a request comes from."""
     processes = lineage(question.client)
-    hosts = HostNames(_destination(processes)) if question.host_keys else None
+    hosts = HostNames(destination(processes)) if question.host_keys else None
     names = tuple(hosts.name(key) for key in question.host_keys) if hosts else ()
     return Origin(asker_of(question.client.pid, processes), names)
 
@@ -35,15 +35,15 @@ def worded(question: Question) -> Worded:
 def details(question: Question) -> list[str]:
     """What is known of the request, in lines: what it is for, where it comes from, who asks."""
     processes = lineage(question.client)
-    destination = _destination(processes)
-    hosts = HostNames(destination)
+    told = destination(processes)
+    hosts = HostNames(told)
     bindings = list(question.bindings)
     target = bindings.pop() if bindings and not bindings[-1].forwarded else None
     way = [hosts.name(binding.host_key) for binding in bindings]
     if target:
         where = hosts.name(target.host_key)
-    elif destination and not way:
-        where = f"an unproved host; ssh was told to go to {shown(destination.host)}"
+    elif told and not way:
+        where = f"an unproved host; ssh was told to go to {shown(told.host)}"
     else:
         where = "a host that ssh has not named"
     lines = [_purpose(question, where)]
@@ -54,7 +54,8 @@ def details(question: Question) -> list[str]:
     return lines
 
 
-def _destination(processes: list[Process]) -> Destination | None:
+def destination(processes: list[Process]) -> Destination | None:
+    """Where the nearest of them was told to go, if it is an ssh."""
     if processes and processes[0].program == "ssh":
         return Destination.of(processes[0].command)
     return None

@@ -49,6 +49,7 @@ from kagent.jobs.questions import ListBehind, SignBehind, pack_inquiry, unpack_i
 from kagent.keyctl import proc
 from kagent.openssh import hostkeys, pkcs11helper, skhelper, times
 from kagent.openssh.helpers import HelperError
+from kagent.openssh.hostnames import Destination
 from kagent.private import prepared, sealed
 from kagent.private.keyfile import KeyFileError, parse_any, public_key
 from kagent.private.keyfile import parse as parse_file
@@ -70,7 +71,6 @@ from kagent.protocol.publickey import PublicKey, parse_line
 from kagent.protocol.wire import STRING, TEXT, ProtocolError, Reader, Record
 from kagent.provision.policy import Policy, PolicyError
 from kagent.workers import token
-from kagent.workers.hostnames import Destination
 from kagent.workers.relay import AgentBehind
 from tests.support.certificates import AUTHORITY
 

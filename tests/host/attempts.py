@@ -1,6 +1,6 @@
 """Tries what an attacker would, each in a process of its own, confined as the argument says.
 
-python -m tests.host.attempts front | load_worker | lookout | sign_worker | nothing
+python -m tests.host.attempts front | load_worker | learn_worker | lookout | sign_worker | nothing
 
 Prints an object in JSON: what was tried, and "done", the name of the error, or that of the signal
 which ended the process.
@@ -45,6 +45,8 @@ ATTEMPTS: dict[str, Callable[[], object]] = {
     "create": lambda: os.open("created", os.O_RDONLY | os.O_CREAT),
     "open to write": lambda: os.open("created", os.O_WRONLY),
     "truncate": lambda: os.truncate("created", 0),
+    "rename": lambda: os.rename("created", "renamed"),
+    "remove": lambda: os.unlink("renamed"),
     "stat": lambda: os.stat("/etc/passwd"),
     "exec": lambda: os.execv("/bin/true", ["true"]),
     "fork": os.fork,

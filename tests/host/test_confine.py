@@ -97,6 +97,7 @@ def attempts(person: Person, profile: str) -> dict[str, str]:
         ("nothing", "done", set()),  # the control
         ("front", "EPERM", set()),
         ("load_worker", "EPERM", {"stat"}),
+        ("learn_worker", "EPERM", set()),
         ("lookout", "EPERM", {"open", "stat"}),
         ("sign_worker", "SIGSYS", set()),
     ],

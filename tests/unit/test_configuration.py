@@ -74,6 +74,11 @@ def test_what_it_says(own: Path, tmp_path: Path) -> None:
         (["[[identity]]", "PUBLIC", "file = 'a'"], 3, "file: expected a path from / or ~"),
         (["[[identity]]", "PUBLIC", "file = '/a'", "lifetime = 'x'"], 4, "lifetime: expected a t"),
         (["[[identity]]", "PUBLIC", "hosts = [", "  1", "]"], 3, "hosts: expected a text in quo"),
+        (
+            ["[[identity]]", "PUBLIC", "elsewhere = false"],
+            3,
+            "hosts: none are named",
+        ),
         (["[[identity]]", "PUBLIC", "file = 3 +"], 3, "Expected newline or end of document"),
     ],
 )

@@ -8,8 +8,8 @@ import subprocess
 import pytest
 
 from kagent.jobs.questions import Binding, ClientProcess, Purpose, Question
+from kagent.openssh.hostnames import Destination
 from kagent.protocol.wire import ProtocolError, Reader
-from kagent.workers.hostnames import Destination
 
 QUESTION = Question(
     "käse", "SHA256:x", ClientProcess(4711, 2**63), (Binding(b"key", True),), Purpose.SSHSIG, "git"

@@ -23,7 +23,7 @@ def test_who_reads_much_has_little() -> None:
     # The first two confine themselves, to descriptors that they have by then.
     assert unconfined == {roles.FRONT, roles.SIGNERS, roles.ASK, roles.DEVICE}
     reading = {roles.RELAY, roles.TOKEN}
-    later = {*reading, roles.FETCH}
+    later = {*reading, roles.FETCH, roles.LEARN}
     assert {role for role in roles.CHILDREN if role.confined_later} == later
     without = (roles.REFUSE, roles.LOOKOUT, roles.BIND, roles.ASK, roles.DEVICE, *reading)
     assert not any(role.possesses for role in without)

@@ -25,6 +25,7 @@ _COMMANDS = {
     "uninstall": "undo install",
     "status": "how the agent is",
     "why": "why was that refused, and what to do",
+    "hosts": "which key each host is offered first",
     "log": "what was signed and refused, and for whom",
     "forget": "end the service's keys",
 }

@@ -13,10 +13,18 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
-from ..openssh.hostkeys import DEFAULT_FILES, names_of
 from ..protocol.publickey import PublicKey
 from ..protocol.wire import ProtocolError
 from ..text import shown
+from .hostkeys import (
+    DEFAULT_FILES,
+    Line,
+    Marker,
+    lines,
+    names_of,
+    names_of_certificate,
+    without_port,
+)
 
 _LARGEST = 1 << 24  # bytes of a file; a hundred thousand hosts
 _MOST_TRIED = 5000
@@ -71,7 +79,7 @@ class HostNames:
     Files that ssh's command line names are left out: it may be any program's.
     """
 
-    def __init__(self, destination: Destination | None) -> None:
+    def __init__(self, destination: Destination | None = None) -> None:
         self._data = b"\n".join(_content(name) for name in DEFAULT_FILES)
         names, ports = _mentioned()
         self._told: tuple[str, ...] = ()
@@ -95,6 +103,29 @@ class HostNames:
             if name in known:
                 return shown(name)
         return f"an unknown host with the key {key.fingerprint()}"
+
+    def names(self, host: PublicKey, now: float) -> tuple[str, ...]:
+        """All names under which a host is known that has proved itself, without ports.
+
+        `now` is in seconds since 1970, for a certificate.
+        """
+        known = names_of(self._data, host.plain_blob, self._tried)
+        if host.certificate is not None:
+            known += names_of_certificate(
+                self._data, host, (*self._tried, *host.certificate.principals), now
+            )
+        return tuple(dict.fromkeys(map(without_port, known)))
+
+    def named(self, host: str) -> Iterator[PublicKey]:
+        """The keys that a host of that name has, here: [it]:port for another port than 22."""
+        return (key for line in self._lines() if line.fits(host) and (key := line.key))
+
+    def by_fingerprint(self) -> dict[str, PublicKey]:
+        """All keys of hosts."""
+        return {key.fingerprint(): key for line in self._lines() if (key := line.key)}
+
+    def _lines(self) -> Iterator[Line]:
+        return (line for line in lines(self._data) if line.marker is Marker.NONE)
 
 
 def _entries(names: Iterable[str], ports: Iterable[str]) -> Iterator[str]:
