@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..custody.store import Store
+from .certificates import Certificates
 from .channels import Workers
 from .configured import Fetching
 from .lock import AgentLock
+from .notices import Notices
 from .settings import Settings
 from .sign_workers import SignWorkers
 from .tally import Tally
@@ -28,4 +30,6 @@ class Desk(NamedTuple):
     signers: Signers
     settings: Settings
     tally: Tally
+    certificates: Certificates
+    notices: Notices
     behind: Behind | None  # with --behind only

@@ -55,6 +55,7 @@ class _Case(NamedTuple):
     signed: ToBeSigned | None
     held: Held
     loaded: bool  # or else it is an adopted or a fetched one
+    certificate: PublicKey | None  # a renewed one: `request` is for its plain key, `key` is it
 
     @property
     def must_ask(self) -> bool:
@@ -74,6 +75,8 @@ class Signing:
         self._sign_workers = desk.sign_workers
         self._fetching = desk.fetching
         self._behind = desk.behind
+        self._certificates = desk.certificates
+        self._notices = desk.notices
         self._signers = desk.signers
         self._fingerprint_hash = desk.settings.fingerprint_hash
         self._web_safety = desk.settings.web_safety
@@ -106,6 +109,8 @@ class Signing:
             raise
         finally:
             entry.write(peer.origin)
+            if entry.signed:
+                self._notices.used(entry, peer.origin)
 
     async def settled(self) -> None:
         """Wait for the signatures that were looked at before what has just changed.
@@ -139,6 +144,11 @@ class Signing:
         if self._lock.locked:
             raise Refusal("the agent is locked")
         held = self._store.find(request.blob)
+        certificate = None if held else self._certificates.find(request.blob)
+        if certificate:
+            self._certificates.check(certificate)
+            request = request.replace(blob=certificate.plain_blob)
+            held = self._store.find(request.blob)
         loaded = held is not None
         if held is None:
             held = await self._find_elsewhere(peer, request.blob)
@@ -149,7 +159,7 @@ class Signing:
         signed = recognise(request.data, key)
         if isinstance(signed, Login):
             entry.user = signed.user
-        case = _Case(peer, request, key, algorithm, signed, held, loaded)
+        case = _Case(peer, request, key, algorithm, signed, held, loaded, certificate)
         check_signature(held.identity, peer.sessions, signed, time.time())
         if case.must_ask:
             await self._confirm(case)
@@ -173,6 +183,8 @@ class Signing:
         """
         if self._lock.locked:
             raise Refusal("the agent is locked")
+        if case.certificate:
+            self._certificates.check(case.certificate)
         now = self._store.find(case.request.blob)
         if now is None and case.loaded:
             raise Refusal("the key was removed meanwhile, or its time is over")

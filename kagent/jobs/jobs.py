@@ -21,6 +21,7 @@ from ..protocol.wire import (
     STRING,
     TEXT,
     UINT32,
+    UINT64,
     ProtocolError,
     Reader,
     Record,
@@ -49,6 +50,8 @@ class Kind(IntEnum):
     LIST_BEHIND = 13  # request, answer
     SIGN_BEHIND = 14  # request, answer
     TOKEN = 15  # request, answer
+    CERTIFY = 16  # request, answer
+    NOTIFY = 17  # request, answer
 
 
 _DESCRIPTION = f"{DESCRIPTION_LENGTH}s"
@@ -196,10 +199,26 @@ class Refused(Record):
     reason: str = field(TEXT)
 
 
+class Rule(Record):
+    """What is configured for a key, wherever that is: as far as the front has to know it.
+
+    `program` prints certificates for it, `renew_before` seconds before the last one ends; "" if
+    none does.  `notify` is of whose use the user is told: "" where that isn't said of this key.
+    """
+
+    blob: bytes = field(STRING)
+    program: str = field(TEXT, default="")
+    renew_before: int = field(UINT64, default=0)
+    notify: str = field(TEXT, default="")
+
+
 class Offered(Record):
-    """The identities that are configured, each with the state of its key as `why`."""
+    """The identities that are configured, each with the state of its key as `why`; and what is
+    configured of these and others: `notify` is for all keys of which no rule says it."""
 
     shown: tuple[Shown, ...] = field(counted(record(Shown)))
+    rules: tuple[Rule, ...] = field(counted(record(Rule)), default=())
+    notify: str = field(TEXT, default="never")
 
 
 class Fetched(Record):
@@ -207,6 +226,12 @@ class Fetched(Record):
 
     identity: Identity = field(record(Identity))
     serial: int = field(UINT32)
+
+
+class Certified(Record):
+    """A certificate for the key that one was wanted for, valid now."""
+
+    blob: bytes = field(STRING)
 
 
 class KeysBehind(Record):
@@ -228,6 +253,7 @@ Answer: TypeAlias = (
     | Offered
     | Fetched
     | KeysBehind
+    | Certified
 )
 _ANSWERS: tuple[type[Answer], ...] = Answer.__args__
 

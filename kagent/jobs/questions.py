@@ -161,6 +161,29 @@ class TokenSignature(Record):
     data: bytes = field(STRING)
 
 
+class Certify(Record):
+    """Have the command that is configured print a certificate for the plain key `blob`."""
+
+    blob: bytes = field(STRING)
+
+
+class Used(Record):
+    """How often a key was used, by which program, and for which host; "" if that isn't known."""
+
+    count: int = field(UINT32)
+    key: str = field(TEXT)
+    by: str = field(TEXT)
+    host: str = field(TEXT)
+    forwarded: bool = field(BOOLEAN)
+
+
+class Notice(Record):
+    """Tell the user of that, and that keys were used `more` times besides."""
+
+    used: tuple[Used, ...] = field(counted(record(Used)))
+    more: int = field(UINT32)
+
+
 _TO_BE_FOUND_OUT: tuple[type[Who | Question], ...] = (Who, Question)
 
 

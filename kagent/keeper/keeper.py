@@ -438,7 +438,9 @@ class Keeper:
         """
         if self._is_prepared:
             return
-        from ..workers import bind, errands, load, lookout, seal, sign  # noqa: F401
+        import tomllib  # noqa: F401
+
+        from ..workers import bind, certify, errands, load, lookout, seal, sign  # noqa: F401
 
         if self._terms.behind:
             from ..workers import relay  # noqa: F401

@@ -16,18 +16,28 @@ from .. import log
 from ..custody.rings import KeeperRings
 from ..jobs import roles
 from ..jobs.jobs import Answer, Job, Kind, pack_answer
-from ..jobs.questions import Ask, DeviceSignature, Fetch, ListBehind, Offer, SignBehind
+from ..jobs.questions import (
+    Ask,
+    Certify,
+    DeviceSignature,
+    Fetch,
+    ListBehind,
+    Notice,
+    Offer,
+    SignBehind,
+)
 from ..jobs.roles import Role
 from ..jobs.terms import Terms
 from ..protocol.messages import SessionBind
 from ..protocol.wire import Record
-from . import asking, device, fetch
+from . import asking, device, fetch, notify
 
 if TYPE_CHECKING:
     from .relay import AgentBehind
 
 _SECONDS = 10
 _SECONDS_TO_SEND = 20
+_SECONDS_OF_COMMANDS = 55  # of which a command has 45
 _SECONDS_OF_OTHERS = 150  # of which the user has 120, and kagent-provision as much
 
 
@@ -59,6 +69,12 @@ def _check_bind(request: SessionBind, context: Context) -> Answer:
     from . import bind
 
     return bind.check(request)
+
+
+def _certify(request: Certify, context: Context) -> Answer:
+    from . import certify  # as for the above
+
+    return certify.certify(request)
 
 
 def _ask_behind(request: ListBehind, context: Context) -> Answer:
@@ -96,6 +112,8 @@ ERRANDS = {
     ),
     Kind.LIST_BEHIND: Errand(roles.RELAY, ListBehind, _SECONDS, _ask_behind),
     Kind.SIGN_BEHIND: Errand(roles.RELAY, SignBehind, _SECONDS_OF_OTHERS, _ask_behind),
+    Kind.CERTIFY: Errand(roles.CERTIFY, Certify, _SECONDS_OF_COMMANDS, _certify),
+    Kind.NOTIFY: Errand(roles.NOTIFY, Notice, _SECONDS, lambda request, _: notify.tell(request)),
 }
 
 
