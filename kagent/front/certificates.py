@@ -15,7 +15,7 @@ import trio
 from .. import log
 from ..jobs.jobs import Certified, Kind, Refused, Rule
 from ..jobs.questions import Certify
-from ..protocol.messages import MAX_PAYLOAD, Shown
+from ..protocol.messages import MAX_PAYLOAD, PRINTED, Shown
 from ..protocol.publickey import USER, Certificate, PublicKey
 from ..protocol.wire import ProtocolError
 from ..text import quoted
@@ -56,7 +56,7 @@ class _Renewal:
 
     def is_due(self, renew_before: int) -> bool:
         """Whether the command is to run now."""
-        if self.under_way or trio.current_time() < self.not_before:
+        if self.under_way is not None or trio.current_time() < self.not_before:
             return False
         now = time.time()
         current = self.current(now)
@@ -94,7 +94,7 @@ class Certificates:
                 renewal.under_way = trio.Event()
                 renewal.started = trio.current_time()
                 self._nursery.start_soon(self._renew, blob, renewal, renewal.under_way)
-            if renewal.under_way:
+            if renewal.under_way is not None:
                 waited_for.append((renewal.under_way, renewal.started + _SECONDS_TO_WAIT))
         waits = False
         for event, until in waited_for:
@@ -181,7 +181,7 @@ class Certificates:
     def forget(self, blob: bytes | None = None) -> None:
         """What there is for that plain key, or for all: it is printed anew when it is needed."""
         for plain, renewal in list(self._renewals.items()):
-            if blob in (None, plain) and not renewal.under_way:
+            if blob in (None, plain) and renewal.under_way is None:
                 del self._renewals[plain]
 
     @property
@@ -217,7 +217,7 @@ def _validity(certificate: Certificate) -> str:
 def _shown(key: PublicKey, plain: Shown, rule: Rule) -> Shown:
     end = _of(key).valid_before
     ends = [one for one in (plain.expires, 0 if end == _FOREVER else end) if one]
-    why = f"certificate printed by {rule.program}, {_validity(_of(key))}"
+    why = f"{PRINTED}{rule.program}, {_validity(_of(key))}"
     return plain.replace(blob=key.blob, why=why, expires=min(ends, default=0))
 
 

@@ -230,6 +230,9 @@ class SessionBind(Record):
 # kagent's own extension: what is there to know of each key, but for the keys themselves.
 SHOW = "show@kagent"
 
+# How `why` begins of a certificate that nobody has loaded.
+PRINTED = "certificate printed by "
+
 
 class Shown(Record):
     """One identity in the answer to SHOW.

@@ -80,7 +80,7 @@ ROOMS = {
     ),
     "workers": Room(
         {"configuration", "confine", "custody", "jobs", "keyctl", "log", "openssh"}
-        | {"private", "protocol", "text"}
+        | {"private", "programs", "protocol", "text"}
     ),
     "keeper": Room({"confine", "custody", "jobs", "keyctl", "log", "workers"}),
     "provision": Room(

@@ -9,7 +9,7 @@ import os
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 from ...custody.adopted import Found
 from ...custody.identity import PREFIX
@@ -110,13 +110,19 @@ def _look() -> Picture:
     facts = {
         found.key.serial: _found_facts(found, left, receivers) for found in keyrings.finder().all()
     }
+    shown, why_not = _ask_agent()
+    agent = [about for one in shown if (about := _shown_facts(one))]
+    # Of a key in a keyring the agent may know more than there is to be seen.
+    told = {(one.fingerprint, one.type): one.why for one in agent}
+    facts = {
+        key: replace(one, why=one.why or told.get((one.fingerprint, one.type), ""))
+        for key, one in facts.items()
+    }
     tree = _Tree(left, facts)
     drawn = {"Session Keyring": tree.node(rings.session.serial)}
     if rings.user.serial not in tree.drawn:
         drawn["User Keyring"] = tree.node(rings.user.serial)
-    shown, why_not = _ask_agent()
     known = {(one.fingerprint, one.type) for key, one in facts.items() if key in tree.drawn}
-    agent = [about for one in shown if (about := _shown_facts(one))]
     return Picture(
         {title: node for title, node in drawn.items() if node},
         [one for one in agent if (one.fingerprint, one.type) not in known],
