@@ -26,6 +26,7 @@ _SECONDS_TO_BELIEVE = 10.0
 _MOST_LINES = 5
 _MOST_KINDS = 100
 _LONGEST = 200  # characters
+_MOST_NAMES = 3  # the nearest programs, and the last hosts
 
 
 class _Use(NamedTuple):
@@ -33,8 +34,8 @@ class _Use(NamedTuple):
 
     blob: bytes  # the plain key's
     comment: str
-    by: str
-    host: str
+    programs: tuple[str, ...]
+    hosts: tuple[str, ...]
     forwarded: bool
 
 
@@ -56,8 +57,8 @@ class Notices:
         use = _Use(
             entry.key.plain_blob,
             entry.identity.comment[:_LONGEST],
-            str(origin.asker)[:_LONGEST] if origin else "",
-            " → ".join(origin.hosts)[:_LONGEST] if origin else "",
+            _shortened(origin.asker.programs) if origin else (),
+            _shortened(origin.hosts[-_MOST_NAMES:]) if origin else (),
             entry.forwarded,
         )
         if use in self._uses or len(self._uses) < _MOST_KINDS:
@@ -101,7 +102,7 @@ class Notices:
         if not wanted:
             return None
         lines = tuple(
-            Used(count, use.comment, use.by, use.host, use.forwarded)
+            Used(count, use.comment, use.programs, use.hosts, use.forwarded)
             for use, count in wanted[:_MOST_LINES]
         )
         return Notice(lines, more + sum(count for _, count in wanted[_MOST_LINES:]))
@@ -119,3 +120,8 @@ class Notices:
             log.warning(f"the user isn't told of signatures: {fault}")
         self._fault = fault
         return False
+
+
+def _shortened(names: tuple[str, ...]) -> tuple[str, ...]:
+    """What a notice has room for."""
+    return tuple(name[:_LONGEST] for name in names[:_MOST_NAMES])

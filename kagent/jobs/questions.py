@@ -168,12 +168,13 @@ class Certify(Record):
 
 
 class Used(Record):
-    """How often a key was used, by which program, and for which host; "" if that isn't known."""
+    """How often a key was used, by which programs, and for which hosts, as in Origin; none of them
+    if that isn't known."""
 
     count: int = field(UINT32)
     key: str = field(TEXT)
-    by: str = field(TEXT)
-    host: str = field(TEXT)
+    programs: tuple[str, ...] = field(counted(TEXT))
+    hosts: tuple[str, ...] = field(counted(TEXT))
     forwarded: bool = field(BOOLEAN)
 
 

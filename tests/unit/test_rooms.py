@@ -66,6 +66,7 @@ ROOMS = {
     "log": Room({"text"}),
     "programs": Room(),
     "files": Room(),
+    "desktop": Room(),
     "confine": Room({"keyctl"}, {"_cffi_backend"}),
     "custody": Room({"files", "keyctl", "log", "protocol", "text"}),
     "openssh": Room({"confine", "log", "programs", "protocol", "text"}),
@@ -79,7 +80,7 @@ ROOMS = {
         SERVER,
     ),
     "workers": Room(
-        {"configuration", "confine", "custody", "jobs", "keyctl", "log", "openssh"}
+        {"configuration", "confine", "custody", "desktop", "jobs", "keyctl", "log", "openssh"}
         | {"private", "programs", "protocol", "text"}
     ),
     "keeper": Room({"confine", "custody", "jobs", "keyctl", "log", "workers"}),
@@ -90,7 +91,8 @@ ROOMS = {
     # Root looks for a key that it has, in the memory of processes that should not.
     "prove": Room({"confine", "private", "protocol"}),
     "cli": Room(
-        {"configuration", "confine", "custody", "front", "jobs", "keeper", "keyctl", "log"}
+        {"configuration", "confine", "custody", "desktop", "front", "jobs", "keeper", "keyctl"}
+        | {"log"}
         | {"openssh", "private", "programs", "protocol", "prove", "provision", "text"}
     ),
 }
