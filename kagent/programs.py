@@ -52,8 +52,8 @@ class TooMuch(NoOutput):
 def output(words: Sequence[str], seconds: float, most: int, **options: Any) -> bytes:
     """What a program prints, at most `most` bytes, in a session of its own.
 
-    Nothing of that session outlives this call.  `options` are subprocess.Popen's.  Raises NoOutput,
-    also where it ends with another exit code than 0.
+    What it has started there ends with it, but for what has left its process group.  `options` are
+    subprocess.Popen's.  Raises NoOutput, also where it ends with another exit code than 0.
     """
     import subprocess
     from signal import SIGKILL

@@ -192,7 +192,8 @@ class Certificates:
 
     def _rules(self) -> dict[bytes, Rule]:
         """As they were at the last list of keys, of anybody."""
-        return {one.blob: one for one in self._fetching.rules if one.program}
+        # Of two for a key, the first counts.
+        return {one.blob: one for one in reversed(self._fetching.rules) if one.program}
 
 
 def _of(key: PublicKey) -> Certificate:

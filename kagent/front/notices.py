@@ -89,7 +89,7 @@ class Notices:
     def _taken(self) -> Notice | None:
         """What there is to be told by now; None if nobody wants to know."""
         self._some = trio.Event()
-        wishes = {one.blob: one.notify for one in self._fetching.rules if one.notify}
+        wishes = {one.blob: one.notify for one in reversed(self._fetching.rules) if one.notify}
         general = self._fetching.notify
         wanted = [
             (use, count)

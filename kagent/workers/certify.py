@@ -24,8 +24,10 @@ _LONGEST = 32768  # bytes; one for an RSA key of 4096 bits has 3,000
 
 def certify(request: Certify) -> Certified | Refused:
     """The job of having one printed."""
-    entry = Identities.read().find(request.blob)
-    if entry is None or not entry.certificate:
+    entries = Identities.read().entries
+    named = (one for one in entries if one.certificate and one.public.plain_blob == request.blob)
+    entry = next(named, None)
+    if entry is None:
         return Refused("kagent.toml names no command for it any more")
     try:
         printed = commands.output(entry.certificate, _SECONDS, _LONGEST)

@@ -84,6 +84,23 @@ def test_a_certificate_is_listed_behind_its_key(person: Person, authority: Autho
         assert "certificate printed by issue" in kagent.run("kagentctl", "show").stdout
 
 
+def test_for_a_key_of_an_agent_behind(person: Person, authority: Authority) -> None:
+    """Which signs; kagent holds nothing of it."""
+    person.key("id")
+    authority.configure({"public": "id", "certificate": authority.issuing("id")})
+    with (
+        agent(person, "ssh-agent") as other,
+        agent(person, "kagent", "--behind", other.socket) as kagent,
+    ):
+        other.run("ssh-add", "-q", "id")
+        [certificate] = certificates(kagent)
+        person.file("listed.pub", certificate.line())
+        kagent.run("ssh-add", "-T", "listed.pub")
+        other.run("ssh-add", "-D")
+        assert certificates(kagent) == []
+        assert kagent.run("ssh-add", "-T", "listed.pub", check=False).returncode == 1
+
+
 def test_what_commands_can_do_wrong(person: Person, authority: Authority) -> None:
     """Each is told once, and keeps nobody waiting for long; the keys are listed and sign."""
     person.key("good")
