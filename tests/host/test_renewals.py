@@ -50,7 +50,7 @@ def serials(kagent: Agent) -> list[int]:
 def test_logins_over_several_renewals(person: Person, authority: Authority, folder: Path) -> None:
     """The server knows the CA and no key; each login has a certificate that is valid."""
     person.key("id")
-    command = authority.issuing("id", life="-5m:+8s")
+    command = authority.issuing("id", life="-5m:+12s")
     authority.configure({"public": "id", "certificate": command})
     trusted = {"TrustedUserCAKeys": authority.public}
     with agent(person) as kagent, sshd(person, folder / "sshd", "", **trusted) as server:
@@ -150,7 +150,7 @@ def test_what_commands_can_do_wrong(person: Person, authority: Authority) -> Non
 def test_one_that_fails_later_leaves_the_old_one(person: Person, authority: Authority) -> None:
     """As long as that is valid; then there is none."""
     person.key("id")
-    command = authority.issuing("id", life="-5m:+4s")
+    command = authority.issuing("id", life="-5m:+8s")
     once = shell(f"[ ! -s runs ] && exec {' '.join(repr(one) for one in command)}")
     authority.configure({"public": "id", "certificate": once})
     with agent(person) as kagent:
@@ -299,8 +299,8 @@ def test_what_it_has_printed_is_read_in_confinement(person: Person, authority: A
 
 def test_the_example_of_the_manual(person: Person, folder: Path) -> None:
     """As it stands in kagent(1), and then a login to who trusts that CA."""
-    page = (CHECKOUT / "contrib/man/kagent.1").read_text().partition("Ss Certificates that renew")
-    [commands] = re.findall(r"^\.Bd .*?\n(.*?)^\.Ed", page[2].partition("\n.Sh ")[0], re.M | re.S)
+    page = (CHECKOUT / "contrib/man/kagent.1").read_text().partition(".Ss Certificates that renew")
+    [commands] = re.findall(r"^\.Bd .*?\n(.*?)^\.Ed", page[2].partition("\n.S")[0], re.M | re.S)
     person.run("mkdir", "-m", "700", ".ssh")
     person.key(".ssh/id_ed25519")
     person.key("ca")
