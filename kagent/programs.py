@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import errno
 import os
+import select
+import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NoReturn
 
 if TYPE_CHECKING:
@@ -32,6 +35,65 @@ def start(words: Sequence[str], **options: Any) -> subprocess.Popen[bytes]:
             raise
     path = next(path for path in _paths(words[0]) if os.access(path, os.X_OK))
     return subprocess.Popen(_by_shell(path, words), **options)
+
+
+class NoOutput(Exception):
+    """A program didn't print what was wanted of it; says why."""
+
+
+class TooSlow(NoOutput):
+    """It took longer than it may."""
+
+
+class TooMuch(NoOutput):
+    """It printed more than it may."""
+
+
+def output(words: Sequence[str], seconds: float, most: int, **options: Any) -> bytes:
+    """What a program prints, at most `most` bytes, in a session of its own.
+
+    What it has started there ends with it, but for what has left its process group.  `options` are
+    subprocess.Popen's.  Raises NoOutput, also where it ends with another exit code than 0.
+    """
+    import subprocess
+    from signal import SIGKILL
+
+    deadline = time.monotonic() + seconds
+    given = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "start_new_session": True}
+    try:
+        program = start(words, **given, **options)
+    except (OSError, subprocess.SubprocessError) as error:
+        why = getattr(error, "strerror", None) or error
+        raise NoOutput(f"{words[0]} can't be started: {why}") from error
+    with program:
+        assert program.stdout
+        try:
+            printed = _read(program.stdout.fileno(), deadline, most)
+            if printed is None:
+                raise TooMuch(f"{words[0]} printed more than {most} bytes")
+            code = program.wait(max(0.0, deadline - time.monotonic()))
+        except (TimeoutError, subprocess.TimeoutExpired) as error:
+            raise TooSlow(f"{words[0]} took longer than {seconds:g} seconds") from error
+        finally:
+            # With all that it has started: the leader is not waited for yet, or was the last.
+            with suppress(ProcessLookupError):
+                os.killpg(program.pid, SIGKILL)
+    if code:
+        raise NoOutput(f"{words[0]} ended with exit code {code}")
+    return printed
+
+
+def _read(pipe: int, deadline: float, most: int) -> bytes | None:
+    """All that comes; None if that is more.  Raises TimeoutError."""
+    printed = b""
+    while len(printed) <= most:
+        if not select.select([pipe], [], [], max(0.0, deadline - time.monotonic()))[0]:
+            raise TimeoutError
+        chunk = os.read(pipe, most + 1)
+        if not chunk:
+            return printed
+        printed += chunk
+    return None
 
 
 class CannotHide(Exception):

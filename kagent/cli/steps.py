@@ -142,6 +142,12 @@ STEPS = {
         "ssh-keygen -L -f KEYFILE-cert.pub",
         "shows the certificate, which isn't good, or isn't for this key",
     ),
+    Cause.RENEWAL: Step(
+        "kagentctl check",
+        "tells whether kagent.toml is as it should be, where the command stands that prints the "
+        "certificate: type that command to see why it prints none. The next list of keys after a "
+        "minute has it run again",
+    ),
     Cause.CONSTRAINT: Step(
         _LOAD,
         "loads it without that constraint, which this version can't keep",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from ..files import read_own
@@ -71,6 +72,7 @@ def unknown(name: str, words: tuple[str, ...]) -> str:
     return f"unknown word {name!r}; {told}"
 
 
+@lru_cache(maxsize=2)  # each entry asks for its own
 def _lines(content: str) -> dict[tuple[tuple[str, int] | None, str], int]:
     """Where each word of the first level and of arrays of tables stands, counted from 1."""
     found: dict[tuple[tuple[str, int] | None, str], int] = {}

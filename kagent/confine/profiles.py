@@ -66,7 +66,8 @@ _FILES: Rules = {
     **_PYTHON,
     **_OPEN,
     **_TIMER,
-    **_calls("fstat", "getuid", "lseek", "newfstatat", "readlink", "readlinkat", "stat", "uname"),
+    **_calls("fstat", "lseek", "newfstatat", "readlink", "readlinkat", "stat", "uname"),
+    **_calls("getuid"),  # whose the files must be
     "openat": [[Check(2, os.O_RDONLY, _WRITING)]],
 }
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
+
 import trio
 
 from ..custody.anchor import Held
-from ..jobs.jobs import Fetched, Kind, Offered
+from ..jobs.jobs import Fetched, Kind, Offered, Rule
 from ..jobs.questions import Fetch, Offer
 from ..keyctl import AsymmetricKey
 from ..protocol.messages import Shown
@@ -26,6 +28,10 @@ class Fetching:
         self._under_way: dict[bytes, trio.Event] = {}
         self._nothing_until = 0.0  # of trio's clock
         self._offering = trio.CapacityLimiter(_MOST_OFFERS)
+        # What was said of keys at the last look, when that was, and of whose use the user is told.
+        self.rules: tuple[Rule, ...] = ()
+        self.looked = -math.inf  # of trio's clock
+        self.notify = "never"
 
     async def offered(self) -> tuple[Shown, ...]:
         """All that are configured, whether their keys are there or not."""
@@ -35,6 +41,8 @@ class Fetching:
             answer = await self._workers.send_out(Kind.OFFER, Offer())
         if not isinstance(answer, Offered):
             return ()
+        self.rules, self.notify = answer.rules, answer.notify
+        self.looked = trio.current_time()
         if not answer.shown:
             self._nothing_until = trio.current_time() + _SECONDS_OF_NOTHING
         return answer.shown

@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..custody.store import Store
+from .certificates import Certificates
 from .channels import Workers
 from .configured import Fetching
 from .hosts import Hosts
 from .lock import AgentLock
+from .notices import Notices
 from .settings import Settings
 from .sign_workers import SignWorkers
 from .tally import Tally
@@ -30,4 +32,6 @@ class Desk(NamedTuple):
     signers: Signers
     settings: Settings
     tally: Tally
+    certificates: Certificates
+    notices: Notices
     behind: Behind | None  # with --behind only

@@ -111,6 +111,7 @@ class Requests:
         self._fetching = desk.fetching
         self._behind = desk.behind
         self._hosts = desk.hosts
+        self._certificates = desk.certificates
         self._idle_exit = desk.settings.idle_exit
         self._tally = desk.tally
         self._signing = signing
@@ -389,13 +390,20 @@ class Requests:
                 raise Refusal(Cause.LOCKED, "the agent is locked")
 
     async def _list(self, peer: Peer) -> Message:
-        shown = await self._hosts.offered(peer, await self._shown(peer))
+        shown = await self._shown(peer)
+        # No other host may have a command run here, which may open a window.
+        if not peer.sessions.forwarded and await self._certificates.renew(
+            one.blob for one in shown
+        ):
+            shown = await self._shown(peer)  # as it is now
+        offered = await self._hosts.offered(peer, self._certificates.beside(shown))
         if self._lock.locked:  # meanwhile
             return IdentitiesAnswer(())
-        return IdentitiesAnswer(tuple(ListedKey(one.blob, one.comment) for one in shown))
+        return IdentitiesAnswer(tuple(ListedKey(one.blob, one.comment) for one in offered))
 
     async def _show(self, peer: Peer) -> Message:
-        return ExtensionResponse(SHOW, b"".join([one.write() for one in await self._shown(peer)]))
+        shown = self._certificates.beside(await self._shown(peer))
+        return ExtensionResponse(SHOW, b"".join([one.write() for one in shown]))
 
     async def _shown(self, peer: Peer) -> list[Shown]:
         """What is held and may be seen here, and what is configured or behind kagent besides."""
@@ -419,6 +427,12 @@ class Requests:
         if held:
             check_visible(held.identity, peer.sessions, time.time())
         elif not self._store.has_some_of(blob):
+            if self._certificates.find(blob):
+                raise Refusal(
+                    Cause.CONFIGURED,
+                    "the certificate is not loaded, but printed by a command: it goes with its "
+                    "key, or with that line of kagent.toml",
+                )
             if await self._fetching.is_configured(blob):
                 raise Refusal(
                     Cause.CONFIGURED,
@@ -439,6 +453,7 @@ class Requests:
             )
         async with self._changing:
             faults = await self._end(blob)
+        self._certificates.forget(blob)
         await self._removed(faults)
         log.info(f"{_fingerprint(blob)} was removed")
         return Success()
@@ -450,6 +465,7 @@ class Requests:
                 self._tally.refusals.removed(one.blob)
             faults = _faults(await self._workers.forget_all())
             faults += await trio.to_thread.run_sync(self._store.remove_all)
+        self._certificates.forget()
         await self._removed(faults)
         log.info("all keys were removed")
 
@@ -496,7 +512,7 @@ class Requests:
         status = self._tally.status(
             locked=self._lock.locked,
             idle_exit=self._idle_exit,
-            stays=self._store.ends_with_agent,
+            stays=self._store.ends_with_agent or self._certificates.has_some,
         )
         return ExtensionResponse(STATUS, status.write())
 

@@ -15,12 +15,14 @@ from ..custody.rings import Rings
 from ..custody.store import Store
 from ..jobs.sockets import Sockets
 from ..keyctl import KernelKeyError
+from .certificates import Certificates
 from .channels import Workers
 from .configured import Fetching
 from .connection import Connection
 from .desk import Desk
 from .hosts import Hosts
 from .lock import AgentLock
+from .notices import Notices
 from .peer import Peer, Refusal
 from .requests import Requests
 from .settings import Settings
@@ -60,6 +62,8 @@ async def serve(
             from .behind import Behind  # who has started kagent so has imported it
 
             behind = Behind(workers, settings)
+        certificates = Certificates(workers, fetching, tally, serving)
+        notices = Notices(workers, fetching)
         desk = Desk(
             store,
             AgentLock(store),
@@ -70,6 +74,8 @@ async def serve(
             signers,
             settings,
             tally,
+            certificates,
+            notices,
             behind,
         )
         requests = Requests(desk, Signing(desk))
@@ -90,13 +96,14 @@ async def serve(
         serving.start_soon(sign_workers.take_in)
         serving.start_soon(hosts.learn)
         serving.start_soon(remove_when_told)
+        serving.start_soon(notices.tell)
         while not idle:
             with trio.move_on_after(settings.idle_exit or math.inf) as wait:
                 await trio.lowlevel.wait_readable(listener)
             if wait.cancelled_caught:
                 # Nothing is accepted any more: who connects now is in the queue, which stays with
                 # systemd and is the next agent's.
-                idle = not clients.child_tasks and not store.ends_with_agent
+                idle = not (clients.child_tasks or store.ends_with_agent or certificates.has_some)
             else:
                 while len(clients.child_tasks) >= most_clients:
                     await trio.sleep(_MOMENT)  # until one goes

@@ -54,6 +54,7 @@ class _Case(NamedTuple):
     signed: ToBeSigned | None
     held: Held
     loaded: bool  # or else it is an adopted or a fetched one
+    certificate: PublicKey | None  # a renewed one: `request` is for its plain key, `key` is it
 
     @property
     def must_ask(self) -> bool:
@@ -74,6 +75,8 @@ class Signing:
         self._fetching = desk.fetching
         self._behind = desk.behind
         self._hosts = desk.hosts
+        self._certificates = desk.certificates
+        self._notices = desk.notices
         self._signers = desk.signers
         self._fingerprint_hash = desk.settings.fingerprint_hash
         self._web_safety = desk.settings.web_safety
@@ -107,6 +110,8 @@ class Signing:
             entry.write(peer.origin)
             if entry.cause:
                 entry.keep(self._tally.refusals, peer.origin)
+            if entry.signed:
+                self._notices.used(entry, peer.origin)
 
     async def settled(self) -> None:
         """Wait for the signatures that were looked at before what has just changed.
@@ -137,6 +142,11 @@ class Signing:
         if self._lock.locked:
             raise Refusal(Cause.LOCKED, "the agent is locked")
         held = self._store.find(request.blob)
+        certificate = None if held else self._certificates.find(request.blob)
+        if certificate:
+            self._certificates.check(certificate)
+            request = request.replace(blob=certificate.plain_blob)
+            held = self._store.find(request.blob)
         loaded = held is not None
         if held is None:
             held = await self._find_elsewhere(peer, request.blob)
@@ -147,7 +157,7 @@ class Signing:
         signed = recognise(request.data, key)
         if isinstance(signed, Login):
             entry.user = signed.user
-        case = _Case(peer, request, key, algorithm, signed, held, loaded)
+        case = _Case(peer, request, key, algorithm, signed, held, loaded, certificate)
         check_signature(held.identity, peer.sessions, signed, time.time())
         if case.must_ask:
             await self._confirm(case)
@@ -172,6 +182,8 @@ class Signing:
         """
         if self._lock.locked:
             raise Refusal(Cause.LOCKED, "the agent is locked")
+        if case.certificate:
+            self._certificates.check(case.certificate)
         now = self._store.find(case.request.blob)
         if now is None and case.loaded:
             raise Refusal(Cause.CHANGED, "the key was removed meanwhile, or its time is over")

@@ -21,6 +21,7 @@ from ..protocol.wire import (
     STRING,
     TEXT,
     UINT32,
+    UINT64,
     Codec,
     ProtocolError,
     Reader,
@@ -52,6 +53,8 @@ class Kind(IntEnum):
     SIGN_BEHIND = 14  # request, answer
     TOKEN = 15  # request, answer
     LEARN = 16  # request, answer
+    CERTIFY = 17  # request, answer
+    NOTIFY = 18  # request, answer
 
 
 _DESCRIPTION = f"{DESCRIPTION_LENGTH}s"
@@ -220,10 +223,26 @@ class Refused(Record):
         return cls(cause_of(error), f"{before}{error}")
 
 
+class Rule(Record):
+    """What is configured for a key, wherever that is: as far as the front has to know it.
+
+    `program` prints certificates for it, `renew_before` seconds before the last one ends; "" if
+    none does.  `notify` is of whose use the user is told: "" where that isn't said of this key.
+    """
+
+    blob: bytes = field(STRING)
+    program: str = field(TEXT, default="")
+    renew_before: int = field(UINT64, default=0)
+    notify: str = field(TEXT, default="")
+
+
 class Offered(Record):
-    """The identities that are configured, each with the state of its key as `why`."""
+    """The identities that are configured, each with the state of its key as `why`; and what is
+    configured of these and others: `notify` is for all keys of which no rule says it."""
 
     shown: tuple[Shown, ...] = field(counted(record(Shown)))
+    rules: tuple[Rule, ...] = field(counted(record(Rule)), default=())
+    notify: str = field(TEXT, default="never")
 
 
 class Fetched(Record):
@@ -231,6 +250,12 @@ class Fetched(Record):
 
     identity: Identity = field(record(Identity))
     serial: int = field(UINT32)
+
+
+class Certified(Record):
+    """A certificate for the key that one was wanted for, valid now."""
+
+    blob: bytes = field(STRING)
 
 
 class KeysBehind(Record):
@@ -253,6 +278,7 @@ Answer: TypeAlias = (
     | Fetched
     | KeysBehind
     | Offering
+    | Certified
 )
 _ANSWERS: tuple[type[Answer], ...] = Answer.__args__
 

@@ -162,6 +162,30 @@ class TokenSignature(Record):
     data: bytes = field(STRING)
 
 
+class Certify(Record):
+    """Have the command that is configured print a certificate for the plain key `blob`."""
+
+    blob: bytes = field(STRING)
+
+
+class Used(Record):
+    """How often a key was used, by which programs, and for which hosts, as in Origin; none of them
+    if that isn't known."""
+
+    count: int = field(UINT32)
+    key: str = field(TEXT)
+    programs: tuple[str, ...] = field(counted(TEXT))
+    hosts: tuple[str, ...] = field(counted(TEXT))
+    forwarded: bool = field(BOOLEAN)
+
+
+class Notice(Record):
+    """Tell the user of that, and that keys were used `more` times besides."""
+
+    used: tuple[Used, ...] = field(counted(record(Used)))
+    more: int = field(UINT32)
+
+
 class Host(Record):
     """Which keys is ssh to be offered, that wants to log in to the host of that key?
 

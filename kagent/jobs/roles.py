@@ -274,6 +274,26 @@ LEARN = Role(
 )
 
 
+CERTIFY = Role(
+    "kagent-certify",
+    "certificate worker",
+    "for one certificate that a command of yours prints",
+    "the files that configure it; then, confined, what the command has printed",
+    "no",
+    (),
+    profiles.reader,
+    "all: it starts that program; to compute, once it has ended",
+    confined_later=True,
+)
+NOTIFY = Role(
+    "kagent-notify",
+    "notice worker",
+    "for one notice to you that keys were used",
+    "what is known of who used them",
+    "no",
+)
+
+
 def row(role: Role) -> str:
     """The role's line in README's table."""
     possesses = ", ".join(role.possesses) or "none"
@@ -283,5 +303,5 @@ def row(role: Role) -> str:
 
 CHILDREN = (
     *(FRONT, LOAD, SEAL, REFUSE, SIGNERS, SIGN, LOOKOUT, BIND, ASK, DEVICE, TOKEN),
-    *(OFFER, FETCH, RELAY, LEARN),
+    *(OFFER, FETCH, RELAY, LEARN, CERTIFY, NOTIFY),
 )

@@ -445,7 +445,21 @@ class Keeper:
         """
         if self._is_prepared:
             return
-        from ..workers import asking, bind, device, errands, learn, load, lookout, seal, sign  # noqa: F401
+        import tomllib  # noqa: F401
+
+        from ..workers import (  # noqa: F401  # noqa: F401
+            asking,
+            bind,
+            certify,
+            device,
+            errands,
+            learn,
+            load,
+            lookout,
+            notify,
+            seal,
+            sign,
+        )
 
         if self._terms.behind:
             from ..workers import relay  # noqa: F401

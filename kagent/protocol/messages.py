@@ -233,6 +233,10 @@ class SessionBind(Record):
 # kagent's own extension: what is there to know of each key, but for the keys themselves.
 SHOW = "show@kagent"
 
+# How `why` begins of a certificate that nobody has loaded.
+PRINTED = "certificate printed by "
+RENEWAL = "renewal"  # in the place of a request, in what a PastRefusal says
+
 
 class Shown(Record):
     """One identity in the answer to SHOW.

@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import os
-import select
-import signal
 import stat
-import subprocess
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, TypeAlias
@@ -113,57 +109,18 @@ def check_only_root_writes(path: Path) -> None:
 
 
 def _output(words: tuple[str, ...], seconds: float, errors: int) -> bytes:
-    """What a program prints, with nothing in its environment."""
-    deadline = time.monotonic() + seconds
+    """What a program prints, with nothing in its environment.  Raises NotDelivered."""
     try:
-        program = programs.start(
-            words,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=errors,
-            cwd="/",
-            env={},
-            start_new_session=True,
-            # It needs no authority over the key that is asked for.
-            preexec_fn=_leave_keyrings,
-        )
-    except (OSError, subprocess.SubprocessError) as error:
-        raise NotDelivered(FetchFailure.FAILED, f"{words[0]}: {error}") from error
-    with program:
-        assert program.stdout
-        try:
-            printed = _read(program.stdout.fileno(), deadline)
-            code = program.wait(max(0.0, deadline - time.monotonic()))
-        except (TimeoutError, subprocess.TimeoutExpired) as error:
-            told = f"{words[0]} took longer than {seconds:g} seconds"
-            raise NotDelivered(FetchFailure.TOO_SLOW, told) from error
-        finally:
-            # With all that it has started: the leader is not waited for yet, or was the last.
-            _kill_group(program.pid)
-    if code:
-        raise NotDelivered(FetchFailure.FAILED, f"{words[0]} ended with exit code {code}")
-    return printed
+        # It needs no authority over the key that is asked for.
+        left = {"cwd": "/", "env": {}, "preexec_fn": _leave_keyrings}
+        return programs.output(words, seconds, _LARGEST, stderr=errors, **left)
+    except programs.TooSlow as error:
+        raise NotDelivered(FetchFailure.TOO_SLOW, str(error)) from error
+    except programs.TooMuch as error:
+        raise NotDelivered(FetchFailure.UNUSABLE, str(error)) from error
+    except programs.NoOutput as error:
+        raise NotDelivered(FetchFailure.FAILED, str(error)) from error
 
 
 def _leave_keyrings() -> None:
     join_anonymous_session()
-
-
-def _kill_group(pid: int) -> None:
-    try:
-        os.killpg(pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
-
-
-def _read(pipe: int, deadline: float) -> bytes:
-    """All that comes, up to what is longer than any key.  Raises TimeoutError, NotDelivered."""
-    printed = b""
-    while len(printed) <= _LARGEST:
-        if not select.select([pipe], [], [], max(0.0, deadline - time.monotonic()))[0]:
-            raise TimeoutError
-        chunk = os.read(pipe, _LARGEST)
-        if not chunk:
-            return printed
-        printed += chunk
-    raise NotDelivered(FetchFailure.UNUSABLE, f"more than {_LARGEST} bytes were printed")

@@ -20,7 +20,17 @@ from ..custody.configured import Configuration
 from ..custody.rings import KeeperRings
 from ..jobs import roles
 from ..jobs.jobs import Answer, Job, Kind, pack_answer
-from ..jobs.questions import Ask, DeviceSignature, Fetch, Learn, ListBehind, Offer, SignBehind
+from ..jobs.questions import (
+    Ask,
+    Certify,
+    DeviceSignature,
+    Fetch,
+    Learn,
+    ListBehind,
+    Notice,
+    Offer,
+    SignBehind,
+)
 from ..jobs.roles import Role
 from ..jobs.terms import Terms
 from ..protocol.messages import SessionBind
@@ -33,6 +43,7 @@ if TYPE_CHECKING:
 
 _SECONDS = 10
 _SECONDS_TO_SEND = 20
+_SECONDS_OF_COMMANDS = 55  # of which a command has 45
 _SECONDS_OF_OTHERS = 150  # of which the user has 120, and kagent-provision as much
 
 
@@ -79,6 +90,18 @@ def _sign_with_device(request: DeviceSignature, context: Context) -> Answer:
     return device.sign(request, context.rings.handles.reader, context.terms.providers)
 
 
+def _certify(request: Certify, context: Context) -> Answer:
+    from . import certify
+
+    return certify.certify(request)
+
+
+def _notify(request: Notice, context: Context) -> Answer:
+    from . import notify
+
+    return notify.tell(request)
+
+
 def _ask_behind(request: ListBehind, context: Context) -> Answer:
     assert context.behind
     return context.behind.answer(request)
@@ -110,6 +133,8 @@ ERRANDS = {
     Kind.LIST_BEHIND: Errand(roles.RELAY, ListBehind, _SECONDS, _ask_behind),
     Kind.SIGN_BEHIND: Errand(roles.RELAY, SignBehind, _SECONDS_OF_OTHERS, _ask_behind),
     Kind.LEARN: Errand(roles.LEARN, Learn, _SECONDS, _learn),
+    Kind.CERTIFY: Errand(roles.CERTIFY, Certify, _SECONDS_OF_COMMANDS, _certify),
+    Kind.NOTIFY: Errand(roles.NOTIFY, Notice, _SECONDS, _notify),
 }
 
 

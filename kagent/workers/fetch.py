@@ -31,6 +31,7 @@ from ..keyctl import (
     syscalls,
 )
 from ..protocol.messages import Shown
+from .rules import rules
 
 # For request-key(8)'s fourth field: who asks for this and nothing else.
 _CALLOUT = "kagent"
@@ -38,9 +39,10 @@ _CALLOUT = "kagent"
 
 def offer(ring: Keyring, terms: Terms) -> Offered:
     """The job of telling which identities are configured, and what is known of their keys."""
-    if terms.custody is Custody.SEALED:
-        return Offered(())
-    return Offered(tuple(_shown(Configuration.read(*files()).identities, ring)))
+    found: tuple[Configured, ...] = ()
+    if terms.custody is not Custody.SEALED:
+        found = Configuration.read(*files()).identities
+    return Offered(tuple(_shown(found, ring)), *rules())
 
 
 def configuration() -> Configuration:

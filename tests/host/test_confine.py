@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -299,3 +300,26 @@ def test_locked_memory() -> None:
     assert sign[0] == "True"
     assert sign[2:] == load[2:] == ["heap", "stack"]
     assert int(sign[1]) < int(load[1]) < 8 << 10
+
+
+def test_an_ordinary_user_has_their_own_files_read(tmp_path: Path) -> None:
+    """By a worker that is confined, and has to see whose they are."""
+    path = tmp_path / "own"
+    path.write_text("content")
+    code = f"""
+import os
+import re
+from kagent.confine import profiles
+from kagent.files import read_own
+reading = os.open({str(path)!r}, os.O_RDONLY)
+os.chown({str(path)!r}, 65534, 65534)
+confinement = profiles.offer_worker()
+os.setgid(65534)
+os.setuid(65534)
+confinement.install()
+print(read_own(f"/proc/self/fd/{{reading}}"))
+"""
+    if os.getuid():
+        code = re.sub(r"^os\.(chown|setgid|setuid).*\n", "", code, flags=re.MULTILINE)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout == "content\n", done.stderr

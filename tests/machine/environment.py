@@ -17,6 +17,10 @@ CHECKOUT = Path(__file__).parent.parent.parent
 
 # Command -> the Debian package that has it.
 PACKAGES = {
+    "Xvfb": "xvfb",
+    "dbus-daemon": "dbus-daemon",
+    "dbus-monitor": "dbus-bin",
+    "dunst": "dunst",
     "fish": "fish",
     "git": "git",
     "gpg": "gpg",
@@ -24,6 +28,7 @@ PACKAGES = {
     "gpgconf": "gpgconf",
     "keyctl": "keyutils",
     "mandoc": "mandoc",
+    "notify-send": "libnotify-bin",
     "openssl": "openssl",
     "softhsm2-util": "softhsm2",
     "ssh": "openssh-client",

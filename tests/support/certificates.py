@@ -73,6 +73,8 @@ class Certificate:
     role: int = USER
     key_id: bytes = b"me"
     principals: bytes = TEXT.write("root")
+    valid_after: int = 0
+    valid_before: int = 2**64 - 1
     critical_options: bytes = b""
     extensions: bytes = TEXT.write("permit-pty") + STRING.write(b"")
     authority: bytes = plain(AUTHORITY)
@@ -91,8 +93,8 @@ class Certificate:
             + UINT32.write(self.role)
             + STRING.write(self.key_id)
             + STRING.write(self.principals)
-            + UINT64.write(0)
-            + UINT64.write(2**64 - 1)
+            + UINT64.write(self.valid_after)
+            + UINT64.write(self.valid_before)
             + STRING.write(self.critical_options)
             + STRING.write(self.extensions)
             + STRING.write(b"")

@@ -193,7 +193,7 @@ def it_stays_with_a_sealed_key() -> None:
     assert processes() == before
     told = alice(f"{PROGRAMS}/kagentctl status")
     assert "1 kernel, 1 sealed" in told, told
-    assert "stays when idle, since it holds keys that would end with it" in told, told
+    assert "stays when idle, since it holds what would end with it" in told, told
     assert re.search(r"^memory: +[1-9]\d MiB$", told, re.MULTILINE), told
 
 

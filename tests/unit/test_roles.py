@@ -21,9 +21,10 @@ def test_who_reads_much_has_little() -> None:
     assert possess == {"parent of the sign workers", "sign worker", "seal worker"}
     unconfined = {role for role in roles.CHILDREN if not role.profile}
     # The first two confine themselves, to descriptors that they have by then.
-    assert unconfined == {roles.FRONT, roles.SIGNERS, roles.ASK, roles.DEVICE}
+    assert unconfined == {roles.FRONT, roles.SIGNERS, roles.ASK, roles.DEVICE, roles.NOTIFY}
     reading = {roles.RELAY, roles.TOKEN}
-    later = {*reading, roles.FETCH, roles.LEARN}
+    later = {*reading, roles.FETCH, roles.LEARN, roles.CERTIFY}
     assert {role for role in roles.CHILDREN if role.confined_later} == later
-    without = (roles.REFUSE, roles.LOOKOUT, roles.BIND, roles.ASK, roles.DEVICE, *reading)
+    starting = {roles.ASK, roles.DEVICE, roles.NOTIFY, roles.CERTIFY}
+    without = (roles.REFUSE, roles.LOOKOUT, roles.BIND, roles.LEARN, *starting, *reading)
     assert not any(role.possesses for role in without)

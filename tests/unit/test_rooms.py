@@ -67,6 +67,7 @@ ROOMS = {
     "programs": Room(),
     "files": Room(),
     "learned": Room({"files"}),
+    "desktop": Room(),
     "confine": Room({"keyctl"}, {"_cffi_backend"}),
     "custody": Room({"files", "keyctl", "log", "protocol", "text"}),
     "openssh": Room({"confine", "log", "programs", "protocol", "text"}),
@@ -80,8 +81,8 @@ ROOMS = {
         SERVER,
     ),
     "workers": Room(
-        {"configuration", "confine", "custody", "jobs", "keyctl", "learned", "log", "openssh"}
-        | {"private", "protocol", "text"}
+        {"configuration", "confine", "custody", "desktop", "jobs", "keyctl", "learned", "log"}
+        | {"openssh", "private", "programs", "protocol", "text"}
     ),
     "keeper": Room({"confine", "custody", "jobs", "keyctl", "log", "workers"}),
     "provision": Room(
@@ -91,9 +92,9 @@ ROOMS = {
     # Root looks for a key that it has, in the memory of processes that should not.
     "prove": Room({"confine", "private", "protocol"}),
     "cli": Room(
-        {"configuration", "confine", "custody", "front", "jobs", "keeper", "keyctl", "learned"}
-        | {"files", "log", "openssh", "private", "programs", "protocol", "prove", "provision"}
-        | {"text"}
+        {"configuration", "confine", "custody", "desktop", "files", "front", "jobs", "keeper"}
+        | {"keyctl", "learned", "log", "openssh", "private", "programs", "protocol", "prove"}
+        | {"provision", "text"}
     ),
 }
 # Who may see a private key: the workers, the kernel's helper, and the loader command.

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from ...protocol.messages import Extension, ExtensionResponse, IdentitiesAnswer, RequestIdentities
+from ...protocol.messages import (
+    PRINTED,
+    Extension,
+    ExtensionResponse,
+    IdentitiesAnswer,
+    RequestIdentities,
+    Shown,
+)
 from ...protocol.publickey import PublicKey, UnknownKeyType
 from ...protocol.wire import TEXT, ProtocolError, Reader, repeated
 from ...text import as_it_came, printable
@@ -39,11 +46,15 @@ def list_identities(client: Client, report: Report, hash_name: str | None) -> bo
 
 
 def _places(client: Client) -> dict[bytes, str]:
-    """Where each key lives, as far as a kagent tells."""
+    """Where each key lives, and a certificate comes from, as far as a kagent tells."""
     try:
-        return {one.blob: printable(one.custody) for one in client.shown()}
+        return {one.blob: printable(one.custody + _origin(one)) for one in client.shown()}
     except (AgentError, ProtocolError):
         return {}  # another agent
+
+
+def _origin(shown: Shown) -> str:
+    return f", {shown.why}" if shown.why.startswith(PRINTED) else ""
 
 
 def _parsed(blob: bytes) -> PublicKey | None:

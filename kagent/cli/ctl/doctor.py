@@ -17,6 +17,8 @@ from enum import StrEnum
 from importlib.util import find_spec
 from pathlib import Path
 
+from ... import desktop
+from ...configuration.identities import Identities
 from ...confine import profiles
 from ...confine.seccomp import CannotConfine
 from ...custody import kernel
@@ -314,6 +316,18 @@ def _provisioning() -> Finding:
     return finding(text or f"{len(configuration.identities)} configured; no kagent to ask further")
 
 
+def _notifications() -> Finding:
+    read = Identities.read()
+    if {read.notify, *(one.notify for one in read.entries)} <= {"never", ""}:
+        return _ok("none is wanted: notify in kagent.toml")
+    found, address = desktop.sender(), desktop.bus()
+    if not found:
+        return _warning("no program sends them", "on Debian: sudo apt-get install libnotify-bin")
+    if not address:
+        return _warning("there is no session bus", "set DBUS_SESSION_BUS_ADDRESS, or log in anew")
+    return _ok(f"sent by {found}, over {address}")
+
+
 def _left(shown: Shown) -> str:
     left = shown.expires - int(time.time())
     return f", {left}s left" if left > 0 else ""
@@ -399,6 +413,7 @@ _CHECKS: dict[str, Callable[[], Finding]] = {
     "confinement": _confinement,
     "SSH_AUTH_SOCK": _agent,
     "provisioning": _provisioning,
+    "notifications": _notifications,
     "post-quantum keys": _post_quantum,
     "OpenSSH": _openssh,
     "files": _files,

@@ -125,11 +125,14 @@ def _look() -> Picture:
         receivers.setdefault(found.key.serial, []).append(name)
     shown, why_not = _ask_agent()
     agent = [about for one in shown if (about := _shown_facts(one))]
-    offered = {(one.fingerprint, one.type) for one in agent}
+    # Of a key in a keyring the agent may know more than there is to be seen.
+    told = {(one.fingerprint, one.type): one.why for one in agent}
     facts = {}
     for found in keyrings.finder().all():
         one = _found_facts(found, left, receivers)
-        facts[found.key.serial] = replace(one, listed=(one.fingerprint, one.type) in offered)
+        pair = one.fingerprint, one.type
+        why = one.why or told.get(pair, "")
+        facts[found.key.serial] = replace(one, why=why, listed=pair in told)
     tree = _Tree(left, facts)
     drawn = {"Session Keyring": tree.node(rings.session.serial)}
     if rings.user.serial not in tree.drawn:

@@ -100,7 +100,7 @@ def _idle(status: Status) -> str:
     if status.locked:
         return "stays when idle, since it is locked"
     if status.stays:
-        return "stays when idle, since it holds keys that would end with it"
+        return "stays when idle, since it holds what would end with it"
     return f"ends when idle for {status.idle_exit} seconds; its keys stay"
 
 

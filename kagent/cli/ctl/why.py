@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 from ...openssh.times import date
 from ...protocol.messages import (
+    RENEWAL,
     STATUS,
     WHY,
     Extension,
@@ -41,6 +42,7 @@ _ASKED = {
     Type.REQUEST_IDENTITIES.name: "a list of keys",
     Type.LOCK.name: "to lock",
     Type.UNLOCK.name: "to unlock",
+    RENEWAL: "a new certificate",
     "": "to be served",
 }
 _NAMED = "the request "  # of an extension, or a message that kagent has no words for
