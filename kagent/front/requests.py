@@ -345,8 +345,11 @@ class Requests:
 
     def turn_away(self, peer: Peer) -> None:
         """Tell of another user's process, which is not served."""
-        reason = f"process {peer.process.pid} of uid {peer.uid} was turned away"
-        log.warning(f"uid mismatch: {reason}")
+        log.warning(
+            f"uid mismatch: process {peer.process.pid} of uid {peer.uid} was turned away; {HELP}"
+        )
+        # Without the process, so that who comes over and over is one.
+        reason = f"a process of uid {peer.uid} was turned away"
         self._tally.refusals.add(Cause.OTHER_USER, reason, request="", origin=None)
 
     async def _carry_out(self, peer: Peer, message: Message) -> Message:

@@ -259,4 +259,4 @@ def test_the_log_tells_of_each_signature(kagent: Agent) -> None:
     kagent.run("ssh-add", "-D")
     kagent.run("ssh-add", "-T", "key.pub", check=False)
     wait_until(lambda: "result=refused" in kagent.logged())
-    assert 'reason="no such key"' in kagent.logged()
+    assert 'reason="no such key: it was removed at ' in kagent.logged()

@@ -59,6 +59,7 @@ def test_in_words(kagent: Agent) -> None:
     assert lines[0].strip() == f"key   {fingerprint}"
     assert lines[1].strip().startswith("by    ssh-add ← ")
     assert lines[2].strip() == "next  ssh-add KEYFILE"
+    assert "`kagentctl log` shows" in lines[-1]  # what a restart has made it forget
     assert "cause=removed" in kagent.logged()
     assert 'help="kagentctl why"' in kagent.logged()
 

@@ -15,6 +15,7 @@ from kagent.front.lock import AgentLock
 from kagent.front.peer import Refusal
 from kagent.front.requests import Requests
 from kagent.front.signatures import Signing
+from kagent.jobs.causes import Cause
 from kagent.jobs.terms import Terms
 from kagent.keeper.keeper import Keeper
 from kagent.keyctl import KernelKeyError
@@ -43,7 +44,7 @@ def _decide_before_waiting() -> None:
     def check_no_more(signing: Signing, case):  # type: ignore[no-untyped-def]
         if held := signing._store.find(case.request.blob):
             return held
-        raise Refusal("it is gone")
+        raise Refusal(Cause.CHANGED, "it is gone")
 
     Signing._check = check_no_more  # type: ignore[method-assign]
 

@@ -142,12 +142,13 @@ def _apt_get(*words: str, cwd: str | None = None) -> None:
         raise SetUpError(f"apt-get {' '.join(words)} failed:\n{told.stderr}")
 
 
-def python_with(name: str, *requirements: str) -> Path:
-    """A Python of its own with `requirements`, made if it isn't there.  Raises SetUpError.
+def python_with(name: str, *requirements: str, base: Path | None = None) -> Path:
+    """A Python of its own with `requirements`, made if it isn't there, of the interpreter `base` or
+    the system's.  Raises SetUpError.
 
     It is made anew when pyproject.toml changes, or a program: they are copied and not linked.
     """
-    base = _base_python()
+    base = base or _base_python()
     marks = (str(CHECKOUT), str(base), *requirements)
     digest = hashlib.sha256("\n".join(marks).encode())
     for content in (
@@ -161,7 +162,12 @@ def python_with(name: str, *requirements: str) -> Path:
     with making(home / "done") as missing:
         if missing:
             print(f"making {home} (once)", flush=True)
-            _run([base, "-m", "venv", home])
+            # Debian's that was unpacked has pip beside it, which no module of it finds.
+            wheels = list((base.parents[1] / "share/python-wheels").glob("pip-*.whl"))
+            apart = bool(wheels) and base.parents[1] != Path("/usr")
+            _run([base, "-m", "venv", *(["--without-pip"] if apart else []), home])
+            if apart:
+                _run([python, f"{wheels[0]}/pip", "install", "-q", wheels[0]])
             _run([python, "-m", "pip", "install", "-q", *requirements])
             (home / "done").touch()
     return python

@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +16,8 @@ from .environment import cache_directory, making
 # Debian release (or release's section) that has the kernel of that version.
 SUITES = {"6.1": "bookworm", "6.12": "trixie", "7.2": "sid"}
 DEFAULT = "6.12"
+# Of what programs depend on, what runs in their processes.
+_LIBRARY = re.compile(r"lib|zlib")
 
 
 @dataclass(frozen=True)
@@ -89,6 +92,30 @@ def private_apt(suite: str, folder: Path) -> list[str]:
         "Acquire::Languages": "none",
     }
     return [word for name, value in settings.items() for word in ("-o", f"{name}={value}")]
+
+
+def unpack(suite: str, packages: Iterable[str], folder: Path, tree: Path) -> None:
+    """Unpack that release's packages, and the libraries that they need, into `tree`.
+
+    `folder` is for what is downloaded.  Raises CalledProcessError.
+    """
+    apt = private_apt(suite, folder)
+
+    def run(*words: str) -> str:
+        told = subprocess.run(words, check=True, capture_output=True, text=True, cwd=folder)
+        return told.stdout
+
+    run("apt-get", *apt, "-qq", "update")
+    tree.mkdir(parents=True)
+    wanted, new = set(packages), list(packages)
+    while new:
+        told = run("apt-cache", *apt, "depends", "--important", *new)
+        needed = set(re.findall(r"^ *\|?(?:Pre)?Depends: ([^<\s]+)", told, re.MULTILINE))
+        new = [name for name in needed - wanted if _LIBRARY.match(name)]
+        wanted.update(new)
+    run("apt-get", *apt, "-qq", "download", *sorted(wanted))
+    for archive in folder.glob("*.deb"):
+        run("dpkg", "--extract", str(archive), str(tree))
 
 
 def mirror(suite: str) -> str:

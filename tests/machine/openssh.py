@@ -4,14 +4,12 @@ cache."""
 from __future__ import annotations
 
 import hashlib
-import re
-import subprocess
 import tempfile
 from pathlib import Path
 
 from .debian import debootstrap
 from .environment import cache_directory, making
-from .kernels import private_apt
+from .kernels import unpack
 
 RELEASE = "testing"
 _PACKAGES = (
@@ -38,8 +36,6 @@ _PROGRAMS = (
     "usr/lib/openssh/ssh-sk-helper",
 )
 _UNPACKED = ("openssh-client", "openssh-common", "openssh-server", "openssh-tests")
-# Of what they depend on, what runs in their processes.
-_LIBRARY = re.compile(r"lib|zlib")
 # With that release's own loader and libraries, of which this machine may have older ones.
 _START = """\
 #!/bin/sh
@@ -74,30 +70,10 @@ def programs() -> Path:
         if missing:
             with tempfile.TemporaryDirectory(dir=home.parent) as folder:
                 made = Path(folder, "made")
-                _unpack(Path(folder), made / "tree")
+                unpack(RELEASE, _UNPACKED, Path(folder), made / "tree")
                 _wrap(made, home)
                 made.rename(home)
     return home / "bin"
-
-
-def _unpack(folder: Path, tree: Path) -> None:
-    apt = private_apt(RELEASE, folder)
-
-    def run(*words: str) -> str:
-        told = subprocess.run(words, check=True, capture_output=True, text=True, cwd=folder)
-        return told.stdout
-
-    run("apt-get", *apt, "-qq", "update")
-    tree.mkdir(parents=True)
-    packages, new = set(_UNPACKED), list(_UNPACKED)
-    while new:
-        told = run("apt-cache", *apt, "depends", "--important", *new)
-        needed = set(re.findall(r"^ *\|?(?:Pre)?Depends: ([^<\s]+)", told, re.MULTILINE))
-        new = [name for name in needed - packages if _LIBRARY.match(name)]
-        packages.update(new)
-    run("apt-get", *apt, "-qq", "download", *sorted(packages))
-    for archive in folder.glob("*.deb"):
-        run("dpkg", "--extract", str(archive), str(tree))
 
 
 def _wrap(made: Path, home: Path) -> None:

@@ -74,9 +74,13 @@ def run(*, as_json: bool, most: int) -> int:
         print(f"Nothing was refused since this agent started, {_time(told.since)}; {_JOURNAL}.")
     for one in last:
         print("\n".join(_lines(one)), end="\n\n")
-    if last and (before := told.number - sum(one.times for one in last)):
-        more = f"kagentctl why -n {len(told.refusals)}" if last != told.refusals else ""
-        print(f"{before} more since {_time(told.since)}: {more or 'kagentctl log'}")
+    if last:
+        before = told.number - sum(one.times for one in last)
+        if before == 0:
+            print(f"That is all since this agent started, {_time(told.since)}; {_JOURNAL}.")
+        else:
+            more = f"kagentctl why -n {len(told.refusals)}" if last != told.refusals else ""
+            print(f"{before} more since {_time(told.since)}: {more or 'kagentctl log'}")
     return 0
 
 
