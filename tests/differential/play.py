@@ -162,6 +162,7 @@ class Players:
                     name: _outcome(step, one.ask(step.connection, step.frame), one.player)
                     for name, one in theirs.items()
                 }
+                unproved = step.connection in failed
                 if step.frame[4:5] == bytes((Type.EXTENSION,)) and mine in FAILED:
                     failed.add(step.connection)
                 for name, other in answers.items():
@@ -174,7 +175,7 @@ class Players:
                     said = ""
                     if answer and mine in FAILED:
                         said = explained(ours.stream(step.connection))
-                    meant = _meant(step, mine, other, said, step.connection in failed)
+                    meant = _meant(step, mine, other, said, unproved)
                     difference = Difference(step, mine, other, said, meant)
                     if not meant:
                         return difference
@@ -223,12 +224,19 @@ def _kind(step: Step) -> str:
     return Type(number).name if number in [*Type] else f"message {number}"
 
 
-def _meant(step: Step, ours: Outcome, theirs: Outcome, said: str, failed: bool) -> str:
+def _meant(step: Step, ours: Outcome, theirs: Outcome, said: str, unproved: bool) -> str:
     if ours in FAILED and theirs == ENDED:
         return CUT_OFF
     if ours in FAILED:
+        if unproved and "the session is not bound" in said:
+            return UNPROVED
         return next((one.written for one in MEANT if one.said in said), "")
-    if failed and isinstance(ours, tuple) and isinstance(theirs, tuple) and set(ours) < set(theirs):
+    if (
+        unproved
+        and isinstance(ours, tuple)
+        and isinstance(theirs, tuple)
+        and set(ours) < set(theirs)
+    ):
         return UNPROVED
     if theirs in FAILED and ours == f"{Type.SUCCESS:d}":
         return _unknown_to_both(step.frame)

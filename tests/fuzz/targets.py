@@ -117,6 +117,16 @@ def taken(read: Callable[..., T], *given: object, refused: type[Exception]) -> T
         return None
 
 
+def by_others(read: Callable[..., T], *given: object) -> T | None:
+    """What an independent reader makes of it; None if it refuses, whatever it raises."""
+    try:
+        return read(*given)
+    except KeyboardInterrupt:
+        raise
+    except BaseException:  # a panic of Rust's is no Exception
+        return None
+
+
 # The protocol.
 
 
@@ -195,14 +205,13 @@ def _is_usable(key: PublicKey) -> bool:
 def _asyncssh_key(blob: bytes) -> asyncssh.SSHKey | None:
     try:
         known = TEXT.read(Reader(blob)) in KEY_TYPES
-        return decode_ssh_public_key(blob) if known else None
-    except Exception:  # whatever it raises, it refuses
+    except ProtocolError:
         return None
+    return by_others(decode_ssh_public_key, blob) if known else None
 
 
 def _line(blob: bytes) -> bytes:
-    name = STRING.read(Reader(blob)) if len(blob) > 4 else b""
-    return name + b" " + b64encode(blob)
+    return STRING.read(Reader(blob)) + b" " + b64encode(blob)
 
 
 def _is_unusual(key: PublicKey) -> bool:
@@ -231,12 +240,10 @@ def certificates(data: bytes) -> None:
 
 def _cryptography_takes(blob: bytes) -> bool:
     """But for what OpenSSH refuses by rules of its own."""
-    try:
-        certificate = load_ssh_public_identity(_line(blob))
-        if not isinstance(certificate, SSHCertificate):
-            return False
-        certificate.verify_cert_signature()
-    except Exception:  # whatever it raises, it refuses
+    certificate = by_others(lambda: load_ssh_public_identity(_line(blob)))
+    if not isinstance(certificate, SSHCertificate):
+        return False
+    if by_others(lambda: [certificate.verify_cert_signature()]) is None:
         return False
     texts = (certificate.key_id, *certificate.valid_principals)
     return b"\0" not in b"".join(texts) and len(certificate.valid_principals) <= 256
@@ -344,12 +351,9 @@ def openssh_keys(data: bytes) -> None:
 def _cryptography_blob(data: bytes, passphrase: bytes) -> bytes | None:
     # It refuses a passphrase that isn't needed.
     for given in (passphrase or None, None):
-        try:
-            key = load_ssh_private_key(data, given)
+        if key := by_others(load_ssh_private_key, data, given):
             line = key.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH)
             return parse_line(line.decode())[0].blob
-        except Exception:  # whatever it raises, it refuses
-            continue
     return None
 
 
@@ -392,11 +396,8 @@ def pem_keys(data: bytes) -> None:
         if printed is None:
             continue
         assert PublicKey.parse(printed.public_blob).certificate is None
-        try:
-            theirs = asyncssh.import_private_key(data, passphrase or None)
-        except Exception:  # whatever it raises, it refuses
-            continue
-        assert theirs.public_data == printed.public_blob
+        theirs = by_others(asyncssh.import_private_key, data, passphrase or None)
+        assert theirs is None or theirs.public_data == printed.public_blob
 
 
 @target("protocol/publickey.py")
