@@ -117,7 +117,7 @@ def run(
 
             context = context._replace(behind=relay.AgentBehind(terms.behind[job.number]))
         elif errand.role is roles.FETCH:
-            context = context._replace(configuration=fetch.configuration())
+            context = context._replace(configuration=fetch.configuration(rings.shared.fetched))
         body = receive(request, job.body_length)
         if body is not None:
             asked = errand.request.parse(body)
