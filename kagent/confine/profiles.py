@@ -38,6 +38,11 @@ def _keyctl(*operations: Operation) -> Rules:
     return {"keyctl": [[Check(0, operation)] for operation in operations]}
 
 
+# On one keyring or key alone: what is in the user keyring asks for no possession.
+def _on(serial: int, *operations: Operation, argument: int = 1) -> list[list[Check]]:
+    return [[Check(0, operation), Check(argument, serial)] for operation in operations]
+
+
 # Python at work on what it has: memory, locks, clocks, and its end.
 _PYTHON: Rules = {
     **_calls("brk", "madvise", "mremap", "munmap", "futex", "sched_yield", "sched_getaffinity"),
@@ -74,15 +79,19 @@ _FILES: Rules = {
 # To follow a path to where it leads.
 _LINKS: Rules = _calls("getcwd", "lstat", "newfstatat", "readlink", "readlinkat", "statx")
 
-_LOOKING = (Operation.DESCRIBE, Operation.SEARCH, Operation.READ)
 
-_SIGN_WORKER: Rules = {
-    **_PYTHON,
-    **_OPEN,
-    **_TIMER,
-    **_calls("pread64"),
-    **_keyctl(Operation.SEARCH, Operation.READ),
-}
+def _look_into(keyring: int) -> list[list[Check]]:
+    return [*_on(keyring, Operation.SEARCH, Operation.READ), [Check(0, Operation.DESCRIBE)]]
+
+
+def _sign_worker(keyring: int, opener: int) -> Rules:
+    return {
+        **_PYTHON,
+        **_OPEN,
+        **_TIMER,
+        **_calls("pread64"),
+        "keyctl": [*_on(keyring, Operation.SEARCH), *_on(opener, Operation.READ)],
+    }
 
 
 def front(*channels: int) -> Filter:
@@ -125,8 +134,8 @@ def front(*channels: int) -> Filter:
     return Filter(rules, refusal(errno.EPERM), absent=["clone3"])
 
 
-def load_worker() -> Filter:
-    """For a load worker: reads a client's key and gives it to the kernel.
+def load_worker(inbox: int) -> Filter:
+    """For a load worker: reads a client's key, and gives it to the kernel, into `inbox`.
 
     What is not foreseen fails with EPERM: it depends on what a client sends, and is to end in a
     refusal with a reason.  Raises CannotConfine.
@@ -137,15 +146,13 @@ def load_worker() -> Filter:
         **_TIMER,
         # A token's key comes with the name of a library, which is followed to where it leads.
         **_LINKS,
-        **_calls("add_key"),
-        **_keyctl(
-            Operation.GET_KEYRING_ID,
-            Operation.SETPERM,
-            Operation.LINK,
-            Operation.UNLINK,
-            Operation.PKEY_QUERY,
-            Operation.PKEY_SIGN,
-        ),
+        "add_key": [[Check(4, inbox)]],
+        "keyctl": [
+            *_on(inbox, Operation.UNLINK, argument=2),
+            [Check(0, Operation.SETPERM)],
+            [Check(0, Operation.PKEY_QUERY)],
+            [Check(0, Operation.PKEY_SIGN)],
+        ],
     }
     return Filter(rules, refusal(errno.EPERM))
 
@@ -177,21 +184,30 @@ def token_process() -> Filter:
     return Filter(rules, refusal(errno.EPERM))
 
 
-def offer_worker() -> Filter:
-    """For an offer worker: reads files of configuration, and looks at keys.
+def offer_worker(fetched: int) -> Filter:
+    """For an offer worker: reads files of configuration, and looks at the keys that were `fetched`.
 
     What is not foreseen fails with EPERM.  Raises CannotConfine.
     """
-    return Filter({**_FILES, **_keyctl(*_LOOKING)}, refusal(errno.EPERM))
+    return Filter({**_FILES, "keyctl": _look_into(fetched)}, refusal(errno.EPERM))
 
 
-def fetch_worker() -> Filter:
+def fetch_worker(fetched: int) -> Filter:
     """For a fetch worker, which has read what is configured: it has the kernel fetch a key.
 
     What is not foreseen fails with EPERM.  Raises CannotConfine.
     """
-    key_calls = _keyctl(*_LOOKING, Operation.PKEY_QUERY, Operation.PKEY_SIGN)
-    rules = {**_PYTHON, **_OPEN, **_TIMER, **_calls("request_key"), **key_calls}
+    rules: Rules = {
+        **_PYTHON,
+        **_OPEN,
+        **_TIMER,
+        "request_key": [[Check(3, fetched)]],
+        "keyctl": [
+            *_look_into(fetched),
+            [Check(0, Operation.PKEY_QUERY)],
+            [Check(0, Operation.PKEY_SIGN)],
+        ],
+    }
     return Filter(rules, refusal(errno.EPERM))
 
 
@@ -207,20 +223,14 @@ def lookout() -> Filter:
 def signers(channel: int, keyring: int, opener: int) -> Filter:
     """For the parent of the sign workers: forks them, and sends their sockets through `channel`.
 
-    They are confined further, so it keeps what they do until then, and after; of keys that is to
-    find `opener` in `keyring`, and to read it.  What is not foreseen fails with EPERM.  Raises
-    CannotConfine.
+    They are confined further, so it keeps what they do until then, and after.  What is not foreseen
+    fails with EPERM.  Raises CannotConfine.
     """
     rules: Rules = {
-        **_SIGN_WORKER,
+        **_sign_worker(keyring, opener),
         **_calls("fork", "getppid", "set_robust_list", "rseq", "wait4", "waitid"),
         **_calls("pipe", "pipe2", "mlock2", "mlockall", "getrlimit", "setrlimit", "prlimit64"),
         "clone": [[Check(_CLONE_FLAGS, 0, _CLONE_THREAD | _CLONE_NAMESPACES)]],
-        # Else it could look at all that is in the user keyring, which asks for no possession.
-        "keyctl": [
-            [Check(0, Operation.SEARCH), Check(1, keyring)],
-            [Check(0, Operation.READ), Check(1, opener)],
-        ],
         "prctl": [[Check(0, option)] for option in _PRCTL],
         "sendmsg": [[Check(0, channel)]],
         "setsockopt": [[Check(1, socket.SOL_SOCKET), Check(2, socket.SO_SNDBUF)]],
@@ -231,10 +241,10 @@ def signers(channel: int, keyring: int, opener: int) -> Filter:
     return Filter(rules, refusal(errno.EPERM), absent=["clone3"])
 
 
-def sign_worker() -> Filter:
-    """For a sign worker: reads a sealed key and signs with it.
+def sign_worker(keyring: int, opener: int) -> Filter:
+    """For a sign worker: finds in `keyring` what opens sealed keys, and signs with one.
 
     It always does the same, so whatever else it tries is an attack or a fault, and the kernel ends
     it, before it can answer and with a line in the kernel's log.  Raises CannotConfine.
     """
-    return Filter(_SIGN_WORKER, KILL_PROCESS)
+    return Filter(_sign_worker(keyring, opener), KILL_PROCESS)

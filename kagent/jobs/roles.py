@@ -14,7 +14,7 @@ from typing import NamedTuple
 from .. import log
 from ..confine import memory, process, profiles
 from ..confine.seccomp import Filter
-from ..custody.rings import KeeperRings
+from ..custody.rings import KeeperRings, find_sealing_key
 from ..keyctl import KernelKeyError, Keyring, enter_private_session, with_patience
 
 # What the user's own programs possess too.
@@ -26,9 +26,10 @@ class Role(NamedTuple):
 
     `name` is what ps shows of it; `lives`, `reads` and `keys` say for how long, what of others'
     writing, and whether it sees private keys; `possesses` has names of keyrings, as in
-    custody.rings.  `profile` makes its filter, from where it begins to read; without one it is
-    left as it is, as a program that starts others must be.  `calls` says it in words.  With
-    `confined_later` it installs the filter itself, when it has opened what it needs.
+    custody.rings.  `profile` makes its filter, from where it begins to read, for the serials of
+    these keyrings; without one it is left as it is, as a program that starts others must be.
+    `calls` says it in words.  With `confined_later` it installs the filter itself, when it has
+    opened what it needs.
     """
 
     name: str
@@ -37,15 +38,15 @@ class Role(NamedTuple):
     reads: str
     keys: str
     possesses: tuple[str, ...] = ()
-    profile: Callable[[], Filter] | None = None
+    profile: Callable[..., Filter] | None = None
     calls: str = "all: it starts programs"
     locks_memory: bool = False
     confined_later: bool = False
 
-    @property
-    def filter(self) -> Filter | None:
-        """Compiled once, by the keeper, for all its forks."""
-        return _compiled(self.profile) if self.profile else None
+    def prepare(self, rings: KeeperRings) -> None:
+        """Compile its filter once, by the keeper, for all its forks.  Raises CannotConfine."""
+        if self.profile and "inbox" not in self.possesses:
+            _compiled(self.profile, *(one.serial for one in self._held(rings, None)))
 
     def assume(self, rings: KeeperRings, inbox: Keyring | None = None) -> None:
         """Make this process, just forked, one of this kind.
@@ -57,26 +58,38 @@ class Role(NamedTuple):
             memory.lock_memory()
             tell_if_limit_was_lowered(self.title)
         try:
-            names = [name for name in self.possesses if name != _AROUND]
-            held = [one for one in (_get(rings, inbox, name) for name in names) if one]
+            held = self._held(rings, inbox)
             besides = rings.shared.around if _AROUND in self.possesses else []
             with_patience(lambda: enter_private_session(*held, besides=besides))
         except KernelKeyError:
             # The user's quota is used up, say.  What has no key calls left reaches no keyring.
-            if self.possesses or not self.filter or self.confined_later:
+            if self.possesses or not self.profile or self.confined_later:
                 raise
         if not self.confined_later:
-            self.confine()
+            self.confine(*held)
 
-    def confine(self) -> None:
+    def confine(self, *held: Keyring) -> None:
         """Lose the system calls that aren't in the profile.  Raises CannotConfine."""
-        if self.filter:
-            self.filter.install()
+        if self.profile:
+            _compiled(self.profile, *(one.serial for one in held)).install()
+
+    def _held(self, rings: KeeperRings, inbox: Keyring | None) -> list[Keyring]:
+        names = [name for name in self.possesses if name != _AROUND]
+        return [one for one in (_get(rings, inbox, name) for name in names) if one]
 
 
 @cache
-def _compiled(profile: Callable[[], Filter]) -> Filter:
-    return profile()
+def _compiled(profile: Callable[..., Filter], *serials: int) -> Filter:
+    return profile(*serials)
+
+
+def _sign_worker(sealed: int) -> Filter:
+    return profiles.sign_worker(sealed, find_sealing_key(Keyring(sealed)).serial)
+
+
+def _load_worker(inbox: int = 0) -> Filter:
+    """Without an inbox it can leave no key of the kernel's: there is no key of serial 0."""
+    return profiles.load_worker(inbox)
 
 
 def tell_if_limit_was_lowered(title: str) -> None:
@@ -135,7 +148,7 @@ LOAD = Role(
     "the one key, or a token's PIN",
     "for milliseconds, until it has handed it over",
     ("inbox",),
-    profiles.load_worker,
+    _load_worker,
     "to compute, and to add keys",
     locks_memory=True,
 )
@@ -146,7 +159,7 @@ SEAL = Role(
     "the key, which is opaque to it",
     "for milliseconds, while it makes it ciphertext",
     ("sealed",),
-    profiles.sign_worker,
+    _sign_worker,
     "to compute, and to read keys",
     locks_memory=True,
 )
@@ -177,7 +190,7 @@ SIGN = Role(
     "what is to be signed, which is opaque to it",
     "for a tenth of a second at most, or for one signature",
     ("sealed",),
-    profiles.sign_worker,
+    _sign_worker,
     "to compute, and to read keys",
 )
 LOOKOUT = Role(

@@ -465,7 +465,7 @@ class Keeper:
             from ..workers import relay  # noqa: F401
         sign.prepare()
         for role in roles.CHILDREN:
-            _ = role.filter
+            role.prepare(self._rings)
         gc.freeze()
         memory.give_back(memory.code_areas())  # the keeper itself signs nothing
         # Not sooner: where it fails, descriptors having been taken away, say, no key comes either.

@@ -151,7 +151,7 @@ def run(
 
             context = context._replace(behind=relay.AgentBehind(terms.behind[job.number]))
         elif errand.role is roles.FETCH:
-            context = context._replace(configuration=fetch.configuration())
+            context = context._replace(configuration=fetch.configuration(rings.shared.fetched))
         elif errand.role is roles.LEARN:
             from . import learn
 

@@ -45,13 +45,13 @@ def offer(ring: Keyring, terms: Terms) -> Offered:
     return Offered(tuple(_shown(found, ring)), *rules())
 
 
-def configuration() -> Configuration:
+def configuration(fetched: Keyring) -> Configuration:
     """What is configured, for a fetch worker, which can open no file from then on.
 
     It hasn't read yet what a client wants.  Raises CannotConfine.
     """
     read = Configuration.read(*files())
-    roles.FETCH.confine()
+    roles.FETCH.confine(fetched)
     return read
 
 

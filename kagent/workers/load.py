@@ -21,7 +21,7 @@ from ..custody.rings import POSSESSOR_ONLY
 from ..jobs.causes import Cause, cause_of
 from ..jobs.jobs import LEFT, LONGEST_KEY, Answer, Job, Loaded, Refused, Removal, pack_answer
 from ..jobs.terms import NotKept, Terms
-from ..keyctl import PROCESS_KEYRING, KernelKeyError, Keyring, QuotaExceeded, with_patience
+from ..keyctl import KernelKeyError, Keyring, QuotaExceeded, with_patience
 from ..private import pkcs8
 from ..private.library import KeyRefused, LibraryKey, der, library_key, refuse
 from ..private.verify import BadSignature, check_certificate
@@ -189,13 +189,12 @@ class _Loading:
         way = self._way
         if way.inbox is None or not (way.room or forced):
             raise pkcs8.CannotSign(why_not(PublicKey.parse(identity.blob)) or _CROWDED)
-        # It dies with this process: whatever ends that before the key is proved, and may be no
-        # more than it should, nothing is left behind.
-        own = Keyring.special(PROCESS_KEYRING, create=True)
-        held = with_patience(lambda: pkcs8.load(key, kind, identity.description, own))
+        inbox = way.inbox
+        # Whatever ends this process before the key is proved, and may be no more than it should:
+        # the keeper throws away what is there then.
+        held = with_patience(lambda: pkcs8.load(key, kind, identity.description, inbox))
         if identity.constraints:
             held.set_permissions(POSSESSOR_ONLY)
-        way.inbox.link(held)
 
     def _hand_over(self, content: bytes) -> None:
         if len(content) > LONGEST_KEY:

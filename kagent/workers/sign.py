@@ -198,8 +198,7 @@ class Parent:
         process.set_name(roles.SIGN.name)
         memory.lock_memory(self._areas.locked)
         roles.tell_if_limit_was_lowered(roles.SIGN.title)
-        assert roles.SIGN.filter
-        roles.SIGN.filter.install()
+        roles.SIGN.confine(self._safe.keyring)
         tell = partial(os.write, telling, b"\0")
         os._exit(Worker(stream, self._safe, self._burst, tell, self._areas.code).work())
 

@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
 from kagent.confine import profiles
 from kagent.custody.identity import description_of
-from kagent.custody.rings import make_sealing_key, sealing_key
+from kagent.custody.rings import find_sealing_key, make_sealing_key, sealing_key
 from kagent.custody.shelf import OwnShelf
 from kagent.jobs.jobs import Signed, SignJob, unpack_answer
 from kagent.jobs.terms import BURST
@@ -128,7 +128,7 @@ def test_a_sign_worker_can_sign(algorithm: str) -> None:
     make_sealing_key(ring)
     shelf, description = OwnShelf(), description_of(b"the key's blob")
     shelf.put(description, sealed.seal(sealing_key(ring), description, der(key)))
-    confinement = profiles.sign_worker()
+    confinement = profiles.sign_worker(ring.serial, find_sealing_key(ring).serial)
     sign.prepare()
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     child = os.fork()

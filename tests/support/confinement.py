@@ -7,6 +7,7 @@ stopped where it waits, and made to try what an attacker would who has taken it 
 from __future__ import annotations
 
 import ctypes
+import errno
 import json
 import os
 import re
@@ -272,7 +273,7 @@ def measure(role: Role, at: Scene) -> Left:
         attempt = partial(_attempt, pid, registers, filters)
         cells = (
             _system_calls(filters),
-            _reached(attempt, filters, at.keyrings),
+            _reached(attempt, at.keyrings),
             _descriptors(pid),
             _files(attempt, at.agent.person.home),
             _programs(attempt, filters),
@@ -307,21 +308,25 @@ def _system_calls(filters: Filters) -> str:
     return f"{len(kept)}, {sum(not anyhow for anyhow in kept.values())} of them in part"
 
 
-def _reached(attempt: Attempt, filters: Filters, keyrings: dict[str, int]) -> str:
-    """The keyrings that it may search, by whatever key call it has left."""
+def _reached(attempt: Attempt, keyrings: dict[str, int]) -> str:
+    """The keyrings that it may do something with, by whatever key call it has left."""
     found = []
     for name, serial in keyrings.items():
-        operations: dict[Operation, tuple[int | bytes, ...]] = {
+        tries: dict[Operation, tuple[int | bytes, ...]] = {
             Operation.SEARCH: (serial, b"keyring", b"nothing of that name", 0),
+            Operation.READ: (serial, 0, 0),
             Operation.GET_KEYRING_ID: (serial, 0),
+            Operation.LINK: (serial, serial),
+            Operation.UNLINK: (serial, serial),
         }
-        for operation, arguments in operations.items():
-            if filters.allows("keyctl", operation, serial):
-                got = attempt("keyctl", operation, *arguments)
-                if got >= 0 or got == -126:  # ENOKEY: there is none of that name
-                    found.append(name)
-                break
-    return ", ".join(dict.fromkeys(found)) or _NONE
+        if any(_is_let(attempt("keyctl", call, *words)) for call, words in tries.items()):
+            found.append(name)
+    return ", ".join(found) or _NONE
+
+
+def _is_let(result: int) -> bool:
+    """Whether it can do so, or there is only nothing to be found, or nothing that may be linked."""
+    return result >= 0 or -result in (errno.ENOKEY, errno.ENOENT, errno.EDEADLK)
 
 
 def _descriptors(pid: int) -> str:

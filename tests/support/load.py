@@ -35,6 +35,7 @@ _PAUSE = 0.02  # seconds, of who is slow or was turned away
 _AHEAD = 500  # requests of one who doesn't read
 _KILLED_EVERY = 0.1
 _REST = 0.5
+_PATIENCE = 600.0  # of the last of many, on a machine that is busy otherwise
 _MOST_LOADS = 16  # at once: kagent.keeper
 
 
@@ -294,7 +295,7 @@ def kill_fronts(agent: Agent, seconds: float) -> int:
 
 def idle_connections(path: Path, count: int, stack: ExitStack) -> list[Client]:
     """So many that are open, and have had an answer."""
-    clients = [stack.enter_context(Client(path)) for _ in range(count)]
+    clients = [stack.enter_context(Client(path, _PATIENCE)) for _ in range(count)]
     for client in clients:
         client.send(RequestIdentities())
     for client in clients:

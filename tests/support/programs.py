@@ -168,11 +168,14 @@ class Agent:
     def front(self) -> int:
         """kagent's process that serves clients, as soon as it is up."""
 
-        def fronts() -> list[int]:
-            return [pid for pid in self.children if _name(pid) == "kagent-front"]
+        found: list[int] = []
 
-        wait_until(lambda: len(fronts()) == 1)
-        return fronts()[0]
+        def found_one() -> bool:
+            found[:] = [pid for pid in self.children if _name(pid) == "kagent-front"]
+            return len(found) == 1
+
+        wait_until(found_one)
+        return found[0]
 
     def logged(self) -> str:
         """What the agent has said."""

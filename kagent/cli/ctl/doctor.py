@@ -268,7 +268,7 @@ _KEY_CALLS: dict[str, Callable[[Keyring], object]] = {
 
 def _confinement() -> Finding:
     try:
-        confinement = profiles.sign_worker()
+        confinement = profiles.sign_worker(0, 0)
     except CannotConfine as error:
         return _failure(error.reason, error.mend)
     child = os.fork()
