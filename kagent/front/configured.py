@@ -8,13 +8,13 @@ from ..custody.anchor import Held
 from ..jobs.jobs import Fetched, Kind, Offered, Refused
 from ..jobs.questions import Fetch, Offer
 from ..keyctl import AsymmetricKey
-from ..protocol.messages import Shown
 from .channels import Workers
 from .peer import Refusal
 
 # Most users have nothing configured, and a look costs a worker.
 _SECONDS_OF_NOTHING = 1.0
 _MOST_OFFERS = 4  # at once
+_NOTHING = Offered((), ())
 
 
 class Fetching:
@@ -27,21 +27,20 @@ class Fetching:
         self._nothing_until = 0.0  # of trio's clock
         self._offering = trio.CapacityLimiter(_MOST_OFFERS)
 
-    async def offered(self) -> tuple[Shown, ...]:
-        """All that are configured, whether their keys are there or not."""
-        if trio.current_time() < self._nothing_until:
-            return ()
-        async with self._offering:
-            answer = await self._workers.send_out(Kind.OFFER, Offer())
-        if not isinstance(answer, Offered):
-            return ()
-        if not answer.shown:
-            self._nothing_until = trio.current_time() + _SECONDS_OF_NOTHING
-        return answer.shown
+    async def offered(self, *, forwarded: bool) -> Offered:
+        """All that are configured, whether their keys are there or not.
 
-    async def is_configured(self, blob: bytes) -> bool:
-        """Whether one of them has that public key."""
-        return any(one.blob == blob for one in await self.offered())
+        For a request that is `forwarded`, without what may not be fetched for one.
+        """
+        if trio.current_time() < self._nothing_until:
+            return _NOTHING
+        async with self._offering:
+            answer = await self._workers.send_out(Kind.OFFER, Offer(forwarded))
+        if not isinstance(answer, Offered):
+            return _NOTHING
+        if not (answer.shown or answer.sources or forwarded):
+            self._nothing_until = trio.current_time() + _SECONDS_OF_NOTHING
+        return answer
 
     def held(self, blob: bytes) -> Held | None:
         """The one with that public key, if its key has been fetched."""

@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, NamedTuple
 from ..custody.store import Store
 from .channels import Workers
 from .configured import Fetching
+from .holding import Holding
 from .lock import AgentLock
 from .settings import Settings
 from .sign_workers import SignWorkers
+from .sources import Sources
 from .tally import Tally
 from .threads import Signers
 
@@ -29,3 +31,5 @@ class Desk(NamedTuple):
     settings: Settings
     tally: Tally
     behind: Behind | None  # with --behind only
+    holding: Holding
+    sources: Sources

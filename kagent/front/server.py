@@ -19,12 +19,14 @@ from .channels import Workers
 from .configured import Fetching
 from .connection import Connection
 from .desk import Desk
+from .holding import Holding
 from .lock import AgentLock
 from .peer import Peer, Refusal
 from .requests import Requests
 from .settings import Settings
 from .sign_workers import SignWorkers
 from .signatures import Signing
+from .sources import Sources
 from .tally import Tally
 from .threads import Signers
 
@@ -57,9 +59,11 @@ async def serve(
             from .behind import Behind  # who has started kagent so has imported it
 
             behind = Behind(workers, settings)
+        lock = AgentLock(store)
+        holding = Holding(store, workers, lock)
         desk = Desk(
             store,
-            AgentLock(store),
+            lock,
             workers,
             sign_workers,
             fetching,
@@ -67,6 +71,8 @@ async def serve(
             settings,
             tally,
             behind,
+            holding,
+            Sources(workers, holding),
         )
         requests = Requests(desk, Signing(desk))
 

@@ -63,7 +63,9 @@ class Origin(Record):
 
 
 class Offer(Record):
-    """Which identities are configured?"""
+    """Which identities are configured, and may be fetched for a request that is `forwarded`?"""
+
+    forwarded: bool = field(BOOLEAN)
 
 
 class Fetch(Record):
@@ -159,6 +161,14 @@ class TokenSignature(Record):
     blob: bytes = field(STRING)
     algorithm: str = field(TEXT)
     data: bytes = field(STRING)
+
+
+class FromSource(Record):
+    """Have the key of the identity `blob` fetched from its source, and tell the user `details`."""
+
+    blob: bytes = field(STRING)
+    details: str = field(TEXT)
+    forwarded: bool = field(BOOLEAN)
 
 
 _TO_BE_FOUND_OUT: tuple[type[Who | Question], ...] = (Who, Question)

@@ -258,6 +258,16 @@ RELAY = Role(
     "to compute, once it is connected to that agent, and before it reads anything",
     confined_later=True,
 )
+SOURCE = Role(
+    "kagent-source",
+    "source worker",
+    "for one key that a source of yours gives",
+    "the files that configure keys; a key file, and what your own commands and you answer",
+    "for milliseconds, mostly still encrypted; its passphrase",
+    (),
+    calls="all: it starts programs, with no keyring left",
+    locks_memory=True,
+)
 
 
 def row(role: Role) -> str:
@@ -269,5 +279,5 @@ def row(role: Role) -> str:
 
 CHILDREN = (
     *(FRONT, LOAD, SEAL, REFUSE, SIGNERS, SIGN, LOOKOUT, BIND, ASK, DEVICE, TOKEN),
-    *(OFFER, FETCH, RELAY),
+    *(OFFER, FETCH, RELAY, SOURCE),
 )

@@ -12,6 +12,7 @@ from ..protocol.constraints import (
     Confirm,
     ConfirmForwarded,
     Constraint,
+    IdleLifetime,
     Lifetime,
     RequireCustody,
     RestrictDestination,
@@ -24,7 +25,7 @@ BURST = 100 * clock.MILLISECOND
 
 # What is kept, by whom: lifetimes by the keeper, and all by the front at each request.
 # A token's provider is kept with its key.
-_KEPT = (Lifetime, Confirm, ConfirmForwarded, RestrictDestination)
+_KEPT = (Lifetime, IdleLifetime, Confirm, ConfirmForwarded, RestrictDestination)
 
 
 class NotKept(Exception):
@@ -51,7 +52,7 @@ class Terms(NamedTuple):
         for one in asked:
             if not isinstance(one, (*_KEPT, RequireCustody, besides)):
                 raise NotKept(f"{type(one).__name__} is not for this type of key")
-            if isinstance(one, Lifetime) and one.seconds == 0:
+            if isinstance(one, Lifetime | IdleLifetime) and one.seconds == 0:
                 raise NotKept("a lifetime of no seconds")  # for the kernel, 0 would mean no end
         kept = tuple(one for one in asked if isinstance(one, _KEPT))
         if self.lifetime and not any(isinstance(one, Lifetime) for one in kept):

@@ -86,7 +86,7 @@ ERRANDS = {
         roles.OFFER,
         Offer,
         _SECONDS,
-        lambda request, context: fetch.offer(context.rings.shared.fetched, context.terms),
+        lambda request, context: fetch.offer(request, context.rings.shared.fetched, context.terms),
     ),
     Kind.FETCH: Errand(
         roles.FETCH,

@@ -8,13 +8,18 @@ the worker has: nothing else can be found in a key's place, whoever has put it a
 
 from __future__ import annotations
 
+# Those two for the configuration, which imports them where it needs them: too late for a process
+# that may read no folder.
+import difflib  # noqa: F401
 import time
+import tomllib  # noqa: F401
 from collections.abc import Iterator
 
+from ..configuration.identities import Identities
 from ..custody.configured import Configuration, Configured, FetchFailure, files
 from ..custody.identity import Custody, Identity
 from ..jobs.jobs import Fetched, Offered, Refused
-from ..jobs.questions import Fetch
+from ..jobs.questions import Fetch, Offer
 from ..jobs.terms import Terms
 from ..keyctl import (
     AsymmetricKey,
@@ -30,16 +35,29 @@ from ..keyctl import (
 )
 from ..openssh.times import seconds
 from ..protocol.messages import Shown
+from .origins import constraints_of, place_of
 
 # For request-key(8)'s fourth field: who asks for this and nothing else.
 _CALLOUT = "kagent"
 
 
-def offer(ring: Keyring, terms: Terms) -> Offered:
+def offer(request: Offer, ring: Keyring, terms: Terms) -> Offered:
     """The job of telling which identities are configured, and what is known of their keys."""
+    sources = tuple(
+        Shown(
+            entry.public.blob,
+            entry.comment,
+            place_of(entry),
+            "fetched when it is needed",
+            constraints_of(entry),
+            0,
+        )
+        for entry in Identities.read().entries
+        if entry.has_source and (entry.forwarded or not request.forwarded)
+    )
     if terms.custody is Custody.SEALED:
-        return Offered(())
-    return Offered(tuple(_shown(Configuration.read(*files()).identities, ring)))
+        return Offered((), sources)
+    return Offered(tuple(_shown(Configuration.read(*files()).identities, ring)), sources)
 
 
 def fetch(request: Fetch, ring: Keyring, terms: Terms) -> Fetched | Refused:
@@ -47,8 +65,13 @@ def fetch(request: Fetch, ring: Keyring, terms: Terms) -> Fetched | Refused:
     configuration = Configuration.read(*files())
     configured = configuration.find(request.blob)
     if configured is None:
-        faults = "; some lines that configure keys are of no use: see kagentctl doctor"
-        return Refused("no such key" + (faults if configuration.faults else ""))
+        identities = Identities.read()
+        entry = identities.find(request.blob)
+        if entry and entry.has_source and entry.public.blob == request.blob:
+            return Refused("it isn't fetched for a forwarded request, as its [[identity]] has it")
+        faults = "; some lines that configure keys are of no use: see kagentctl check"
+        wrong = configuration.faults or identities.faults
+        return Refused("no such key" + (faults if wrong else ""))
     if terms.custody is Custody.SEALED:
         return Refused("kagent was started with --custody sealed, and this key isn't to be")
     try:

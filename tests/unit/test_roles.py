@@ -20,8 +20,11 @@ def test_who_reads_much_has_little() -> None:
     possess = {role.title for role in roles.CHILDREN if "sealed" in role.possesses}
     assert possess == {"parent of the sign workers", "sign worker", "seal worker"}
     unconfined = {role for role in roles.CHILDREN if not role.profile} - {roles.FRONT}
-    assert unconfined == {roles.SIGNERS, roles.ASK, roles.DEVICE}
+    assert unconfined == {roles.SIGNERS, roles.ASK, roles.DEVICE, roles.SOURCE}
     later = {roles.RELAY, roles.TOKEN}
     assert {role for role in roles.CHILDREN if role.confined_later} == later
-    without = (roles.REFUSE, roles.LOOKOUT, roles.BIND, roles.ASK, roles.DEVICE, *later)
+    without = (
+        *(roles.REFUSE, roles.LOOKOUT, roles.BIND, roles.ASK, roles.DEVICE, roles.SOURCE),
+        *later,
+    )
     assert not any(role.possesses for role in without)

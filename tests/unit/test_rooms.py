@@ -79,7 +79,7 @@ ROOMS = {
         SERVER,
     ),
     "workers": Room(
-        {"configuration", "confine", "custody", "jobs", "keyctl", "log", "openssh"}
+        {"configuration", "confine", "custody", "files", "jobs", "keyctl", "log", "openssh"}
         | {"private", "protocol", "text"}
     ),
     "keeper": Room({"confine", "custody", "jobs", "keyctl", "log", "workers"}),

@@ -1,0 +1,24 @@
+"""What the configuration says of a key that has a source, as the agent has it of any key."""
+
+from __future__ import annotations
+
+from ..configuration.identities import Entry
+from ..protocol.constraints import Confirm, ConfirmForwarded, Constraint, IdleLifetime, Lifetime
+
+
+def constraints_of(entry: Entry) -> tuple[Constraint, ...]:
+    """What the key of that entry is held under."""
+    wanted = (
+        Lifetime(entry.lifetime) if entry.lifetime else None,
+        Confirm() if entry.confirm == "always" else None,
+        ConfirmForwarded() if entry.confirm == "forwarded" else None,
+        IdleLifetime(entry.idle) if entry.idle else None,
+    )
+    return tuple(one for one in wanted if one is not None)
+
+
+def place_of(entry: Entry) -> str:
+    """Where its key comes from, in the words of every listing: 'file PATH'."""
+    if entry.command:
+        return f"command {entry.command[0]}"
+    return f"credential {entry.credential}" if entry.credential else f"file {entry.file}"
