@@ -65,8 +65,8 @@ class Sources:
             await arrival.over.wait()
             if arrival.refusal:
                 raise Refusal(arrival.refusal)
-            if self._holding.holds(blob):
-                return
+        if self._holding.holds(blob):  # meanwhile
+            return
         until, reason = self._refused.get(blob, (0.0, ""))
         if trio.current_time() < until:
             raise Refusal(f"a moment ago: {reason}")

@@ -6,6 +6,7 @@ import math
 import os
 import select
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -103,7 +104,7 @@ def notice(text: str, done: str) -> Iterator[None]:
         sys.stderr.write(f"\r{done}\r\n")
         return
     try:
-        window = _askpass(text, "none", output=subprocess.DEVNULL) if usable() else None
+        window = _askpass(text, "none") if usable() else None
     except OSError as error:
         log.warning(f"the user can't be told: {program()}: {error.strerror}")
         window = None
@@ -128,39 +129,42 @@ class Running:
         environment: dict[str, str] | None = None,
         patience: Patience | None = None,
         *,
-        output: int = subprocess.PIPE,
         errors: int | None = None,
         alone: bool = True,
     ) -> None:
         """Raises OSError."""
         self._gone = patience.gone if patience else None
         self._deadline = time.monotonic() + patience.seconds if patience else None
-        self._process = programs.start(
-            words,
-            stdin=subprocess.DEVNULL if alone else None,
-            stdout=output,
-            stderr=errors,
-            env=environment,
-            start_new_session=alone,
-            preexec_fn=die_with_parent if alone else None,
-        )
+        # Not a pipe: any program of the user's could open that anew, in /proc/PID/fd of who writes
+        # to it, and read what is meant for us.
+        self._answer, theirs = socket.socketpair()
+        with theirs:
+            self._process = programs.start(
+                words,
+                stdin=subprocess.DEVNULL if alone else None,
+                stdout=theirs,
+                stderr=errors,
+                env=environment,
+                start_new_session=alone,
+                preexec_fn=die_with_parent if alone else None,
+            )
         self._target = -self._process.pid if alone else self._process.pid
 
     def __enter__(self) -> Running:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._answer.close()
         if self._process.returncode is None:
             self._end()
 
     def read(self, most: int = _LONGEST) -> bytes:
         """What it prints, until it has printed so many bytes."""
         said = b""
-        assert self._process.stdout
-        with self._process.stdout as output:
+        with self._answer:
             while len(said) < most:
-                self._wait_for(output.fileno())
-                chunk = os.read(output.fileno(), most - len(said))
+                self._wait_for(self._answer.fileno())
+                chunk = self._answer.recv(most - len(said))
                 if not chunk:
                     break
                 said += chunk

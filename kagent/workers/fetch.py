@@ -35,7 +35,7 @@ from ..keyctl import (
 )
 from ..openssh.times import seconds
 from ..protocol.messages import Shown
-from .origins import constraints_of, place_of
+from .origins import constraints_of, place_of, source_of
 
 # For request-key(8)'s fourth field: who asks for this and nothing else.
 _CALLOUT = "kagent"
@@ -66,8 +66,7 @@ def fetch(request: Fetch, ring: Keyring, terms: Terms) -> Fetched | Refused:
     configured = configuration.find(request.blob)
     if configured is None:
         identities = Identities.read()
-        entry = identities.find(request.blob)
-        if entry and entry.has_source and entry.public.blob == request.blob:
+        if source_of(request.blob, identities):
             return Refused("it isn't fetched for a forwarded request, as its [[identity]] has it")
         faults = "; some lines that configure keys are of no use: see kagentctl check"
         wrong = configuration.faults or identities.faults

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
-from ..configuration.identities import Entry
+from ..configuration.identities import Entry, Identities
 from ..protocol.constraints import Confirm, ConfirmForwarded, Constraint, IdleLifetime, Lifetime
+
+
+def source_of(blob: bytes, identities: Identities) -> Entry | None:
+    """The entry that says where the key with that public half, or that certificate, comes from."""
+    found = (one for one in identities.entries if one.has_source and one.public.blob == blob)
+    return next(found, None)
 
 
 def constraints_of(entry: Entry) -> tuple[Constraint, ...]:

@@ -24,7 +24,7 @@ from ..private.keyfile import KeyFileError, is_encrypted
 from ..text import printable, shown
 from .errands import receive
 from .opening import Material
-from .origins import constraints_of, place_of
+from .origins import constraints_of, place_of, source_of
 
 _SECONDS = 130  # of which the user has 120
 _LARGEST = 65536  # bytes; an RSA key of 16384 bits has 13,000
@@ -96,8 +96,8 @@ def _fetch(wanted: FromSource, patience: askpass.Patience) -> Material:
 
 
 def _entry(wanted: FromSource) -> Entry:
-    entry = Identities.read().find(wanted.blob)
-    if entry is None or not entry.has_source or entry.public.blob != wanted.blob:
+    entry = source_of(wanted.blob, Identities.read())
+    if entry is None:
         raise NoKey("its [[identity]] was taken away meanwhile")
     if wanted.forwarded and not entry.forwarded:
         raise NoKey("a forwarded request may not have it fetched")
@@ -132,10 +132,12 @@ def _printed(words: Sequence[str], patience: askpass.Patience) -> bytes:
         # What it complains of isn't logged: it could be anything.
         errors = subprocess.DEVNULL
         with askpass.Running(words, environment, patience, errors=errors) as running:
-            printed = running.read(_LARGEST)
+            printed = running.read(_LARGEST + 1)
             code = running.exit_code()
     except OSError as error:
         raise NoKey(f"{words[0]}: {error.strerror}") from error
+    if len(printed) > _LARGEST:
+        raise NoKey(f"{words[0]} gives more than {_LARGEST} bytes, which no key has")
     if code:
         raise NoKey(f"{words[0]} ended with {code}; try it by hand: it says why")
     return printed

@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-from ...protocol.messages import Extension, ExtensionResponse, IdentitiesAnswer, RequestIdentities
+from ...openssh.times import timeframe
+from ...protocol.constraints import IdleLifetime
+from ...protocol.messages import (
+    Extension,
+    ExtensionResponse,
+    IdentitiesAnswer,
+    RequestIdentities,
+    Shown,
+)
 from ...protocol.publickey import PublicKey, UnknownKeyType
 from ...protocol.wire import TEXT, ProtocolError, Reader, repeated
 from ...text import as_it_came, printable
@@ -39,11 +47,16 @@ def list_identities(client: Client, report: Report, hash_name: str | None) -> bo
 
 
 def _places(client: Client) -> dict[bytes, str]:
-    """Where each key lives, as far as a kagent tells."""
+    """Where each key lives, as far as a kagent tells, and how long without being used."""
     try:
-        return {one.blob: printable(one.custody) for one in client.shown()}
+        return {one.blob: printable(one.custody) + _idle(one) for one in client.shown()}
     except (AgentError, ProtocolError):
         return {}  # another agent
+
+
+def _idle(shown: Shown) -> str:
+    spans = [one.seconds for one in shown.constraints if isinstance(one, IdleLifetime)]
+    return f"; removed when not used for {timeframe(spans[0])}" if spans else ""
 
 
 def _parsed(blob: bytes) -> PublicKey | None:

@@ -17,6 +17,8 @@ from enum import StrEnum
 from importlib.util import find_spec
 from pathlib import Path
 
+from ...configuration import settings
+from ...configuration.identities import Identities
 from ...confine import profiles
 from ...confine.seccomp import CannotConfine
 from ...custody import kernel
@@ -318,6 +320,16 @@ def _left(shown: Shown) -> str:
     return f", {left}s left" if left > 0 else ""
 
 
+def _configured() -> Finding:
+    faults = settings.configured()[1]
+    faults += [one for one in Identities.read().faults if one not in faults]
+    if faults:
+        told = str(faults[0]) + (f", and {len(faults) - 1} more" if faults[1:] else "")
+        return _warning(told, "kagentctl check, which tells each with its line")
+    sources = sum(entry.has_source for entry in Identities.read().entries)
+    return _ok(f"{sources} keys are fetched when they are needed, as kagent.toml says")
+
+
 def _shown(configuration: Configuration) -> list[Shown]:
     """What the agent says of the identities that are configured."""
     try:
@@ -380,6 +392,7 @@ _CHECKS: dict[str, Callable[[], Finding]] = {
     "confinement": _confinement,
     "SSH_AUTH_SOCK": _agent,
     "provisioning": _provisioning,
+    "configuration": _configured,
     "post-quantum keys": _post_quantum,
     "OpenSSH": _openssh,
     "files": _files,
