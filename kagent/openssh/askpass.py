@@ -130,6 +130,7 @@ class Running:
         patience: Patience | None = None,
         *,
         errors: int | None = None,
+        folder: str | None = None,
         alone: bool = True,
     ) -> None:
         """Raises OSError."""
@@ -145,6 +146,7 @@ class Running:
                 stdout=theirs,
                 stderr=errors,
                 env=environment,
+                cwd=folder,
                 start_new_session=alone,
                 preexec_fn=die_with_parent if alone else None,
             )

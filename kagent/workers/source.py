@@ -131,7 +131,7 @@ def _printed(words: Sequence[str], patience: askpass.Patience) -> bytes:
     try:
         # What it complains of isn't logged: it could be anything.
         errors = subprocess.DEVNULL
-        with askpass.Running(words, environment, patience, errors=errors) as running:
+        with askpass.Running(words, environment, patience, errors=errors, folder="/") as running:
             printed = running.read(_LARGEST + 1)
             code = running.exit_code()
     except OSError as error:

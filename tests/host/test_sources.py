@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import re
+import signal
+import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -248,7 +250,8 @@ def test_unused_it_goes(home: Home, person: Person) -> None:
     began = time.monotonic()
     with home.agent.connect() as stream:
         while home.asked < 2:
-            assert ask(stream, request(key)) != FAILURE
+            if ask(stream, request(key)) == FAILURE:  # it has ended just then
+                assert "its time is over" in explained(stream)
             assert time.monotonic() < began + 12 + SECONDS
             time.sleep(0.2)
     assert time.monotonic() > began + 11
@@ -373,3 +376,72 @@ def test_a_login(home: Home, person: Person, folder: Path) -> None:
     assert home.asked == 1
     assert f'Login as "{person.name}" on ' in home.question
     assert "Asked by ssh" in home.question
+
+
+PAGE = Path(__file__).parents[2] / "contrib/man/kagent.toml.5"
+
+
+def examples() -> list[str]:
+    """What stands in the manual page: commands, and tables for kagent.toml."""
+    _, _, text = PAGE.read_text().partition(".Sh EXAMPLES\n")
+    return re.findall(r"^\.Bd -literal.*?\n(.*?)^\.Ed", text, re.MULTILINE | re.DOTALL)
+
+
+def test_the_manuals_first_example(home: Home, person: Person) -> None:
+    person.run("mkdir", "-m", "700", "-p", ".ssh")
+    key = person.key(".ssh/id_ed25519", passphrase=PASSPHRASE, comment="me@home")
+    remember, forget = examples()[:2]
+    told = home.agent.run("sh", "-euc", remember).stdout
+    assert "me@home (ED25519)" in told
+    assert home.signs(key)
+    assert home.asked == 1
+    home.agent.run("sh", "-euc", f"{forget}\nssh-add -D")
+    assert not home.signs(key)
+
+
+def test_a_passphrase_from_pass(person: Person) -> None:
+    """The manual's example, with a GnuPG key that asks nothing."""
+    gnupg = person.home / ".gnupg"
+    gnupg.mkdir(mode=0o700)
+    os.chown(gnupg, person.uid, person.gid)
+    make = ["gpg", "--batch", "--quiet", "--passphrase", "", "--quick-gen-key", "me"]
+    try:
+        person.run(*make)
+        person.run("pass", "init", "me")
+        person.run("pass", "insert", "-m", "ssh/id_ed25519", input=f"{PASSPHRASE}\nand more\n")
+        person.run("mkdir", "-m", "700", "-p", ".ssh")
+        key = person.key(".ssh/id_ed25519", passphrase=PASSPHRASE)
+        with living(person) as home:
+            configure(person)
+            person.file(".config/kagent/kagent.toml", examples()[2])
+            assert home.signs(key), home.agent.logged()
+            assert home.asked == 0
+    finally:
+        person.run("gpgconf", "--kill", "all")
+
+
+# A private bus with gnome-keyring, and in it the key; the bus ends with the shell.
+KEYRING = """\
+printf '\\n' | gnome-keyring-daemon --unlock --components=secrets >/dev/null
+secret-tool store --label=work ssh work <.ssh/work
+exec kagent -D -a "$PWD/agent.sock"
+"""
+
+
+def test_a_key_from_the_keyring_of_the_desktop(person: Person) -> None:
+    """The manual's example, with gnome-keyring on a bus of its own."""
+    person.run("mkdir", "-m", "700", "-p", ".ssh", "run")
+    key = person.key(".ssh/work")
+    configure(person)
+    person.file(".config/kagent/kagent.toml", examples()[3])
+    path, runtime = person.home / "agent.sock", {"XDG_RUNTIME_DIR": str(person.home / "run")}
+    command = ("dbus-run-session", "--", "sh", "-euc", KEYRING)
+    with person.start(*command, env=runtime, stderr=subprocess.PIPE, start_new_session=True) as bus:
+        try:
+            wait_until(lambda: path.exists() or bus.poll() is not None)
+            assert bus.poll() is None, bus.stderr and bus.stderr.read()
+            told = person.run("ssh-add", "-T", f"{key}.pub", check=False, SSH_AUTH_SOCK=str(path))
+            assert told.returncode == 0, told.stderr
+        finally:
+            os.killpg(bus.pid, signal.SIGTERM)
+            bus.wait(SECONDS)

@@ -17,14 +17,18 @@ CHECKOUT = Path(__file__).parent.parent.parent
 
 # Command -> the Debian package that has it.
 PACKAGES = {
+    "dbus-run-session": "dbus-daemon",
     "fish": "fish",
     "git": "git",
     "gpg": "gpg",
     "gpg-agent": "gpg-agent",
+    "gnome-keyring-daemon": "gnome-keyring",
     "gpgconf": "gpgconf",
     "keyctl": "keyutils",
     "mandoc": "mandoc",
     "openssl": "openssl",
+    "pass": "pass",
+    "secret-tool": "libsecret-tools",
     "softhsm2-util": "softhsm2",
     "ssh": "openssh-client",
     "sshd": "openssh-server",
