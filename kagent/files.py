@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from typing import BinaryIO
 
 LARGEST = 2**20  # bytes
 
@@ -15,10 +16,7 @@ def read_own(path: str | os.PathLike[str]) -> str:
     Raises OSError, and ValueError for what is no such file.
     """
     with open(open_own(path), "rb") as file:
-        content = file.read(LARGEST + 1)
-    if len(content) > LARGEST:
-        raise ValueError(f"longer than {LARGEST} bytes")
-    return content.decode()
+        return _content(file, LARGEST).decode()
 
 
 def open_own(path: str | os.PathLike[str], flags: int = os.O_RDONLY) -> int:
@@ -27,13 +25,9 @@ def open_own(path: str | os.PathLike[str], flags: int = os.O_RDONLY) -> int:
     Whatever there is at that path must not hold anybody up.  Raises OSError, and ValueError for
     what is no such file.
     """
-    descriptor = os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC, 0o600)
+    descriptor = _open(path, flags)
     try:
         about = os.fstat(descriptor)
-        if stat.S_ISDIR(about.st_mode):
-            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
-        if not stat.S_ISREG(about.st_mode):
-            raise ValueError("not a file")
         if about.st_uid not in (0, os.getuid()):
             raise ValueError("it is another user's")
         if about.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
@@ -42,3 +36,35 @@ def open_own(path: str | os.PathLike[str], flags: int = os.O_RDONLY) -> int:
         os.close(descriptor)
         raise
     return descriptor
+
+
+def read_private(path: str | os.PathLike[str], largest: int) -> bytes:
+    """The content of a private key file, which others may not read if it is this user's: as ssh-add
+    has it.
+
+    Whatever there is at that path must not hold anybody up.  Raises OSError, and ValueError for
+    what is no such file, or has more than `largest` bytes.
+    """
+    with open(_open(path, os.O_RDONLY), "rb") as file:
+        about = os.fstat(file.fileno())
+        if about.st_uid == os.getuid() and about.st_mode & 0o077:
+            raise ValueError(f"others can read it: chmod go= {path}")
+        return _content(file, largest)
+
+
+def _open(path: str | os.PathLike[str], flags: int) -> int:
+    descriptor = os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC, 0o600)
+    mode = os.fstat(descriptor).st_mode
+    if stat.S_ISREG(mode):
+        return descriptor
+    os.close(descriptor)
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+    raise ValueError("not a file")
+
+
+def _content(file: BinaryIO, largest: int) -> bytes:
+    content = file.read(largest + 1)
+    if len(content) > largest:
+        raise ValueError(f"longer than {largest} bytes")
+    return content

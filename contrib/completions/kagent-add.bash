@@ -4,10 +4,10 @@ _kagent_add() {
     case $previous in
     --custody) COMPREPLY=($(compgen -W "kernel sealed" -- "$current")) ;;
     -E) COMPREPLY=($(compgen -W "md5 sha1 sha256 sha384 sha512" -- "$current")) ;;
-    -h | -t) ;;
+    -h | -t | --idle) ;;
     *)
         case $current in
-        -*) COMPREPLY=($(compgen -W "-c -C -d -D -E -e -H -h -K -k -L -l -N -P -Q -q -S -s -T -t -v -X -x --custody --confirm-forwarded --help" -- "$current")) ;;
+        -*) COMPREPLY=($(compgen -W "-c -C -d -D -E -e -H -h -K -k -L -l -N -P -Q -q -S -s -T -t -v -X -x --custody --confirm-forwarded --help --idle" -- "$current")) ;;
         *) COMPREPLY=($(compgen -f -- "$current")) ;;
         esac
         ;;

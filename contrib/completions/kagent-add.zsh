@@ -25,5 +25,6 @@ _arguments -s -S \
     '-x[lock]' \
     '--custody[how the key must be held]:custody:(kernel sealed)' \
     '--confirm-forwarded[ask before forwarded signatures]' \
+    '--idle[remove the key when it is not used for so long]:time:' \
     '--help[show the usage]' \
     '*:key file:_files'

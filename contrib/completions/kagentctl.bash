@@ -5,9 +5,11 @@
 #    source ~/.local/share/bash_completion/kagentctl
 # See also: https://github.com/scop/bash-completion/blob/main/doc/configuration.md
 
-_shtab_kagentctl_subparsers=(doctor check show prove share shared unshare accept install uninstall status why hosts log forget)
+_shtab_kagentctl_subparsers=(doctor remember forget-source check show prove share shared unshare accept install uninstall status why hosts log forget)
 
 _shtab_kagentctl_doctor_option_strings=(-h --help --json)
+_shtab_kagentctl_remember_option_strings=(-h --help --idle --lifetime --forwarded --tpm)
+_shtab_kagentctl_forget_source_option_strings=(-h --help)
 _shtab_kagentctl_check_option_strings=(-h --help)
 _shtab_kagentctl_show_option_strings=(-h --help --json --svg --watch)
 _shtab_kagentctl_prove_option_strings=(-h --help --pid --json)
@@ -27,11 +29,17 @@ _shtab_kagentctl_option_strings=(-h --help --version)
 _shtab_kagentctl_prove_pos_0_COMPGEN=_shtab_compgen_files
 
 _shtab_kagentctl_hosts_pos_0_choices=(forget on off)
-_shtab_kagentctl_pos_0_choices=(doctor check show prove share shared unshare accept install uninstall status why hosts log forget)
+_shtab_kagentctl_pos_0_choices=(doctor remember forget-source check show prove share shared unshare accept install uninstall status why hosts log forget)
 
 _shtab_kagentctl_doctor__h_nargs=0
 _shtab_kagentctl_doctor___help_nargs=0
 _shtab_kagentctl_doctor___json_nargs=0
+_shtab_kagentctl_remember__h_nargs=0
+_shtab_kagentctl_remember___help_nargs=0
+_shtab_kagentctl_remember___forwarded_nargs=0
+_shtab_kagentctl_remember___tpm_nargs=0
+_shtab_kagentctl_forget_source__h_nargs=0
+_shtab_kagentctl_forget_source___help_nargs=0
 _shtab_kagentctl_check__h_nargs=0
 _shtab_kagentctl_check___help_nargs=0
 _shtab_kagentctl_show__h_nargs=0

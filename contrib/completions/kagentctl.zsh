@@ -14,10 +14,12 @@ _shtab_kagentctl_commands() {
     check:'are the configuration files as they should be'
     doctor:'can kagent work here, and what mends it if not'
     forget:'end the service'"'"'s keys'
+    forget-source:'undo remember'
     hosts:'which key each host is offered first'
     install:'kagent as your agent, by systemd'
     log:'what was signed and refused, and for whom'
     prove:'is anything of a key in the agent'"'"'s memory?'
+    remember:'have a key file'"'"'s key fetched when it is needed'
     share:'let another user sign with a key'
     shared:'which user has which key'
     show:'the keyrings, and what is known of the keys in them'
@@ -67,6 +69,14 @@ _shtab_kagentctl_forget_options=(
 # guard to ensure default positional specs are added only once per session
 _shtab_kagentctl_forget_defaults_added=0
 
+_shtab_kagentctl_forget_source_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  ":its key file, its fingerprint, or its comment:"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_kagentctl_forget_source_defaults_added=0
+
 _shtab_kagentctl_hosts_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--all[forget all]"
@@ -106,6 +116,18 @@ _shtab_kagentctl_prove_options=(
 
 # guard to ensure default positional specs are added only once per session
 _shtab_kagentctl_prove_defaults_added=0
+
+_shtab_kagentctl_remember_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  "--idle[forget the key when it isn\'t used for so long\: 1h if nothing is said]:TIME:"
+  "--lifetime[forget the key after so long anyway]:TIME:"
+  "--forwarded[have it fetched for other hosts\' requests too]"
+  "--tpm[fetch it from a copy that only this TPM opens, for you]"
+  ":a private key file, as ssh-keygen makes it:"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_kagentctl_remember_defaults_added=0
 
 _shtab_kagentctl_share_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
@@ -189,10 +211,12 @@ _shtab_kagentctl() {
         check) _arguments -C -s $_shtab_kagentctl_check_options ;;
         doctor) _arguments -C -s $_shtab_kagentctl_doctor_options ;;
         forget) _arguments -C -s $_shtab_kagentctl_forget_options ;;
+        forget-source) _arguments -C -s $_shtab_kagentctl_forget_source_options ;;
         hosts) _arguments -C -s $_shtab_kagentctl_hosts_options ;;
         install) _arguments -C -s $_shtab_kagentctl_install_options ;;
         log) _arguments -C -s $_shtab_kagentctl_log_options ;;
         prove) _arguments -C -s $_shtab_kagentctl_prove_options ;;
+        remember) _arguments -C -s $_shtab_kagentctl_remember_options ;;
         share) _arguments -C -s $_shtab_kagentctl_share_options ;;
         shared) _arguments -C -s $_shtab_kagentctl_shared_options ;;
         show) _arguments -C -s $_shtab_kagentctl_show_options ;;

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import __version__, log
 from ..configuration.settings import configured
+from ..configuration.toml import files
 from ..confine import process, seccomp
 from ..keeper import foreground
 from ..keeper.listener import ENDING, USUAL, Listener, NoPlace, home_directory, remove_stale
@@ -76,6 +77,7 @@ def _main() -> int:
         print("Deleted stale agent sockets in ~/.ssh/agent")
         return 0
     log.configure(to_stderr=True, verbose=options.debug)
+    _tell_of_identities()
     # From the moment when there is a socket until the keeper can clean it up.
     signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
     listener = _listen(options)
@@ -154,6 +156,15 @@ def _configured(given: list[tuple[str, str]]) -> list[tuple[str, str]]:
         if (value.partition("=")[0] not in names if option == "-O" else option not in told)
         or option == "--behind"
     ]
+
+
+def _tell_of_identities() -> None:
+    """What is wrong with one of them keeps no agent from starting: the others count."""
+    if any(map(os.path.exists, files())):
+        from ..configuration.identities import Identities
+
+        for fault in Identities.read().faults:
+            log.warning(str(fault))
 
 
 def _one_of(option: str, names: tuple[str, ...], name: str | None) -> str | None:

@@ -142,6 +142,11 @@ STEPS = {
         "ssh-keygen -L -f KEYFILE-cert.pub",
         "shows the certificate, which isn't good, or isn't for this key",
     ),
+    Cause.SOURCE: Step(
+        "kagentctl check",
+        "tells whether kagent.toml is as it should be, which says where the key comes from. If it "
+        "is, try again: a wrong passphrase is asked for anew after three seconds",
+    ),
     Cause.RENEWAL: Step(
         "kagentctl check",
         "tells whether kagent.toml is as it should be, where the command stands that prints the "

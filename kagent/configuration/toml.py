@@ -77,7 +77,7 @@ def _lines(content: str) -> dict[tuple[tuple[str, int] | None, str], int]:
     """Where each word of the first level and of arrays of tables stands, counted from 1."""
     found: dict[tuple[tuple[str, int] | None, str], int] = {}
     table: tuple[str, int] | None = None
-    for number, told in _statements(content):
+    for number, _, told in statements(content):
         for name, value in told.items():
             if isinstance(value, list) and value == [{}]:
                 before = sum(1 for one, word in found if one and one[0] == name and not word)
@@ -88,8 +88,8 @@ def _lines(content: str) -> dict[tuple[tuple[str, int] | None, str], int]:
     return found
 
 
-def _statements(content: str) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Each statement alone, as the table that it would be, and the line in which it begins."""
+def statements(content: str) -> Iterator[tuple[int, int, dict[str, Any]]]:
+    """The lines in which each statement begins and ends, and alone, the table that it would be."""
     import tomllib
 
     first, text = 1, ""
@@ -100,5 +100,5 @@ def _statements(content: str) -> Iterator[tuple[int, dict[str, Any]]]:
         except ValueError:
             continue  # it goes on in the next line
         if told:
-            yield first, told
+            yield first, number, told
         first, text = number + 1, ""

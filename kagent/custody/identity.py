@@ -7,7 +7,7 @@ from base64 import b64encode
 from enum import StrEnum
 from functools import lru_cache
 
-from ..protocol.constraints import CONSTRAINTS, Constraint, Lifetime
+from ..protocol.constraints import CONSTRAINTS, Constraint, IdleLifetime, Lifetime
 from ..protocol.wire import (
     BYTE,
     STRING,
@@ -35,6 +35,7 @@ class Custody(StrEnum):
     DEVICE = "device"  # by a FIDO token; what is kept only names it to the token
     TOKEN = "token"  # by a PKCS#11 token, to which a process talks while the key is held  # noqa: S105
     BEHIND = "behind"  # by another agent; kagent holds nothing of it
+    SOURCE = "source"  # not yet: it is fetched from where the configuration says
 
 
 @lru_cache(maxsize=16)  # asked for three times in a signature
@@ -45,6 +46,16 @@ def description_of(blob: bytes) -> str:
     """
     digest = hashlib.sha256(blob).digest()
     return f"{PREFIX}SHA256:{b64encode(digest).rstrip(b'=').decode()}"
+
+
+def _nanoseconds(constraints: tuple[Constraint, ...], kind: type[Lifetime | IdleLifetime]) -> int:
+    return sum(one.seconds for one in constraints if isinstance(one, kind)) * clock.SECOND
+
+
+def with_deadline(record: bytes, deadline: int) -> bytes:
+    """An identity's record with another deadline, for who reads nothing else of it."""
+    start = len(record) - len(UINT64.write(deadline) + BYTE.write(_VERSION))
+    return record[:start] + UINT64.write(deadline) + record[-1:]
 
 
 def _read_custody(reader: Reader) -> Custody:
@@ -89,8 +100,23 @@ class Identity(Record):
 
     def beginning(self, now: int) -> Identity:
         """With the deadline that it has if its lifetime begins at `now`, as that of `ended`."""
-        lifetimes = [one.seconds for one in self.constraints if isinstance(one, Lifetime)]
-        return self.replace(deadline=now + lifetimes[0] * clock.SECOND if lifetimes else 0)
+        spans = [span for span in (self._lifetime, self.idle) if span]
+        return self.replace(deadline=now + min(spans) if spans else 0)
+
+    @property
+    def _lifetime(self) -> int:
+        return _nanoseconds(self.constraints, Lifetime)
+
+    @property
+    def idle(self) -> int:
+        """How long it stays without being used, in nanoseconds; 0 for as long as it may."""
+        return _nanoseconds(self.constraints, IdleLifetime)
+
+    @property
+    def latest(self) -> int:
+        """When it ends however much it is used, if it is just `beginning`; 0 for never."""
+        lifetime, idle = self._lifetime, self.idle
+        return self.deadline - min(lifetime, idle or lifetime) + lifetime if lifetime else 0
 
     def ended(self, now: int) -> bool:
         """Whether its time is over at `now`, in nanoseconds of CLOCK_BOOTTIME."""

@@ -121,6 +121,10 @@ class OwnShelf(Shelf):
         """Whether something is there of that identity."""
         return description in self._read()
 
+    def __getitem__(self, description: str) -> bytes:
+        """What is there of that identity.  Raises KeyError."""
+        return self._read()[description]
+
     def put(self, description: str, content: bytes) -> None:
         """Have `content` there, in the place of what is there of that identity.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Sequence
+from contextlib import suppress
 
 import trio
 
@@ -62,9 +63,10 @@ class Workers:
         job = Job(
             Kind.KEEP,
             number=number,
-            deadline=identity.deadline,
+            deadline=identity.latest,
             description=identity.description,
             custody=identity.custody,
+            idle=identity.idle,
         )
         return await self._keeper.ask(job.pack() + record)
 
@@ -77,6 +79,10 @@ class Workers:
             custody=before.custody,
         )
         return await self._keeper.ask(job.pack() + before.write())
+
+    def used(self, identity: Identity) -> None:
+        """Have the keeper put off the end of an identity that ends when it isn't used."""
+        self._keeper.tell(Job(Kind.USED, description=identity.description).pack())
 
     async def drop(self, number: int) -> Answer | None:
         """Have the keeper throw the key of load `number` away."""
@@ -98,9 +104,16 @@ class Workers:
         """Have a worker do an errand; None if it died."""
         return await self._errand(kind, request, [], _SECONDS)
 
-    async def ask_user(self, kind: Kind, request: Record, client: socket.socket) -> Answer | None:
-        """Have a worker do what needs the user, as long as `client` is there; None if it died."""
-        return await self._errand(kind, request, [client.fileno()], _SECONDS_OF_OTHERS)
+    async def ask_user(
+        self, kind: Kind, request: Record, client: socket.socket, number: int = 0
+    ) -> Answer | None:
+        """Have a worker do what needs the user, as long as `client` is there; None if it died.
+
+        What comes of it may be the load of that number.
+        """
+        return await self._errand(
+            kind, request, [client.fileno()], _SECONDS_OF_OTHERS, number=number
+        )
 
     async def fetch(self, request: Fetch) -> Answer | None:
         """Have a worker have the kernel fetch a key; None if it died."""
@@ -179,6 +192,11 @@ class _Channel:
         finally:
             os.close(pipe)
         return None
+
+    def tell(self, packet: bytes) -> None:
+        """Send what has no answer, if that can be done at once."""
+        with suppress(OSError):
+            self._socket.send(packet)
 
     async def _send(self, packet: bytes, descriptors: list[int]) -> None:
         # Who comes while others wait, waits behind them.

@@ -10,13 +10,13 @@ from ..custody.anchor import Held
 from ..jobs.jobs import Fetched, Kind, Offered, Rule
 from ..jobs.questions import Fetch, Offer
 from ..keyctl import AsymmetricKey
-from ..protocol.messages import Shown
 from .channels import Workers
 from .peer import refusal
 
 # Most users have nothing configured, and a look costs a worker.
 _SECONDS_OF_NOTHING = 1.0
 _MOST_OFFERS = 4  # at once
+_NOTHING = Offered(())
 
 
 class Fetching:
@@ -33,23 +33,22 @@ class Fetching:
         self.looked = -math.inf  # of trio's clock
         self.notify = "never"
 
-    async def offered(self) -> tuple[Shown, ...]:
-        """All that are configured, whether their keys are there or not."""
+    async def offered(self, *, forwarded: bool) -> Offered:
+        """All that are configured, whether their keys are there or not.
+
+        For a request that is `forwarded`, without what may not be fetched for one.
+        """
         if trio.current_time() < self._nothing_until:
-            return ()
+            return _NOTHING
         async with self._offering:
-            answer = await self._workers.send_out(Kind.OFFER, Offer())
+            answer = await self._workers.send_out(Kind.OFFER, Offer(forwarded))
         if not isinstance(answer, Offered):
-            return ()
+            return _NOTHING
         self.rules, self.notify = answer.rules, answer.notify
         self.looked = trio.current_time()
-        if not answer.shown:
+        if not (answer.shown or answer.sources or forwarded):
             self._nothing_until = trio.current_time() + _SECONDS_OF_NOTHING
-        return answer.shown
-
-    async def is_configured(self, blob: bytes) -> bool:
-        """Whether one of them has that public key."""
-        return any(one.blob == blob for one in await self.offered())
+        return answer
 
     def held(self, blob: bytes) -> Held | None:
         """The one with that public key, if its key has been fetched."""

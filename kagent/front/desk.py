@@ -8,11 +8,13 @@ from ..custody.store import Store
 from .certificates import Certificates
 from .channels import Workers
 from .configured import Fetching
+from .holding import Holding
 from .hosts import Hosts
 from .lock import AgentLock
 from .notices import Notices
 from .settings import Settings
 from .sign_workers import SignWorkers
+from .sources import Sources
 from .tally import Tally
 from .threads import Signers
 
@@ -35,3 +37,5 @@ class Desk(NamedTuple):
     certificates: Certificates
     notices: Notices
     behind: Behind | None  # with --behind only
+    holding: Holding
+    sources: Sources

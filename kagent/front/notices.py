@@ -83,7 +83,7 @@ class Notices:
 
     async def _look(self) -> None:
         try:
-            await self._fetching.offered()
+            await self._fetching.offered(forwarded=False)
         except OSError as error:
             log.error(f"who wants to be told of signatures is unknown: {error}")
 

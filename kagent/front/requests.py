@@ -14,14 +14,12 @@ import trio
 
 from .. import log
 from ..custody import clock
-from ..custody.anchor import Held
 from ..custody.identity import Custody, Identity, description_of
 from ..custody.store import StillThere
 from ..jobs.causes import Cause, cause_of
-from ..jobs.jobs import Answer, Done, Inserted, Kind, Loaded, Refused, Removal
+from ..jobs.jobs import Done, Inserted, Kind, Loaded, Refused, Removal
 from ..keyctl import KernelKeyError
 from ..protocol import messages
-from ..protocol.constraints import RestrictDestination
 from ..protocol.messages import (
     EXPLAIN,
     MAX_PAYLOAD,
@@ -55,6 +53,7 @@ from ..protocol.wire import TEXT, ProtocolError
 from ..text import quoted
 from .desk import Desk
 from .destinations import check_visible
+from .holding import custody_told, faults_of, tell, why
 from .peer import Peer, Refusal, refusal
 from .sessions import NotPermitted
 from .signature_log import HELP
@@ -99,8 +98,7 @@ class Requests:
     """Answers the requests of all clients."""
 
     def __init__(self, desk: Desk, signing: Signing) -> None:
-        self._loads = 0
-        self._changing = trio.Lock()  # what is held, by one request at a time
+        self._holding = desk.holding
         self._loading = Turns(_MOST_LOADS, _MOST_LOADS_EACH)
         self._stalling = Turns(_MOST_STALLING, 1)
         self._inserting = Turns(_MOST_INSERTIONS, 1)
@@ -126,7 +124,7 @@ class Requests:
         if not await _has_come(peer.client, body_length):
             turns = self._stalling
         async with turns.of(peer.process.pid):
-            number = self._loads = self._loads + 1
+            number = self._holding.new_number()
             answer = await self._workers.load(
                 number,
                 peer.client,
@@ -151,9 +149,9 @@ class Requests:
                         # Its time isn't for that worker to say: it has read what the client sent.
                         beginning = loaded.beginning(clock.now())
                         asked.blob, asked.comment = loaded.blob, loaded.comment
-                        async with self._changing:
-                            identity = await self._hold(peer, number, beginning)
-                        peer.explanation = _holding(identity)
+                        async with self._holding.changing:
+                            identity = await self._holding.hold(peer, number, beginning)
+                        peer.explanation = tell(identity)
                     case Inserted():
                         peer.explanation = await self._hold_inserted(peer, number, answer)
                     case Removal(provider):
@@ -172,11 +170,11 @@ class Requests:
 
         They take the place of all that was held through this provider before, whose token may have
         been another; but for another host they take the place of nothing, which may be for other
-        hosts, or only with a yes.  Gives what there is to say of them.  Raises what `_hold` does.
+        hosts, or only with a yes.  Gives what there is to say of them.  Raises what `hold` does.
         """
         provider = inserted.provider
         told, wanted = [], []
-        async with self._changing:
+        async with self._holding.changing:
             try:
                 before = set()
                 if not peer.sessions.attempted:
@@ -187,7 +185,7 @@ class Requests:
                     if held and identity.blob not in before:
                         told.append(_held_otherwise(held.identity))
                     else:
-                        self._check_load(peer, identity)
+                        self._holding.check(peer, identity)
                         wanted.append(identity)
                 if not wanted:
                     told_so = f"nothing new of {provider}: {'; '.join(told)}"
@@ -195,7 +193,7 @@ class Requests:
                 for reason in told:
                     log.warning(f"{provider}: {reason}")
                 for identity in wanted:
-                    told.append(_holding(await self._hold(peer, number, identity)))
+                    told.append(tell(await self._holding.hold(peer, number, identity)))
                 gone = before - {identity.blob for identity in wanted}
                 faults = [fault for blob in gone for fault in await self._end(blob)]
             finally:
@@ -216,7 +214,7 @@ class Requests:
         """Raises Refusal, NotPermitted."""
         if self._lock.locked:  # meanwhile
             raise Refusal(Cause.LOCKED, "the agent is locked")
-        async with self._changing:
+        async with self._holding.changing:
             identities = self._of_token(provider)
             if not identities:
                 raise Refusal(Cause.UNKNOWN_KEY, f"no key of {provider} is held")
@@ -229,77 +227,8 @@ class Requests:
     async def _end(self, blob: bytes) -> list[str]:
         """First what signs: without its record, its constraints would be unknown."""
         self._tally.refusals.removed(blob)
-        faults = _faults(await self._workers.forget(description_of(blob)))
+        faults = faults_of(await self._workers.forget(description_of(blob)))
         return faults + await trio.to_thread.run_sync(self._store.remove, blob)
-
-    async def _hold(self, peer: Peer, number: int, loaded: Identity) -> Identity:
-        """Have the key of a load held, whole or not at all.
-
-        What was held of it before stays until all is done, so that it can be gone back to; but for
-        what others possess too, which has to end before a constraint holds.  Raises Refusal,
-        StillThere, KernelKeyError, ProtocolError.
-        """
-        store, workers = self._store, self._workers
-        try:
-            self._check_load(peer, loaded)
-            before = store.find_readable(loaded.blob)
-            identity = store.in_its_place(loaded)
-        except BaseException:
-            with trio.CancelScope(shield=True):
-                await workers.drop(number)
-            raise
-        private, description = store.is_private(identity), identity.description
-        record = identity.write() if private else b""
-        with trio.CancelScope(shield=True):
-            answer = await workers.keep(number, identity, record)
-            if isinstance(answer, Refused):
-                raise Refusal(answer.cause, answer.reason)  # and nothing has changed
-            try:
-                _expect_done(answer)
-                store.settle(identity, locked=self._lock.locked)
-                if identity.constraints:
-                    # Else it could be used around them.
-                    faults = await trio.to_thread.run_sync(store.adopted.remove, identity.blob)
-                    if faults:
-                        raise StillThere("; ".join(faults))
-                _expect_done(
-                    await workers.forget(description, identity.custody if private else None)
-                )
-            except BaseException:
-                await self._go_back(identity, before)
-                raise
-        self._tally.refusals.holds(identity.blob, identity.deadline)
-        return identity
-
-    async def _go_back(self, identity: Identity, before: Held | None) -> None:
-        """After a load that failed halfway: what was held before stays.
-
-        But what was removed meanwhile isn't brought back, as by SIGUSR1.
-        """
-        store, workers = self._store, self._workers
-        if before and store.is_private(before.identity):
-            answer = await workers.go_back(before.identity)
-            if not isinstance(answer, Refused):
-                store.leave_nothing_beside(before.identity)
-                if store.find_readable(identity.blob):
-                    return
-        await workers.forget(identity.description)
-        if before is None:
-            store.leave_nothing_of(identity)
-
-    def _check_load(self, peer: Peer, identity: Identity) -> None:
-        PublicKey.parse(identity.blob)  # that its worker says so proves nothing
-        if self._lock.locked:  # meanwhile
-            raise Refusal(Cause.LOCKED, "the agent is locked")
-        if identity.ended(clock.now()):
-            raise Refusal(Cause.LIFETIME, "its time was over before it was there")
-        # ssh-agent lets a host that can't see a key not change it either.
-        held = self._store.find(identity.blob) if peer.sessions.attempted else None
-        if held and any(isinstance(one, RestrictDestination) for one in held.identity.constraints):
-            raise Refusal(
-                Cause.FROM_AFAR,
-                "the key is held already, for some hosts only, and can't be changed from afar",
-            )
 
     async def answer(self, peer: Peer, payload: bytes) -> Message | None:
         """Every other request; None if its answer is begun already."""
@@ -414,9 +343,12 @@ class Requests:
         shown = [_about(one) for one in held if _is_visible(one, peer)]
         # What is held is asked for first, so that its constraints count.
         blobs = {one.blob for one in held}
-        shown += [one for one in await self._fetching.offered() if one.blob not in blobs]
+        configured = await self._fetching.offered(forwarded=peer.sessions.forwarded)
+        for one in (*configured.shown, *configured.sources):
+            if one.blob not in blobs:
+                blobs.add(one.blob)
+                shown.append(one)
         if self._behind:
-            blobs |= {one.blob for one in shown}
             behind = await self._behind.identities(peer)
             if self._lock.locked:  # meanwhile
                 return []
@@ -436,7 +368,13 @@ class Requests:
                     "the certificate is not loaded, but printed by a command: it goes with its "
                     "key, or with that line of kagent.toml",
                 )
-            if await self._fetching.is_configured(blob):
+            configured = await self._fetching.offered(forwarded=peer.sessions.forwarded)
+            if any(one.blob == blob for one in configured.sources):
+                raise Refusal(
+                    Cause.CONFIGURED,
+                    "the key is not loaded but has a source: kagentctl forget-source KEYFILE",
+                )
+            if any(one.blob == blob for one in configured.shown):
                 raise Refusal(
                     Cause.CONFIGURED,
                     "the key is not loaded but configured: see kagent-provision(8)",
@@ -454,7 +392,7 @@ class Requests:
             raise Refusal(
                 Cause.FROM_AFAR, "the key's record can't be read, so who may remove it is unknown"
             )
-        async with self._changing:
+        async with self._holding.changing:
             faults = await self._end(blob)
         self._certificates.forget(blob)
         await self._removed(faults)
@@ -463,10 +401,10 @@ class Requests:
 
     async def remove_all(self) -> None:
         """Remove all keys.  Raises Refusal if some can't be: the others are gone all the same."""
-        async with self._changing:
+        async with self._holding.changing:
             for one in self._store.identities():
                 self._tally.refusals.removed(one.blob)
-            faults = _faults(await self._workers.forget_all())
+            faults = faults_of(await self._workers.forget_all())
             faults += await trio.to_thread.run_sync(self._store.remove_all)
         self._certificates.forget()
         await self._removed(faults)
@@ -545,14 +483,6 @@ def _name_of(number: int) -> str:
         return f"message {number}"
 
 
-def _holding(identity: Identity) -> str:
-    """What is said of a key that is held from now on, which is logged too."""
-    fingerprint = PublicKey.parse(identity.blob).fingerprint()
-    custody = _custody(identity)
-    log.info(f"holding {fingerprint} {quoted(identity.comment)}, custody {custody}")
-    return f"{fingerprint} is held in custody {custody}"
-
-
 def _fingerprint(blob: bytes) -> str:
     try:
         return PublicKey.parse(blob).fingerprint()
@@ -562,17 +492,9 @@ def _fingerprint(blob: bytes) -> str:
 
 def _held_otherwise(identity: Identity) -> str:
     fingerprint = PublicKey.parse(identity.blob).fingerprint()
-    return f"{fingerprint} was held already, in custody {_custody(identity)}, and stays as it was"
-
-
-def _custody(identity: Identity) -> str:
-    why = _why(identity)
-    return f"{identity.lives} ({why})" if why else identity.lives
-
-
-def _why(identity: Identity) -> str:
-    """Why the kernel doesn't sign itself, where that has to be said."""
-    return "" if identity.custody is Custody.TOKEN else identity.why
+    return (
+        f"{fingerprint} was held already, in custody {custody_told(identity)}, and stays as it was"
+    )
 
 
 async def _has_come(client: socket.socket, length: int) -> bool:
@@ -588,23 +510,12 @@ async def _has_come(client: socket.socket, length: int) -> bool:
     return False
 
 
-def _expect_done(answer: Answer | None) -> None:
-    if faults := _faults(answer):
-        raise StillThere("; ".join(faults))
-
-
-def _faults(answer: Answer | None) -> list[str]:
-    if isinstance(answer, Done):
-        return []
-    return [answer.reason if isinstance(answer, Refused) else "the keeper doesn't answer"]
-
-
 def _about(identity: Identity) -> Shown:
     return Shown(
         identity.blob,
         identity.comment,
         identity.lives,
-        _why(identity),
+        why(identity),
         identity.constraints,
         _expiry(identity.deadline),
     )

@@ -20,6 +20,7 @@ from .channels import Workers
 from .configured import Fetching
 from .connection import Connection
 from .desk import Desk
+from .holding import Holding
 from .hosts import Hosts
 from .lock import AgentLock
 from .notices import Notices
@@ -28,6 +29,7 @@ from .requests import Requests
 from .settings import Settings
 from .sign_workers import SignWorkers
 from .signatures import Signing
+from .sources import Sources
 from .tally import Tally
 from .threads import Signers
 
@@ -64,9 +66,11 @@ async def serve(
             behind = Behind(workers, settings)
         certificates = Certificates(workers, fetching, tally, serving)
         notices = Notices(workers, fetching)
+        lock = AgentLock(store)
+        holding = Holding(store, workers, lock, tally.refusals)
         desk = Desk(
             store,
-            AgentLock(store),
+            lock,
             workers,
             sign_workers,
             fetching,
@@ -77,6 +81,8 @@ async def serve(
             certificates,
             notices,
             behind,
+            holding,
+            Sources(workers, holding),
         )
         requests = Requests(desk, Signing(desk))
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import NamedTuple
 
 import trio
 
 from .. import log
-from ..custody import kernel
+from ..custody import clock, kernel
 from ..custody.anchor import Held
 from ..custody.identity import Custody
 from ..jobs.causes import Cause, cause_of
@@ -19,6 +19,7 @@ from ..jobs.questions import (
     Ask,
     Binding,
     DeviceSignature,
+    FromSource,
     Origin,
     Purpose,
     Question,
@@ -38,6 +39,7 @@ from .destinations import check_signature
 from .peer import Peer, Refusal, refusal
 from .sessions import NotPermitted
 from .signature_log import Entry
+from .sources import SourceIdentity
 from .turns import Turns
 
 _LONGEST_SHOWN = 1000  # characters; a question shows less, the beginning and the end
@@ -73,6 +75,7 @@ class Signing:
         self._workers = desk.workers
         self._sign_workers = desk.sign_workers
         self._fetching = desk.fetching
+        self._sources = desk.sources
         self._behind = desk.behind
         self._hosts = desk.hosts
         self._certificates = desk.certificates
@@ -159,6 +162,9 @@ class Signing:
             entry.user = signed.user
         case = _Case(peer, request, key, algorithm, signed, held, loaded, certificate)
         check_signature(held.identity, peer.sessions, signed, time.time())
+        if held.identity.custody is Custody.SOURCE:
+            case = await self._fetched(case)
+            entry.identity = case.held.identity
         if case.must_ask:
             await self._confirm(case)
         if case.must_ask or not loaded:  # somebody was waited for
@@ -171,6 +177,9 @@ class Signing:
             self._under_way.discard(done)
             done.set()
         self._hosts.signed(peer, request.data, key)
+        identity = case.held.identity
+        if identity.idle and clock.now() + identity.idle - identity.deadline >= clock.SECOND:
+            self._workers.used(identity)
 
     def _check(self, case: _Case) -> Held:
         """All that a signature rests on, as it is now; the key to be used.  For any thread.
@@ -207,6 +216,8 @@ class Signing:
                 made = self._sign_behind
             case Custody.TOKEN:
                 made = self._sign_with_token
+            case Custody.SOURCE:
+                raise Refusal(Cause.SOURCE, "the key is not fetched yet")
         answer = await made(case)
         self._check(case)
         if isinstance(answer, Signed):
@@ -279,19 +290,37 @@ class Signing:
         held = self._fetching.held(blob)
         if held is None:
             held = await trio.to_thread.run_sync(self._store.find_adopted, blob)
-        if held is None and self._behind and not await self._fetching.is_configured(blob):
-            identity = await self._behind.find(peer, blob)
-            if identity:
-                return Held(identity, None)
-            if faults := self._behind.faults(peer):
-                raise Refusal(Cause.BEHIND, f"no such key here, and {faults}")
+        if held:
+            return held
+        configured = await self._fetching.offered(forwarded=peer.sessions.forwarded)
+        if not any(one.blob == blob for one in configured.shown):
+            for one in configured.sources:
+                if one.blob == blob:
+                    source = SourceIdentity(blob, one.comment, Custody.SOURCE, one.custody)
+                    return Held(source, None)
+            if self._behind:
+                if behind := await self._behind.find(peer, blob):
+                    return Held(behind, None)
+                if faults := self._behind.faults(peer):
+                    raise Refusal(Cause.BEHIND, f"no such key here, and {faults}")
         try:
-            return held or await self._fetching.fetch(blob)
+            return await self._fetching.fetch(blob)
         except Refusal as error:
             # A host that can't see a key isn't told that it was here.
             if error.cause is not Cause.UNKNOWN_KEY or peer.sessions.attempted:
                 raise
             raise self._tally.refusals.no_such_key(blob) or error from None
+
+    async def _fetched(self, case: _Case) -> _Case:
+        """With the key that its source has given.  Raises Refusal."""
+        blob, peer = case.request.blob, case.peer
+        worded = await self._worded(case)
+        wanted = FromSource(blob, worded.details, peer.sessions.forwarded)
+        await self._sources.fetch(peer, blob, partial(self._ask, Kind.SOURCE, wanted, peer))
+        held = self._store.find(blob)
+        if held is None:
+            raise Refusal(Cause.CHANGED, "the key was removed meanwhile, or its time is over")
+        return case._replace(held=held, loaded=True)
 
     async def _confirm(self, case: _Case) -> None:
         worded = await self._worded(case)
@@ -299,11 +328,13 @@ class Signing:
         if not isinstance(answer, Done):
             raise refusal(answer, "nobody could be asked")
 
-    async def _ask(self, kind: Kind, request: Record, peer: Peer) -> Answer | None:
+    async def _ask(self, kind: Kind, request: Record, peer: Peer, number: int = 0) -> Answer | None:
         self._tally.pending += 1
         try:
             async with self._asking.of(peer.process.pid):
-                return await self._workers.ask_user(kind, request, peer.client)
+                if self._lock.locked:  # meanwhile
+                    raise Refusal(Cause.LOCKED, "the agent is locked")
+                return await self._workers.ask_user(kind, request, peer.client, number)
         finally:
             self._tally.pending -= 1
 

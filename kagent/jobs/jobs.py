@@ -55,10 +55,12 @@ class Kind(IntEnum):
     LEARN = 16  # request, answer
     CERTIFY = 17  # request, answer
     NOTIFY = 18  # request, answer
+    SOURCE = 19  # request, client's socket, answer
+    USED = 20  # none
 
 
 _DESCRIPTION = f"{DESCRIPTION_LENGTH}s"
-_HEADER = struct.Struct(f"=BB??QIQ{_DESCRIPTION}8s")
+_HEADER = struct.Struct(f"=BB??QIQQ{_DESCRIPTION}8s")
 HEADER_LENGTH = _HEADER.size
 LONGEST_JOB = HEADER_LENGTH + MAX_PAYLOAD  # with a record behind it
 
@@ -69,14 +71,15 @@ class Job(NamedTuple):
     LOAD has the type byte that the front has read, the length of what follows it, whether the
     connection was bound to a host, and whether the agent is locked; and the number by which the
     front will tell what is to become of it.  KEEP has the number of the load whose key is to be
-    held, the identity's description, its custody, and when the keeper is to end it, in nanoseconds
-    of CLOCK_BOOTTIME, 0 for never; behind it comes the record that the keeper is to hold, if it is
-    to.  Then comes FORGET, with the description of the identity that is to go, but for what it is
-    in `custody`; or GO_BACK, with what KEEP has, of what was held before.
+    held, the identity's description, its custody, and when the keeper is to end it: in nanoseconds
+    of CLOCK_BOOTTIME, and after how many without a use, 0 for never.  Behind it comes the record
+    that the keeper is to hold, if it is.  Then comes FORGET, with the description of the identity
+    that is to go, but for what it is in `custody`; or GO_BACK, with what KEEP has, of what was held
+    before.  USED has the description of an identity that has just been used.
     DROP has the number of a load whose key is not wanted.  The others have the length of the Record
     that the worker can read.  LIST_BEHIND and SIGN_BEHIND also have the number of the agent behind,
     from 0, as they were named to kagent; TOKEN has the description of the identity whose token is
-    to sign.
+    to sign; SOURCE has a number as LOAD has, and ends as that does.
     """
 
     kind: Kind
@@ -88,6 +91,7 @@ class Job(NamedTuple):
     deadline: int = 0
     description: str = ""
     custody: Custody | None = None
+    idle: int = 0
 
     def pack(self) -> bytes:
         """The header."""
@@ -99,6 +103,7 @@ class Job(NamedTuple):
             self.number,
             self.body_length,
             self.deadline,
+            self.idle,
             self.description.encode(),
             (self.custody or "").encode(),
         )
@@ -108,15 +113,29 @@ class Job(NamedTuple):
         """Raises ValueError for anything but a header."""
         if len(header) != _HEADER.size:
             raise ValueError("not a job header")
-        kind, message_type, bound, locked, number, length, deadline, *texts = _HEADER.unpack(header)
-        name, form = (text.rstrip(b"\0").decode() for text in texts)
-        custody = Custody(form) if form else None
-        return cls(Kind(kind), message_type, bound, locked, number, length, deadline, name, custody)
+        kind, message_type, bound, locked, *numbers, description, form = _HEADER.unpack(header)
+        number, length, deadline, idle = numbers
+        name, form = (text.rstrip(b"\0").decode() for text in (description, form))
+        return cls(
+            Kind(kind),
+            message_type,
+            bound,
+            locked,
+            number,
+            length,
+            deadline,
+            name,
+            Custody(form) if form else None,
+            idle,
+        )
 
 
 # A load worker's, by what it has left for the keeper.
 LONGEST_KEY = 65536  # bytes that it leaves; far more than any key or handle has
 LEFT = {Custody.KERNEL: 70, Custody.SEALED: 71, Custody.DEVICE: 72, Custody.TOKEN: 73}
+
+# A source worker's, when it has left what its source gave.
+LEFT_OF_SOURCE = 74
 
 # The exit code of the front when it had nothing to do for long, and nothing is held that would be
 # lost; and of the sign workers' parent, when nobody has asked for a signature for long.
@@ -238,9 +257,13 @@ class Rule(Record):
 
 class Offered(Record):
     """The identities that are configured, each with the state of its key as `why`; and what is
-    configured of these and others: `notify` is for all keys of which no rule says it."""
+    configured of these and others: `notify` is for all keys of which no rule says it.
+
+    Those in `sources` name where their key comes from; the kernel has the others' fetched.
+    """
 
     shown: tuple[Shown, ...] = field(counted(record(Shown)))
+    sources: tuple[Shown, ...] = field(counted(record(Shown)), default=())
     rules: tuple[Rule, ...] = field(counted(record(Rule)), default=())
     notify: str = field(TEXT, default="never")
 

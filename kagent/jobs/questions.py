@@ -64,7 +64,9 @@ class Origin(Record):
 
 
 class Offer(Record):
-    """Which identities are configured?"""
+    """Which identities are configured, and may be fetched for a request that is `forwarded`?"""
+
+    forwarded: bool = field(BOOLEAN)
 
 
 class Fetch(Record):
@@ -166,6 +168,14 @@ class Certify(Record):
     """Have the command that is configured print a certificate for the plain key `blob`."""
 
     blob: bytes = field(STRING)
+
+
+class FromSource(Record):
+    """Have the key of the identity `blob` fetched from its source, and tell the user `details`."""
+
+    blob: bytes = field(STRING)
+    details: str = field(TEXT)
+    forwarded: bool = field(BOOLEAN)
 
 
 class Used(Record):

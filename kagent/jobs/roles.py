@@ -305,6 +305,16 @@ NOTIFY = Role(
     "what is known of who used them",
     "no",
 )
+SOURCE = Role(
+    "kagent-source",
+    "source worker",
+    "for one key that a source of yours gives",
+    "the files that configure keys; a key file, and what your own commands and you answer",
+    "for milliseconds, mostly still encrypted; its passphrase",
+    (),
+    calls="all: it starts programs, with no keyring left",
+    locks_memory=True,
+)
 
 
 def row(role: Role) -> str:
@@ -316,5 +326,5 @@ def row(role: Role) -> str:
 
 CHILDREN = (
     *(FRONT, LOAD, SEAL, REFUSE, SIGNERS, SIGN, LOOKOUT, BIND, ASK, DEVICE, TOKEN),
-    *(OFFER, FETCH, RELAY, LEARN, CERTIFY, NOTIFY),
+    *(OFFER, FETCH, RELAY, LEARN, CERTIFY, NOTIFY, SOURCE),
 )

@@ -12,6 +12,7 @@ from ..protocol.constraints import (
     Confirm,
     ConfirmForwarded,
     Constraint,
+    IdleLifetime,
     Lifetime,
     RequireCustody,
     RestrictDestination,
@@ -25,7 +26,7 @@ BURST = 100 * clock.MILLISECOND
 
 # What is kept, by whom: lifetimes by the keeper, and all by the front at each request.
 # A token's provider is kept with its key.
-_KEPT = (Lifetime, Confirm, ConfirmForwarded, RestrictDestination)
+_KEPT = (Lifetime, IdleLifetime, Confirm, ConfirmForwarded, RestrictDestination)
 
 
 class NotKept(Explained):
@@ -52,7 +53,7 @@ class Terms(NamedTuple):
         for one in asked:
             if not isinstance(one, (*_KEPT, RequireCustody, besides)):
                 raise NotKept(Cause.CONSTRAINT, f"{type(one).__name__} is not for this type of key")
-            if isinstance(one, Lifetime) and one.seconds == 0:
+            if isinstance(one, Lifetime | IdleLifetime) and one.seconds == 0:
                 # For the kernel, 0 would mean no end.
                 raise NotKept(Cause.LIFETIME, "a lifetime of no seconds")
         kept = tuple(one for one in asked if isinstance(one, _KEPT))

@@ -24,7 +24,7 @@ from ..confine import forking, memory, process
 from ..confine.seccomp import CannotConfine
 from ..custody import clock, kernel
 from ..custody.device import Handle
-from ..custody.identity import Custody
+from ..custody.identity import Custody, with_deadline
 from ..custody.rings import KeeperRings, Rings, destroy_in, make_sealing_key
 from ..jobs import roles
 from ..jobs.causes import Cause, cause_of
@@ -32,6 +32,7 @@ from ..jobs.jobs import (
     HEADER_LENGTH,
     IDLE,
     LEFT,
+    LEFT_OF_SOURCE,
     LONGEST_JOB,
     LONGEST_KEY,
     NO_WORKERS,
@@ -114,15 +115,31 @@ class _Brought(NamedTuple):
     token: Token | None = None
 
 
+class _End(NamedTuple):
+    """When an identity ends, in nanoseconds of CLOCK_BOOTTIME; 0 for never.
+
+    With each use it is put off: to `idle` from then, but never beyond `latest`.
+    """
+
+    at: int = 0
+    idle: int = 0
+    latest: int = 0
+
+    def used(self) -> _End:
+        """As it is after a use now."""
+        ends = [end for end in (clock.now() + self.idle, self.latest) if end]
+        return self._replace(at=min(ends)) if self.idle else self
+
+
 class _Replaced(NamedTuple):
     """What a load takes the place of, until the front has done the rest of that, or goes back.
 
-    It goes on to its end as if there were no load: `deadline` is when that is, 0 for never.
-    `custody` is the new key's, None if there is no new record.
+    It goes on to its `end` as if there were no load.  `custody` is the new key's, None if there is
+    no new record.
     """
 
     custody: Custody | None
-    deadline: int
+    end: _End
 
 
 class Keeper:
@@ -159,9 +176,9 @@ class Keeper:
         self._tokens = Tokens(self._dismiss)
         self._inboxes: list[Keyring] = []  # empty ones, to be used again
         self._inboxes_made = 0
-        # Description -> when that identity ends.  The kernel's own timeouts follow a clock that
+        # By description, of identities that end.  The kernel's own timeouts follow a clock that
         # can be set.
-        self._deadlines: dict[str, int] = {}
+        self._ends: dict[str, _End] = {}
         self._replaced: dict[str, _Replaced] = {}
         self._renewed = clock.now()
         self._pending: set[int] = set()  # signals that have come and are not handled yet
@@ -238,9 +255,9 @@ class Keeper:
     def _seconds(self) -> float:
         """Until something is due, at the latest."""
         due = _RENEWAL_SECONDS if self._is_prepared or not self._is_ready else _MOMENT
-        replaced = [one.deadline for one in self._replaced.values() if one.deadline]
-        if deadlines := [*self._deadlines.values(), *replaced]:
-            left = (min(deadlines) - clock.now()) / clock.SECOND
+        ends = [*self._ends.values(), *(one.end for one in self._replaced.values() if one.end.at)]
+        if ends:
+            left = (min(ends).at - clock.now()) / clock.SECOND
             due = min(due, max(left, 0.0), _LOOK_SECONDS)
         if not self._front:
             due = min(due, _RESTART_SECONDS)
@@ -251,11 +268,11 @@ class Keeper:
 
     def _do_what_is_due(self) -> None:
         now = clock.now()
-        for description, deadline in list(self._deadlines.items()):
-            if now >= deadline:
+        for description, end in list(self._ends.items()):
+            if now >= end.at:
                 self._end(description)
         for description, replaced in list(self._replaced.items()):
-            if replaced.deadline and now >= replaced.deadline:
+            if replaced.end.at and now >= replaced.end.at:
                 self._let_go_of_replaced(description)
         try:
             self._rings.shared.follow_home()
@@ -266,7 +283,7 @@ class Keeper:
             log.error(f"keyrings can't be looked after: {error}")
 
     def _end(self, description: str) -> None:
-        del self._deadlines[description]
+        del self._ends[description]
         self._replaced.pop(description, None)
         if faults := self._forget(description):
             log.error(f"a key whose time is over: {'; '.join(faults)}")
@@ -415,19 +432,19 @@ class Keeper:
     def _carry_out(self, job: Job, record: bytes, *descriptors: int) -> None:
         match job.kind:
             case Kind.LOAD:
-                if self._loads + len(self._brought) < _MOST_LOADS:
-                    self._load(job, *descriptors)
-                else:
-                    log.warning("too many keys are being loaded at once; refused")
+                self._load(job, *descriptors)
             case Kind.KEEP | Kind.GO_BACK | Kind.DROP | Kind.FORGET | Kind.FORGET_ALL:
                 self._change(job, record, *descriptors)
             case Kind.READY:
                 self._be_ready()
+            case Kind.USED:
+                self._put_off(job.description)
             case Kind.TOKEN:
                 self._ask_token(job, *descriptors)
             case _:
                 if self._errands < _MOST_ERRANDS:
-                    self._send_out(job, *descriptors)
+                    send = self._fetch if job.kind is Kind.SOURCE else self._send_out
+                    send(job, *descriptors)
                 else:
                     log.warning("too much is asked for at once; refused")
 
@@ -457,13 +474,16 @@ class Keeper:
             load,
             lookout,
             notify,
+            opening,
             seal,
             sign,
+            source,
         )
 
         if self._terms.behind:
             from ..workers import relay  # noqa: F401
         sign.prepare()
+        opening.prepare()
         for role in roles.CHILDREN:
             role.prepare(self._rings)
         gc.freeze()
@@ -485,9 +505,42 @@ class Keeper:
     def _errand_ended(self, code: int) -> None:
         self._errands -= 1
 
+    def _fetch(self, job: Job, request: int, client: int, answer: int) -> None:
+        """Have a key got from its source, and then loaded as any other."""
+        from ..workers import source
+
+        self._prepare()
+        waiting = os.dup(answer)
+        ours, theirs = socket.socketpair()
+        with theirs:
+            work = partial(source.run, job, request, client, answer, theirs)
+            kept = [request, client, answer, theirs.fileno()]
+            ended = partial(self._fetched, job, waiting, ours)
+            try:
+                self._fork(roles.SOURCE, work, kept, ended)
+            except OSError:
+                os.close(waiting)
+                ours.close()
+                raise
+        self._errands += 1
+
+    def _fetched(self, job: Job, waiting: int, left: socket.socket, code: int) -> None:
+        self._errands -= 1
+        try:
+            if code == LEFT_OF_SOURCE and not given_up(waiting):
+                self._load(job._replace(body_length=0), left.fileno(), waiting)
+        except OSError as error:
+            log.error(f"no load worker can be started: {error}")
+        finally:
+            os.close(waiting)
+            left.close()
+
     def _load(self, job: Job, client: int, answer: int) -> None:
         from ..workers import load
 
+        if self._loads + len(self._brought) >= _MOST_LOADS:
+            log.warning("too many keys are being loaded at once; refused")
+            return
         self._prepare()
         if job.locked:
             self._turn_down(job, client, answer, Cause.LOCKED, "the agent is locked")
@@ -676,10 +729,10 @@ class Keeper:
             case Kind.FORGET:
                 self._let_go_of_replaced(job.description)
                 if job.custody is None:
-                    self._deadlines.pop(job.description, None)
+                    self._ends.pop(job.description, None)
                 return self._forget(job.description, job.custody)
             case Kind.FORGET_ALL:
-                self._deadlines.clear()
+                self._ends.clear()
                 self._replaced.clear()
                 self._tokens.clear()
                 self._rings.forget_all()
@@ -718,10 +771,10 @@ class Keeper:
         finally:
             if brought.inbox:
                 self._empty(brought.inbox)
-        before = self._deadlines.get(description, 0)
+        before = self._ends.get(description, _End())
         self._replaced[description] = _Replaced(job.custody if record else None, before)
         if record:
-            self._set_deadline(description, job.deadline)
+            self._set_end(description, _End(job.deadline, job.idle, job.deadline).used())
 
     def _has(self, custody: Custody, description: str) -> bool:
         """Whether there is something in that custody that signs for that identity."""
@@ -756,8 +809,8 @@ class Keeper:
             return ["what was held before was removed meanwhile, or its time is over"]
         self._rings.records.put(description, record)
         del self._replaced[description]
-        ends = [one for one in (replaced.deadline, job.deadline) if one]
-        self._set_deadline(description, min(ends, default=0))
+        ends = [one for one in (replaced.end.at, job.deadline) if one]
+        self._set_end(description, replaced.end._replace(at=min(ends, default=0)))
         return self._forget(description, job.custody)
 
     def _let_go_of_replaced(self, description: str) -> None:
@@ -767,13 +820,21 @@ class Keeper:
                 log.error(fault)
             self._keep_signers()
 
-    def _set_deadline(self, description: str, deadline: int) -> None:
-        self._deadlines.pop(description, None)
-        if deadline:
-            self._deadlines[description] = deadline
+    def _set_end(self, description: str, end: _End) -> None:
+        self._ends.pop(description, None)
+        if end.at:
+            self._ends[description] = end
+
+    def _put_off(self, description: str) -> None:
+        """Let an identity that ends when it isn't used stay, as it was told when it came."""
+        end = self._ends.get(description)
+        if end and end.idle:
+            self._ends[description] = end = end.used()
+            records = self._rings.records
+            records.put(description, with_deadline(records[description], end.at))
 
     def _remove_all(self) -> None:
-        self._deadlines.clear()
+        self._ends.clear()
         self._replaced.clear()
         self._drop_all()
         self._tokens.clear()

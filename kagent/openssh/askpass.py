@@ -6,12 +6,13 @@ import math
 import os
 import select
 import signal
+import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from .. import log, programs
 from ..confine.process import die_with_parent
@@ -69,7 +70,7 @@ def ask(prompt: str, hint: str = "", patience: Patience | None = None) -> bytes:
     Raises OSError if there is no such program, and Unanswered.
     """
     alone = patience is not None
-    with _Running(prompt, hint, subprocess.PIPE, alone=alone, patience=patience) as running:
+    with _askpass(prompt, hint, patience, alone=alone) as running:
         said = running.read()
         code = running.exit_code()
     if code:
@@ -79,14 +80,14 @@ def ask(prompt: str, hint: str = "", patience: Patience | None = None) -> bytes:
 
 def confirm(question: str, patience: Patience) -> None:
     """Return if the user says yes; an empty answer is a yes too.  Raises CannotAsk, Unanswered."""
-    if _ask_without_terminal(question, "confirm", patience).lower() not in (b"", b"yes"):
+    if ask_without_terminal(question, "confirm", patience).lower() not in (b"", b"yes"):
         raise Unanswered(Cause.DENIED, "the user said no")
 
 
 def secret(prompt: str, patience: Patience | None = None) -> str:
     """What the user types; empty if that is nothing, or if the user can't be asked."""
     try:
-        return os.fsdecode(_ask_without_terminal(prompt, "", patience))
+        return os.fsdecode(ask_without_terminal(prompt, "", patience))
     except (CannotAsk, Unanswered) as error:
         log.warning(str(error))
         return ""
@@ -104,7 +105,7 @@ def notice(text: str, done: str) -> Iterator[None]:
         sys.stderr.write(f"\r{done}\r\n")
         return
     try:
-        window = _Running(text, "none", subprocess.DEVNULL, alone=True) if usable() else None
+        window = _askpass(text, "none") if usable() else None
     except OSError as error:
         log.warning(f"the user can't be told: {program()}: {error.strerror}")
         window = None
@@ -112,45 +113,61 @@ def notice(text: str, done: str) -> Iterator[None]:
         yield
 
 
-class _Running:
-    """An ssh-askpass that runs; `alone` in a session of its own, so that all of it can be ended."""
+def _askpass(prompt: str, hint: str, patience: Patience | None = None, **options: Any) -> Running:
+    environment = {**os.environ, "SSH_ASKPASS_PROMPT": hint} if hint else None
+    return Running([program(), prompt], environment, patience, **options)
+
+
+class Running:
+    """A program that runs, whose answer is waited for.
+
+    `alone` is in a session of its own, so that all of it can be ended.
+    """
 
     def __init__(
         self,
-        prompt: str,
-        hint: str,
-        output: int,
-        *,
-        alone: bool,
+        words: Sequence[str],
+        environment: dict[str, str] | None = None,
         patience: Patience | None = None,
+        *,
+        errors: int | None = None,
+        folder: str | None = None,
+        alone: bool = True,
     ) -> None:
+        """Raises OSError."""
         self._gone = patience.gone if patience else None
         self._deadline = time.monotonic() + patience.seconds if patience else None
-        self._process = programs.start(
-            [program(), prompt],
-            stdin=subprocess.DEVNULL if alone else None,
-            stdout=output,
-            env={**os.environ, "SSH_ASKPASS_PROMPT": hint} if hint else None,
-            start_new_session=alone,
-            preexec_fn=die_with_parent if alone else None,
-        )
+        # Not a pipe: any program of the user's could open that anew, in /proc/PID/fd of who writes
+        # to it, and read what is meant for us.
+        self._answer, theirs = socket.socketpair()
+        with theirs:
+            self._process = programs.start(
+                words,
+                stdin=subprocess.DEVNULL if alone else None,
+                stdout=theirs,
+                stderr=errors,
+                env=environment,
+                cwd=folder,
+                start_new_session=alone,
+                preexec_fn=die_with_parent if alone else None,
+            )
         self._target = -self._process.pid if alone else self._process.pid
 
-    def __enter__(self) -> _Running:
+    def __enter__(self) -> Running:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._answer.close()
         if self._process.returncode is None:
             self._end()
 
-    def read(self) -> bytes:
-        """What it prints, until it has printed enough."""
+    def read(self, most: int = _LONGEST) -> bytes:
+        """What it prints, until it has printed so many bytes."""
         said = b""
-        assert self._process.stdout
-        with self._process.stdout as output:
-            while len(said) < _LONGEST:
-                self._wait_for(output.fileno())
-                chunk = os.read(output.fileno(), _LONGEST - len(said))
+        with self._answer:
+            while len(said) < most:
+                self._wait_for(self._answer.fileno())
+                chunk = self._answer.recv(most - len(said))
                 if not chunk:
                     break
                 said += chunk
@@ -193,7 +210,8 @@ class _Running:
         self._process.wait()
 
 
-def _ask_without_terminal(prompt: str, hint: str, patience: Patience | None) -> bytes:
+def ask_without_terminal(prompt: str, hint: str, patience: Patience | None) -> bytes:
+    """As `ask`, where there is a display, or the user says so.  Raises CannotAsk, Unanswered."""
     if not usable():
         never = _requirement() == "never"
         what = "unset SSH_ASKPASS_REQUIRE=never" if never else _DISPLAYS

@@ -168,8 +168,20 @@ class ConfirmForwarded(Record):
     extension: ClassVar = "confirm-forwarded@kagent"
 
 
+class IdleLifetime(Record):
+    """idle-lifetime@kagent: remove the key when it hasn't been used for this many seconds."""
+
+    seconds: int = field(UINT32)
+    extension: ClassVar = "idle-lifetime@kagent"
+
+
 _Extension: TypeAlias = (
-    RestrictDestination | SkProvider | AssociatedCertificates | RequireCustody | ConfirmForwarded
+    RestrictDestination
+    | SkProvider
+    | AssociatedCertificates
+    | RequireCustody
+    | ConfirmForwarded
+    | IdleLifetime
 )
 Constraint: TypeAlias = Lifetime | Confirm | _Extension
 

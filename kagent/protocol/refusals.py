@@ -63,6 +63,7 @@ class Cause(StrEnum):
     LOOP = "loop"
     CONFIGURED = "configured"
     FETCH = "fetch"
+    SOURCE = "source"
     RENEWAL = "renewal"
     # This machine.
     TOO_MANY = "too-many"

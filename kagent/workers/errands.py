@@ -16,7 +16,6 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from .. import log
-from ..custody.configured import Configuration
 from ..custody.rings import KeeperRings
 from ..jobs import roles
 from ..jobs.jobs import Answer, Job, Kind, pack_answer
@@ -51,15 +50,15 @@ class Context(NamedTuple):
     """What an errand has besides its request.
 
     When the peer of `client` has gone, nobody waits for the user's answer any more; -1 where that
-    doesn't matter.  `behind` is the agent behind that a relay worker asks, `configuration` what
-    a fetch worker has read, `notes` the file that a learn worker writes.
+    doesn't matter.  `behind` is the agent behind that a relay worker asks, `configured` what a
+    fetch worker has read, `notes` the file that a learn worker writes.
     """
 
     rings: KeeperRings
     terms: Terms
     client: int
     behind: AgentBehind | None = None
-    configuration: Configuration = Configuration((), ())
+    configured: fetch.Read | None = None
     notes: Notes | None = None
 
 
@@ -107,6 +106,11 @@ def _ask_behind(request: ListBehind, context: Context) -> Answer:
     return context.behind.answer(request)
 
 
+def _fetch(request: Fetch, context: Context) -> Answer:
+    assert context.configured
+    return fetch.fetch(request, context.configured, context.rings.shared.fetched, context.terms)
+
+
 def _learn(request: Learn, context: Context) -> Answer:
     assert context.notes
     return context.notes.learn(request)
@@ -120,15 +124,13 @@ ERRANDS = {
         roles.OFFER,
         Offer,
         _SECONDS,
-        lambda request, context: fetch.offer(context.rings.shared.fetched, context.terms),
+        lambda request, context: fetch.offer(request, context.rings.shared.fetched, context.terms),
     ),
     Kind.FETCH: Errand(
         roles.FETCH,
         Fetch,
         _SECONDS_OF_OTHERS,
-        lambda request, context: fetch.fetch(
-            request, context.configuration, context.rings.shared.fetched, context.terms
-        ),
+        _fetch,
     ),
     Kind.LIST_BEHIND: Errand(roles.RELAY, ListBehind, _SECONDS, _ask_behind),
     Kind.SIGN_BEHIND: Errand(roles.RELAY, SignBehind, _SECONDS_OF_OTHERS, _ask_behind),
@@ -151,7 +153,7 @@ def run(
 
             context = context._replace(behind=relay.AgentBehind(terms.behind[job.number]))
         elif errand.role is roles.FETCH:
-            context = context._replace(configuration=fetch.configuration(rings.shared.fetched))
+            context = context._replace(configured=fetch.read_all(rings.shared.fetched))
         elif errand.role is roles.LEARN:
             from . import learn
 

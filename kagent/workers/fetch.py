@@ -8,15 +8,21 @@ the worker has: nothing else can be found in a key's place, whoever has put it a
 
 from __future__ import annotations
 
+# Those two for the configuration, which imports them where it needs them: too late for a process
+# that may read no folder.
+import difflib  # noqa: F401
 import time
+import tomllib  # noqa: F401
 from collections.abc import Iterator
+from typing import NamedTuple
 
+from ..configuration.identities import Identities
 from ..custody.configured import Configuration, Configured, FetchFailure, files
 from ..custody.identity import Custody, Identity
 from ..jobs import roles
 from ..jobs.causes import Cause
 from ..jobs.jobs import Fetched, Offered, Refused
-from ..jobs.questions import Fetch
+from ..jobs.questions import Fetch, Offer
 from ..jobs.terms import Terms
 from ..keyctl import (
     AsymmetricKey,
@@ -31,38 +37,61 @@ from ..keyctl import (
     syscalls,
 )
 from ..protocol.messages import Shown
+from .origins import constraints_of, place_of, source_of
 from .rules import rules
 
 # For request-key(8)'s fourth field: who asks for this and nothing else.
 _CALLOUT = "kagent"
 
 
-def offer(ring: Keyring, terms: Terms) -> Offered:
+def offer(request: Offer, ring: Keyring, terms: Terms) -> Offered:
     """The job of telling which identities are configured, and what is known of their keys."""
     found: tuple[Configured, ...] = ()
     if terms.custody is not Custody.SEALED:
         found = Configuration.read(*files()).identities
-    return Offered(tuple(_shown(found, ring)), *rules())
+    identities = Identities.read()
+    sources = tuple(
+        Shown(
+            entry.public.blob,
+            entry.comment,
+            place_of(entry),
+            "fetched when it is needed",
+            constraints_of(entry),
+            0,
+        )
+        for entry in identities.entries
+        if entry.has_source and (entry.forwarded or not request.forwarded)
+    )
+    return Offered(tuple(_shown(found, ring)), sources, rules(identities), identities.notify)
 
 
-def configuration(fetched: Keyring) -> Configuration:
+class Read(NamedTuple):
+    """What a fetch worker has read before it knows what a client wants."""
+
+    configuration: Configuration
+    identities: Identities
+
+
+def read_all(fetched: Keyring) -> Read:
     """What is configured, for a fetch worker, which can open no file from then on.
 
-    It hasn't read yet what a client wants.  Raises CannotConfine.
+    Raises CannotConfine.
     """
-    read = Configuration.read(*files())
+    read = Read(Configuration.read(*files()), Identities.read())
     roles.FETCH.confine(fetched)
     return read
 
 
-def fetch(
-    request: Fetch, configuration: Configuration, ring: Keyring, terms: Terms
-) -> Fetched | Refused:
+def fetch(request: Fetch, read: Read, ring: Keyring, terms: Terms) -> Fetched | Refused:
     """The job of having a key fetched, or finding it where it has been fetched already."""
-    configured = configuration.find(request.blob)
+    configured = read.configuration.find(request.blob)
     if configured is None:
-        faults = "; some lines that configure keys are of no use: see kagentctl doctor"
-        return Refused(Cause.UNKNOWN_KEY, "no such key" + (faults if configuration.faults else ""))
+        if source_of(request.blob, read.identities):
+            told = "it isn't fetched for a forwarded request, as its [[identity]] has it"
+            return Refused(Cause.SOURCE, told)
+        faults = "; some lines that configure keys are of no use: see kagentctl check"
+        wrong = read.configuration.faults or read.identities.faults
+        return Refused(Cause.UNKNOWN_KEY, "no such key" + (faults if wrong else ""))
     if terms.custody is Custody.SEALED:
         return Refused(
             Cause.CUSTODY, "kagent was started with --custody sealed, and this key isn't to be"

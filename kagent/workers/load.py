@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+from collections.abc import Callable
 from typing import NamedTuple, NoReturn
 
 from .. import log
@@ -19,7 +20,17 @@ from ..custody.identity import Custody, Identity, description_of
 from ..custody.kernel import why_not
 from ..custody.rings import POSSESSOR_ONLY
 from ..jobs.causes import Cause, cause_of
-from ..jobs.jobs import LEFT, LONGEST_KEY, Answer, Job, Loaded, Refused, Removal, pack_answer
+from ..jobs.jobs import (
+    LEFT,
+    LONGEST_KEY,
+    Answer,
+    Job,
+    Kind,
+    Loaded,
+    Refused,
+    Removal,
+    pack_answer,
+)
 from ..jobs.terms import NotKept, Terms
 from ..keyctl import KernelKeyError, Keyring, QuotaExceeded, with_patience
 from ..private import pkcs8
@@ -31,17 +42,21 @@ from ..protocol.messages import (
     AddIdentity,
     AddSmartcardKey,
     AddSmartcardKeyConstrained,
+    Message,
     RemoveSmartcardKey,
     decode,
 )
 from ..protocol.publickey import PublicKey
 from ..protocol.wire import ProtocolError
+from . import opening
 from .errands import receive
 from .token import Insertion
 
 # A client sends a key in one go; the rest of the time goes to the kernel's proof.  When it is up
 # the kernel ends the worker, whatever it hangs in.
 _SECONDS = 20
+# A passphrase takes as long as the rounds of its key derivation say: ssh-keygen -a.
+_SECONDS_TO_OPEN = 45
 
 _CROWDED = "your quota of kernel keys is used but for a quarter, which is left to other programs"
 
@@ -72,11 +87,8 @@ def run(
     code = 1
     try:
         signal.alarm(_SECONDS)
-        body = receive(client, job.body_length)
-        if body is not None:
-            told = _Loading(way, terms, bound=job.bound).carry_out(
-                bytes((job.message_type,)) + body
-            )
+        if (read := _reading(job, client)) is not None:
+            told = _Loading(way, terms, bound=job.bound).carry_out(read)
             if told is None:
                 code = LEFT[Custody.TOKEN]
             else:
@@ -87,6 +99,16 @@ def run(
         log.error(f"loader failed: {type(error).__name__}")
     finally:
         os._exit(code)
+
+
+def _reading(job: Job, client: int) -> Callable[[], Message] | None:
+    """What reads the request that came; None if it didn't."""
+    if job.kind is Kind.SOURCE:
+        signal.alarm(_SECONDS_TO_OPEN)
+        left = opening.received(client)
+        return lambda: opening.opened(opening.Material.parse(left))
+    body = receive(client, job.body_length)
+    return None if body is None else lambda: decode(bytes((job.message_type,)) + body)
 
 
 def turn_down(job: Job, client: int, answer: int, cause: Cause, reason: str) -> NoReturn:
@@ -108,13 +130,13 @@ class _Loading:
         self._bound = bound
         self._blob, self._comment = b"", ""
 
-    def carry_out(self, payload: bytes) -> Answer | None:
-        """Hold the key that a request to add one carries.
+    def carry_out(self, read: Callable[[], Message]) -> Answer | None:
+        """Hold the key that the request to add one carries that `read` gives.
 
         None for the keys of a token: the process that will talk to it answers.
         """
         try:
-            message = decode(payload)
+            message = read()
             match message:
                 case AddIdentity() | AddIdConstrained():
                     self._blob, self._comment = message.key.public_blob, message.comment

@@ -8,10 +8,9 @@ from ..configuration.identities import Entry, Identities
 from ..jobs.jobs import Rule
 
 
-def rules() -> tuple[tuple[Rule, ...], str]:
-    """Of single keys, and of whose use the user is told otherwise."""
-    read = Identities.read()
-    return tuple(_rule(one) for one in read.entries if one.certificate or one.notify), read.notify
+def rules(identities: Identities) -> tuple[Rule, ...]:
+    """Of single keys."""
+    return tuple(_rule(one) for one in identities.entries if one.certificate or one.notify)
 
 
 def _rule(entry: Entry) -> Rule:

@@ -21,10 +21,17 @@ def test_who_reads_much_has_little() -> None:
     assert possess == {"parent of the sign workers", "sign worker", "seal worker"}
     unconfined = {role for role in roles.CHILDREN if not role.profile}
     # The first two confine themselves, to descriptors that they have by then.
-    assert unconfined == {roles.FRONT, roles.SIGNERS, roles.ASK, roles.DEVICE, roles.NOTIFY}
+    assert unconfined == {
+        roles.FRONT,
+        roles.SIGNERS,
+        roles.ASK,
+        roles.DEVICE,
+        roles.NOTIFY,
+        roles.SOURCE,
+    }
     reading = {roles.RELAY, roles.TOKEN}
     later = {*reading, roles.FETCH, roles.LEARN, roles.CERTIFY}
     assert {role for role in roles.CHILDREN if role.confined_later} == later
-    starting = {roles.ASK, roles.DEVICE, roles.NOTIFY, roles.CERTIFY}
+    starting = {roles.ASK, roles.DEVICE, roles.NOTIFY, roles.CERTIFY, roles.SOURCE}
     without = (roles.REFUSE, roles.LOOKOUT, roles.BIND, roles.LEARN, *starting, *reading)
     assert not any(role.possesses for role in without)

@@ -81,8 +81,8 @@ ROOMS = {
         SERVER,
     ),
     "workers": Room(
-        {"configuration", "confine", "custody", "desktop", "jobs", "keyctl", "learned", "log"}
-        | {"openssh", "private", "programs", "protocol", "text"}
+        {"configuration", "confine", "custody", "desktop", "files", "jobs", "keyctl", "learned"}
+        | {"log", "openssh", "private", "programs", "protocol", "text"}
     ),
     "keeper": Room({"confine", "custody", "jobs", "keyctl", "log", "workers"}),
     "provision": Room(

@@ -177,6 +177,9 @@ class Adder:
     def _tell_constraints(self, lifetime: int) -> None:
         if lifetime:
             self._report.done(f"Lifetime set to {timeframe(lifetime)}")
+        if self._options.idle:
+            span = timeframe(self._options.idle)
+            self._report.done(f"The key is removed when it is not used for {span}")
         if self._options.confirm:
             self._report.done("The user must confirm each use of the key")
         elif self._options.confirm_forwarded:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from ...openssh.times import timeframe
+from ...protocol.constraints import IdleLifetime
 from ...protocol.messages import (
     PRINTED,
     Extension,
@@ -46,15 +48,24 @@ def list_identities(client: Client, report: Report, hash_name: str | None) -> bo
 
 
 def _places(client: Client) -> dict[bytes, str]:
-    """Where each key lives, and a certificate comes from, as far as a kagent tells."""
+    """Where each key lives, as far as a kagent tells, and how long without being used; and where a
+    certificate comes from.
+    """
     try:
-        return {one.blob: printable(one.custody + _origin(one)) for one in client.shown()}
+        return {
+            one.blob: printable(one.custody + _origin(one)) + _idle(one) for one in client.shown()
+        }
     except (AgentError, ProtocolError):
         return {}  # another agent
 
 
 def _origin(shown: Shown) -> str:
     return f", {shown.why}" if shown.why.startswith(PRINTED) else ""
+
+
+def _idle(shown: Shown) -> str:
+    spans = [one.seconds for one in shown.constraints if isinstance(one, IdleLifetime)]
+    return f"; removed when not used for {timeframe(spans[0])}" if spans else ""
 
 
 def _parsed(blob: bytes) -> PublicKey | None:

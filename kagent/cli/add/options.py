@@ -10,6 +10,7 @@ from ...protocol.constraints import (
     Confirm,
     ConfirmForwarded,
     Constraint,
+    IdleLifetime,
     Lifetime,
     PermittedHop,
     RequireCustody,
@@ -22,17 +23,17 @@ from .report import Report, fatal
 _USAGE = """\
 usage: kagent-add [-CcDdKkLlNPqvXx] [-E fingerprint_hash] [-H hostkey_file]
                   [-h destination_constraint] [-S provider] [-t life]
-                  [--custody kernel | sealed] [--confirm-forwarded]
+                  [--custody kernel | sealed] [--confirm-forwarded] [--idle life]
                   [file ...]
        kagent-add -s pkcs11 [-Cckqv] [-H hostkey_file]
                   [-h destination_constraint] [-t life]
-                  [--confirm-forwarded] [certificate ...]
+                  [--confirm-forwarded] [--idle life] [certificate ...]
        kagent-add -e pkcs11
        kagent-add -T pubkey ...
        kagent-add -Q
 """
 _LETTERS = "vkKlLNCcdDPTxXE:e:h:H:M:m:Qqs:S:t:"
-_WORDS = ("custody=", "confirm-forwarded")
+_WORDS = ("custody=", "confirm-forwarded", "idle=")
 _HASHES = ("md5", "sha1", "sha256", "sha384", "sha512")
 
 # What can be asked for, and which of it is done where more is: the first, as with ssh-add.
@@ -51,6 +52,7 @@ class Options:
         names = [option for option, _ in given]
         self.hash_name = "sha256"
         self.lifetime = 0  # seconds; 0 is without end
+        self.idle = 0
         self.custody: str | None = None
         self.provider = os.environ.get("SSH_SK_PROVIDER", "internal")
         self.destinations: list[str] = []
@@ -75,6 +77,8 @@ class Options:
                     self.hostkey_files.append(value)
                 case "--custody":
                     self.custody = _custody(value)
+                case "--idle":
+                    self.idle = _lifetime(value)
         if sum(map(bool, (*seen.values(), "-D" in names, "-Q" in names))) > 1:
             fatal("Invalid combination of actions")
         self.action = next((letter for letter in _ACTIONS if f"-{letter}" in names), "")
@@ -83,7 +87,9 @@ class Options:
         self.removing = "-e" in names or "-d" in names
         self.confirm = "-c" in names
         self.confirm_forwarded = "--confirm-forwarded" in names
-        self.own = tuple(name for name in ("--custody", "--confirm-forwarded") if name in names)
+        self.own = tuple(
+            name for name in ("--custody", "--confirm-forwarded", "--idle") if name in names
+        )
         self.keys_only = "-k" in names
         self.certificates_only = "-C" in names
         self.until_expiry = "-N" not in names
@@ -107,6 +113,7 @@ class Options:
             certificates,
             RequireCustody(self.custody) if self.custody is not None else None,
             ConfirmForwarded() if self.confirm_forwarded else None,
+            IdleLifetime(self.idle) if self.idle else None,
         )
         return tuple(one for one in wanted if one is not None)
 

@@ -18,6 +18,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from ... import desktop
+from ...configuration import settings
 from ...configuration.identities import Identities
 from ...confine import profiles
 from ...confine.seccomp import CannotConfine
@@ -333,6 +334,16 @@ def _left(shown: Shown) -> str:
     return f", {left}s left" if left > 0 else ""
 
 
+def _configured() -> Finding:
+    faults = settings.configured()[1]
+    faults += [one for one in Identities.read().faults if one not in faults]
+    if faults:
+        told = str(faults[0]) + (f", and {len(faults) - 1} more" if faults[1:] else "")
+        return _warning(told, "kagentctl check, which tells each with its line")
+    sources = sum(entry.has_source for entry in Identities.read().entries)
+    return _ok(f"{sources} keys are fetched when they are needed, as kagent.toml says")
+
+
 def _shown(configuration: Configuration) -> list[Shown]:
     """What the agent says of the identities that are configured."""
     try:
@@ -414,6 +425,7 @@ _CHECKS: dict[str, Callable[[], Finding]] = {
     "SSH_AUTH_SOCK": _agent,
     "provisioning": _provisioning,
     "notifications": _notifications,
+    "configuration": _configured,
     "post-quantum keys": _post_quantum,
     "OpenSSH": _openssh,
     "files": _files,

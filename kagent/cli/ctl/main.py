@@ -14,6 +14,8 @@ from ..command import command
 # says, add_arguments (if it takes any) declares them, and run is given them and does it.
 _COMMANDS = {
     "doctor": "can kagent work here, and what mends it if not",
+    "remember": "have a key file's key fetched when it is needed",
+    "forget-source": "undo remember",
     "check": "are the configuration files as they should be",
     "show": "the keyrings, and what is known of the keys in them",
     "prove": "is anything of a key in the agent's memory?",
@@ -54,7 +56,7 @@ def parser(needed: Container[str] = _COMMANDS) -> argparse.ArgumentParser:
             name, help=line, formatter_class=argparse.RawDescriptionHelpFormatter
         )
         if name in needed:
-            module = import_module(f".{name}", __package__)
+            module = import_module(f".{name.replace('-', '_')}", __package__)
             command.description = module.__doc__
             if hasattr(module, "add_arguments"):
                 module.add_arguments(command)

@@ -14,8 +14,15 @@ from dataclasses import asdict, dataclass, replace
 from ...custody.adopted import Found
 from ...custody.identity import PREFIX
 from ...keyctl import Description, KernelKeyError, Key, Keyring, Permission, listed
-from ...openssh.times import date
-from ...protocol.constraints import Confirm, ConfirmForwarded, Constraint, Hop, RestrictDestination
+from ...openssh.times import date, timeframe
+from ...protocol.constraints import (
+    Confirm,
+    ConfirmForwarded,
+    Constraint,
+    Hop,
+    IdleLifetime,
+    RestrictDestination,
+)
 from ...protocol.messages import Shown
 from ...protocol.publickey import PublicKey
 from ...protocol.wire import ProtocolError
@@ -287,6 +294,8 @@ def _constraint(one: Constraint) -> Iterator[str]:
         yield "confirm each use"
     elif isinstance(one, ConfirmForwarded):
         yield "confirm each use that is forwarded"
+    elif isinstance(one, IdleLifetime):
+        yield f"removed when not used for {timeframe(one.seconds)}"
     elif isinstance(one, RestrictDestination):
         for hop in one.hops:
             yield f"only {_hop(hop.origin)} → {_hop(hop.target)}"

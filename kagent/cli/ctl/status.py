@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ... import __version__
+from ...configuration.identities import Identities
 from ...custody import kernel
 from ...openssh.times import date
 from ...protocol.messages import STATUS, Extension, ExtensionResponse, Status
@@ -22,6 +23,7 @@ from ..client import AgentError, AgentUnavailable, Client, unreachable
 from ..options import fail
 from .units import SERVICE, START, NoSystemd, asleep, properties, socket_path
 
+_SOURCES = ("file ", "credential ", "command ")
 _ASLEEP = "not running; systemd starts it with the next request"
 
 
@@ -68,6 +70,8 @@ def _answers() -> Iterator[tuple[str, object]]:
     yield "signatures", status.signatures
     if status.refusal:
         yield "refused", f"{status.refusal} ({_time(status.refused_at)})"
+    if faults := Identities.read().faults:
+        yield "faults", f"{faults[0]}; kagentctl check tells all of them"
     yield "pending", f"{status.pending} questions to you"
     yield "idle", _idle(status)
     if by_systemd and (kib := _memory_of_service()):
@@ -81,7 +85,10 @@ def _counted(client: Client) -> str:
         shown = client.shown()
     except (AgentError, ProtocolError):
         return client.why_not_shown()
-    counts = Counter(one.custody for one in shown)
+    # Of one that isn't there yet, only that: where it comes from is told by show.
+    counts = Counter(
+        "to be fetched" if one.custody.startswith(_SOURCES) else one.custody for one in shown
+    )
     return ", ".join(f"{number} {custody}" for custody, number in sorted(counts.items())) or "none"
 
 

@@ -3,8 +3,16 @@
 For short-lived processes only, as everything that can hold a private key.
 """
 
-from .either import parse, parse_any
+from .either import is_encrypted, parse, parse_any, prepare
 from .errors import KeyFileError, WrongPassphrase
 from .openssh import public_key
 
-__all__ = ["KeyFileError", "WrongPassphrase", "parse", "parse_any", "public_key"]
+__all__ = [
+    "KeyFileError",
+    "WrongPassphrase",
+    "is_encrypted",
+    "parse",
+    "parse_any",
+    "prepare",
+    "public_key",
+]

@@ -26,6 +26,19 @@ def parse(
     return _checked(key), comment
 
 
+def is_encrypted(data: bytes) -> bool:
+    """Whether `parse` wants a passphrase for it.  Raises KeyFileError if it can be no key."""
+    if openssh.is_openssh(data):
+        return openssh.is_encrypted(data)
+    # RFC 1421 section 4.6.1.1, or the name of a PKCS#8 key that is.
+    return b"ENCRYPTED" in data
+
+
+def prepare() -> None:
+    """Import what opening a key takes, for who can't do so later."""
+    openssh.prepare()
+
+
 def parse_any(data: bytes, passphrase: bytes = b"") -> NamedPrivateKey:
     """The key, in a form that `parse` takes or as DER, which OpenSSH doesn't."""
     if data.startswith(_DER_SEQUENCE):

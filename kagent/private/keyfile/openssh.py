@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,6 +52,19 @@ class _Envelope:
 def public_key(data: bytes) -> PublicKey:
     """The public half, which isn't encrypted.  Raises KeyFileError."""
     return _open(data).public
+
+
+def is_encrypted(data: bytes) -> bool:
+    """Whether a passphrase opens it.  Raises KeyFileError."""
+    return _open(data).kdf != "none"
+
+
+def prepare() -> None:
+    """Import what `parse` takes besides."""
+    import bcrypt  # noqa: F401
+
+    with suppress(ImportError):  # an older library has it elsewhere
+        from cryptography.hazmat.decrepit.ciphers import algorithms as old  # noqa: F401
 
 
 def parse(data: bytes, passphrase: bytes) -> tuple[NamedPrivateKey, str]:

@@ -1,0 +1,146 @@
+"""Source workers: get one key from where the user's configuration says, and end.
+
+A process of its own, since it starts programs: ssh-askpass, systemd-creds, and the user's own.  It
+has no keyring, and what it has got, mostly still encrypted, it leaves in a socket for a load worker
+that starts no programs (`workers/opening.py`).
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+from collections.abc import Sequence
+from typing import NoReturn
+
+from .. import log
+from ..configuration.identities import Entry, Identities
+from ..files import read_private
+from ..jobs.causes import Cause
+from ..jobs.jobs import LEFT_OF_SOURCE, Job, Refused, pack_answer
+from ..jobs.questions import FromSource
+from ..openssh import askpass
+from ..private.keyfile import KeyFileError, is_encrypted
+from ..text import printable, shown
+from .errands import receive
+from .opening import Material
+from .origins import constraints_of, place_of, source_of
+
+_SECONDS = 130  # of which the user has 120
+_LARGEST = 65536  # bytes; an RSA key of 16384 bits has 13,000
+_SYSTEMD_CREDS = "/usr/bin/systemd-creds"
+
+# What a command is told of the user's session, to find the user's files and to ask for a
+# passphrase.  Not SSH_AUTH_SOCK: a command that needs the key that it is to give would wait for
+# itself.
+_PASSED_ON = (
+    *("HOME", "USER", "LOGNAME", "PATH", "LANG", "LC_ALL", "LC_CTYPE", "TMPDIR", "GNUPGHOME"),
+    *("XDG_RUNTIME_DIR", "XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_CACHE_HOME"),
+    *("DBUS_SESSION_BUS_ADDRESS", "DISPLAY", "WAYLAND_DISPLAY", "XAUTHORITY"),
+)
+
+
+class NoKey(Exception):
+    """The source gives none; says why."""
+
+
+def run(job: Job, request: int, client: int, answer: int, target: socket.socket) -> NoReturn:
+    """The life of a source worker, from after the fork to its end.
+
+    Its exit code is LEFT_OF_SOURCE if there is something for a load worker.
+    """
+    code = 0
+    try:
+        signal.alarm(_SECONDS)
+        if (body := receive(request, job.body_length)) is not None:
+            wanted = FromSource.parse(body)
+            try:
+                target.sendall(_fetch(wanted, askpass.Patience(client)).write())
+                code = LEFT_OF_SOURCE
+            except (askpass.CannotAsk, askpass.Unanswered) as error:
+                os.write(answer, pack_answer(Refused(error.cause, _told(wanted, str(error)))))
+            except (NoKey, KeyFileError) as error:
+                os.write(answer, pack_answer(Refused(Cause.SOURCE, _told(wanted, str(error)))))
+    except BrokenPipeError:
+        pass  # nobody waits for it any more
+    except Exception as error:
+        # Not its text: it could show something of a key.
+        log.error(f"a source worker failed: {type(error).__name__}")
+    finally:
+        os._exit(code)
+
+
+def _told(wanted: FromSource, reason: str) -> str:
+    if wanted.forwarded:  # other hosts are told nothing of the paths here
+        log.warning(reason)
+        return "its source gives no key"
+    return reason
+
+
+def _fetch(wanted: FromSource, patience: askpass.Patience) -> Material:
+    entry = _entry(wanted)
+    content = _content(entry, patience)
+    passphrase = b""
+    if is_encrypted(content):
+        passphrase = _passphrase(entry, wanted.details, patience)
+        if not passphrase:
+            raise NoKey("no passphrase was given")
+        if _entry(wanted) != entry:
+            raise NoKey("its [[identity]] was changed meanwhile")
+    return Material(
+        entry.public.blob,
+        entry.comment,
+        constraints_of(entry),
+        place_of(entry),
+        content,
+        passphrase,
+    )
+
+
+def _entry(wanted: FromSource) -> Entry:
+    entry = source_of(wanted.blob, Identities.read())
+    if entry is None:
+        raise NoKey("its [[identity]] was taken away meanwhile")
+    if wanted.forwarded and not entry.forwarded:
+        raise NoKey("a forwarded request may not have it fetched")
+    return entry
+
+
+def _content(entry: Entry, patience: askpass.Patience) -> bytes:
+    if entry.file:
+        try:
+            return read_private(entry.file, _LARGEST)
+        except (OSError, ValueError) as error:
+            raise NoKey(f"{entry.file}: {getattr(error, 'strerror', None) or error}") from error
+    if entry.credential:
+        decrypt = (_SYSTEMD_CREDS, "decrypt", "--user", entry.credential, "-")
+        return _printed(decrypt, patience)
+    return _printed(entry.command, patience)
+
+
+def _passphrase(entry: Entry, details: str, patience: askpass.Patience) -> bytes:
+    if entry.passphrase:
+        return _printed(entry.passphrase, patience).split(b"\n")[0]
+    lines = "".join(f"{printable(line)}\n" for line in details.splitlines())
+    name, fingerprint = shown(entry.comment, 80), entry.public.fingerprint()
+    question = f"Enter passphrase for key {name}\nKey fingerprint {fingerprint}.\n{lines}"
+    return askpass.ask_without_terminal(question, "", patience)
+
+
+def _printed(words: Sequence[str], patience: askpass.Patience) -> bytes:
+    """What that command of the user's prints.  Raises NoKey, Unanswered."""
+    environment = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
+    try:
+        # What it complains of isn't logged: it could be anything.
+        errors = subprocess.DEVNULL
+        with askpass.Running(words, environment, patience, errors=errors, folder="/") as running:
+            printed = running.read(_LARGEST + 1)
+            code = running.exit_code()
+    except OSError as error:
+        raise NoKey(f"{words[0]}: {error.strerror}") from error
+    if len(printed) > _LARGEST:
+        raise NoKey(f"{words[0]} gives more than {_LARGEST} bytes, which no key has")
+    if code:
+        raise NoKey(f"{words[0]} ended with {code}; try it by hand: it says why")
+    return printed

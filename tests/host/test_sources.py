@@ -1,0 +1,447 @@
+"""Keys that come from where kagent.toml says, at the first signature, and go when unused."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from kagent.protocol.messages import SignRequest, encode
+from kagent.protocol.publickey import parse_line
+from tests.support.frames import FAILURE, answer, ask, explained
+from tests.support.programs import SECONDS, Agent, Person, agent, sshd, wait_until
+
+# Writes down what it is asked, and then does what the test wants.
+ASKPASS = """\
+#!/bin/sh
+cd "${0%/*}"
+echo "$1" >>asked
+echo >>count
+. ./behaviour
+"""
+PASSPHRASE = "correct horse"
+
+
+class Home:
+    """A person with an agent, keys with sources, and an ssh-askpass."""
+
+    def __init__(self, person: Person, running: Agent) -> None:
+        self.person, self.agent = person, running
+
+    def answers(self, behaviour: str) -> None:
+        """What ssh-askpass is to do from now on, in words of the shell."""
+        self.person.file("behaviour", behaviour)
+
+    @property
+    def asked(self) -> int:
+        """How often the user was."""
+        counted = self.person.home / "count"
+        return len(counted.read_text()) if counted.exists() else 0
+
+    @property
+    def question(self) -> str:
+        """All that the user was asked."""
+        return (self.person.home / "asked").read_text()
+
+    def signs(self, key: Path) -> bool:
+        """Whether the agent signs with it."""
+        told = self.agent.run("ssh-add", "-T", f"{key}.pub", check=False)
+        return told.returncode == 0
+
+    def refusal(self, key: Path) -> str:
+        """Why the agent doesn't sign with it."""
+        with self.agent.connect() as stream:
+            assert ask(stream, request(key)) == FAILURE
+            return explained(stream)
+
+    def listed(self) -> str:
+        """What is listed, with where it lives."""
+        return self.agent.run("kagent-add", "-l", "-v", check=False).stdout
+
+
+def request(key: Path) -> bytes:
+    """For a signature with it."""
+    public, _ = parse_line(Path(f"{key}.pub").read_text())
+    return encode(SignRequest(public.blob, b"data", 0))
+
+
+def configure(person: Person, *entries: str) -> None:
+    """Have these [[identity]] tables, and nothing else."""
+    folder = person.home / ".config/kagent"
+    if not folder.exists():
+        person.run("mkdir", "-p", folder)
+    person.file(".config/kagent/kagent.toml", "".join(f"[[identity]]\n{one}\n" for one in entries))
+
+
+def entry(key: Path, *lines: str) -> str:
+    """A table for a key file."""
+    return "\n".join((f'public = "{key}.pub"', f'file = "{key}"', *lines))
+
+
+@pytest.fixture
+def home(person: Person) -> Iterator[Home]:
+    with living(person) as home:
+        yield home
+
+
+@contextmanager
+def living(person: Person, *options: str) -> Iterator[Home]:
+    program = person.file("askpass", ASKPASS, mode=0o700)
+    person.file("behaviour", f"echo '{PASSPHRASE}'")
+    variables = {"SSH_ASKPASS": str(program), "SSH_ASKPASS_REQUIRE": "force"}
+    with agent(person, "kagent", *options, env=variables) as running:
+        yield Home(person, running)
+
+
+def test_asked_for_once_at_the_first_use(home: Home, person: Person) -> None:
+    key = person.key("key", passphrase=PASSPHRASE)
+    configure(person, entry(key))
+    assert "key käse (ED25519)" in home.listed(), home.agent.logged()
+    assert f"custody file {key}" in home.listed()
+    assert home.asked == 0
+    assert home.signs(key)
+    assert home.signs(key)
+    assert home.asked == 1
+    first, second, *told = home.question.splitlines()
+    assert first == "Enter passphrase for key key käse"
+    assert second.startswith("Key fingerprint SHA256:")
+    assert any("Asked by ssh-add" in line for line in told)
+    assert "custody sealed" in home.listed()
+
+
+def test_a_wrong_passphrase_is_a_failure_at_once(home: Home, person: Person) -> None:
+    """And so is what comes within seconds of it: no program can have the user asked on and on."""
+    key = person.key("key", passphrase=PASSPHRASE)
+    configure(person, entry(key))
+    home.answers("echo wrong")
+    assert home.refusal(key) == f"the passphrase for file {key} is wrong"
+    home.answers(f"echo '{PASSPHRASE}'")
+    assert home.refusal(key) == f"a moment ago: the passphrase for file {key} is wrong"
+    assert home.asked == 1
+    wait_until(lambda: home.signs(key))
+    assert home.asked == 2
+
+
+@pytest.mark.parametrize("behaviour", ["exit 1", "echo"])
+def test_a_question_that_is_cancelled(home: Home, person: Person, behaviour: str) -> None:
+    key = person.key("key", passphrase=PASSPHRASE)
+    configure(person, entry(key))
+    home.answers(behaviour)
+    assert home.refusal(key).startswith(("the user said no", "no passphrase was given"))
+    assert not home.signs(key)
+    assert home.asked == 1
+    assert f"custody file {key}" in home.listed()
+
+
+def test_many_that_want_it_at_once_ask_once(home: Home, person: Person) -> None:
+    key = person.key("key", passphrase=PASSPHRASE)
+    configure(person, entry(key))
+    home.answers(f"while ! [ -e yes ]; do sleep 0.05; done; echo '{PASSPHRASE}'")
+    streams = [home.agent.connect() for _ in range(100)]
+    for stream in streams:
+        stream.sendall(request(key))
+    wait_until(lambda: home.asked == 1)
+    person.file("yes", "")
+    assert FAILURE not in [answer(stream) for stream in streams]
+    assert home.asked == 1
+    for stream in streams:
+        stream.close()
+
+
+def test_a_locked_agent_asks_nothing(home: Home, person: Person) -> None:
+    """Nor does it take what it has asked for when it was locked meanwhile."""
+    key = person.key("key", passphrase=PASSPHRASE)
+    configure(person, entry(key))
+    home.answers(f"while ! [ -e yes ]; do sleep 0.05; done; echo '{PASSPHRASE}'")
+    lock = person.file("lock", "#!/bin/sh\necho secret\n", mode=0o700)
+    with home.agent.connect() as stream:
+        stream.sendall(request(key))
+        wait_until(lambda: home.asked == 1)
+        home.agent.run("ssh-add", "-x", SSH_ASKPASS=str(lock), SSH_ASKPASS_REQUIRE="force")
+        person.file("yes", "")
+        assert answer(stream) == FAILURE
+        assert ask(stream, request(key)) == FAILURE
+    assert home.asked == 1
+    home.agent.run("ssh-add", "-X", SSH_ASKPASS=str(lock), SSH_ASKPASS_REQUIRE="force")
+    assert f"custody file {key}" in home.listed()
+
+
+def test_who_goes_away_takes_the_question_along(home: Home, person: Person) -> None:
+    """And it is no refusal for who comes next."""
+    key = person.key("key", passphrase=PASSPHRASE)
+    configure(person, entry(key))
+    home.answers("echo $$ >pid; exec sleep 1000")
+    with home.agent.connect() as stream:
+        stream.sendall(request(key))
+        wait_until(lambda: (person.home / "pid").exists() and (person.home / "pid").read_text())
+    asking = int((person.home / "pid").read_text())
+    wait_until(lambda: not Path(f"/proc/{asking}").exists())
+    home.answers(f"echo '{PASSPHRASE}'")
+    assert home.signs(key)
+
+
+def test_an_entry_that_is_taken_away_while_the_user_is_asked(home: Home, person: Person) -> None:
+    key = person.key("key", passphrase=PASSPHRASE)
+    configure(person, entry(key))
+    home.answers(f": >.config/kagent/kagent.toml; echo '{PASSPHRASE}'")
+    assert home.refusal(key) == "its [[identity]] was taken away meanwhile"
+
+
+def test_the_key_must_be_the_one_that_is_named(home: Home, person: Person) -> None:
+    key, other = person.key("key"), person.key("other")
+    configure(person, f'public = "{key}.pub"\nfile = "{other}"')
+    assert home.refusal(key) == f"file {other} gives another key than [[identity]] says"
+    assert home.asked == 0
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("-t", "rsa", "-b", "2048", "-m", "PEM"),
+        ("-t", "rsa", "-b", "2048", "-m", "PKCS8"),
+        ("-t", "ecdsa", "-m", "PKCS8"),
+        ("-t", "ecdsa", "-Z", "chacha20-poly1305@openssh.com"),
+        ("-t", "ed25519", "-Z", "3des-cbc"),
+    ],
+    ids=" ".join,
+)
+def test_forms_of_key_files(home: Home, person: Person, options: tuple[str, ...]) -> None:
+    """Who opens them can import nothing."""
+    key = person.key("key", *options, passphrase=PASSPHRASE)
+    configure(person, entry(key))
+    assert home.signs(key), home.agent.logged()
+    assert home.asked == 1
+
+
+def test_a_key_without_a_passphrase(home: Home, person: Person) -> None:
+    key = person.key("key")
+    configure(person, entry(key))
+    assert home.signs(key)
+    assert home.asked == 0
+
+
+def test_files_that_are_not_taken(home: Home, person: Person) -> None:
+    key = person.key("key")
+    public = (person.home / "key.pub").read_text().strip()
+    for name, prepare, why in (
+        ("open", lambda path: path.chmod(0o640), "others can read it: chmod go="),
+        ("pipe", lambda path: (path.unlink(), os.mkfifo(path)), "not a file"),
+        ("gone", Path.unlink, "No such file or directory"),
+        ("long", lambda path: path.write_bytes(bytes(100_000)), "longer than 65536 bytes"),
+        ("none", lambda path: path.write_text("nothing"), "invalid format"),
+    ):
+        path = person.file(name, key)
+        prepare(path)
+        configure(person, f'public = "{public}"\nfile = "{path}"')
+        wait_until(lambda: "a moment ago" not in (told := home.refusal(key)) and why in told)  # noqa: B023
+
+
+def test_unused_it_goes(home: Home, person: Person) -> None:
+    """Each use puts its end off, but never beyond its lifetime; then the next use asks again."""
+    key = person.key("key", passphrase=PASSPHRASE)
+    configure(person, entry(key, 'idle = "5s"', 'lifetime = "12s"'))
+    began = time.monotonic()
+    with home.agent.connect() as stream:
+        while home.asked < 2:
+            if ask(stream, request(key)) == FAILURE:  # it has ended just then
+                assert "its time is over" in explained(stream)
+            assert time.monotonic() < began + 12 + SECONDS
+            time.sleep(0.2)
+    assert time.monotonic() > began + 11
+    assert "removed when not used for 00:00:05" in home.listed()
+    wait_until(lambda: "custody sealed" not in home.listed())
+
+
+def test_a_key_that_is_loaded_by_hand_goes_unused_too(home: Home, person: Person) -> None:
+    key = person.key("key")
+    told = home.agent.run("kagent-add", "--idle", "3s", key).stderr
+    assert "The key is removed when it is not used for 00:00:03" in told
+    assert "removed when not used for" in home.listed()
+    wait_until(lambda: "custody" not in home.listed())
+
+
+def test_what_a_command_gives(home: Home, person: Person) -> None:
+    """It has no descriptor, no keyring and no agent, and a short environment."""
+    key = person.key("key", passphrase=PASSPHRASE)
+    look = "ls -l /proc/self/fd; keyctl show @s; env"
+    give = person.file("give", f"#!/bin/sh\n({look}) >{person.home}/seen\ncat {key}\n", mode=0o700)
+    word = person.file("word", f"#!/bin/sh\necho '{PASSPHRASE}'\n", mode=0o700)
+    source = (f'command = ["{give}"]', f'passphrase = ["{word}"]', 'confirm = "always"')
+    configure(person, "\n".join((f'public = "{key}.pub"', *source)))
+    assert f"custody command {give}" in home.listed()
+    home.answers("exit 0")
+    assert home.signs(key)
+    assert home.question.startswith("Allow use of key")
+    seen = (person.home / "seen").read_text()
+    assert "SSH_AUTH_SOCK" not in seen
+    assert "SSH_ASKPASS" not in seen
+    assert len(re.findall("(?:keyring|user|asymmetric): ", seen)) == 1  # itself
+    assert "socket:" not in seen.replace("1 -> socket:", "")
+
+
+@pytest.mark.parametrize(
+    ("command", "why"),
+    [
+        ("exit 3", "ended with 3; try it by hand"),
+        ("yes", "gives more than"),
+        ("true", "command sh: invalid format"),
+    ],
+)
+def test_a_command_that_gives_no_key(home: Home, person: Person, command: str, why: str) -> None:
+    key = person.key("key")
+    configure(person, f'public = "{key}.pub"\ncommand = ["sh", "-c", "{command}"]')
+    assert why in home.refusal(key)
+
+
+def test_a_key_that_is_removed_stays_listed(home: Home, person: Person) -> None:
+    key = person.key("key", passphrase=PASSPHRASE)
+    configure(person, entry(key))
+    assert home.signs(key)
+    home.agent.run("ssh-add", "-d", key)
+    assert f"custody file {key}" in home.listed()
+    told = home.agent.run("kagent-add", "-d", key, check=False).stderr
+    assert "kagentctl forget-source" in told
+    assert home.signs(key)
+    assert home.asked == 2
+
+
+def test_remember_and_forget(home: Home, person: Person) -> None:
+    """As the manual has it: from then on ssh just works, and asks once."""
+    key = person.key("key", passphrase=PASSPHRASE)
+    configure(person)
+    file = person.file(".config/kagent/kagent.toml", "# mine\nburst = 50\n", mode=0o640)
+    told = home.agent.run("kagentctl", "remember", key, "--idle", "30m").stdout
+    assert "is fetched at its first use, and its passphrase asked for" in told
+    assert file.read_text().startswith("# mine\nburst = 50\n\n[[identity]]\n")
+    assert file.stat().st_mode & 0o777 == 0o640
+    assert home.agent.run("kagentctl", "check").returncode == 0
+    again = home.agent.run("kagentctl", "remember", key, check=False)
+    assert (again.returncode, "has a source already" in again.stderr) == (1, True)
+    assert home.signs(key)
+    assert home.asked == 1
+    home.agent.run("kagentctl", "forget-source", key)
+    assert file.read_text() == "# mine\nburst = 50\n"
+    home.agent.run("ssh-add", "-D")
+    assert "no identities" in home.listed()
+    missing = home.agent.run("kagentctl", "forget-source", key, check=False)
+    assert (missing.returncode, "has no key" in missing.stderr) == (1, True)
+
+
+def test_forget_leaves_what_else_is_said_of_a_key(home: Home, person: Person) -> None:
+    key, other = person.key("key"), person.key("other")
+    hosts = 'hosts = [ # where\n  "*.example.org",\n]'
+    configure(person, entry(key, hosts, "lifetime = 60"), f"# the other\n{entry(other)}")
+    home.agent.run("kagentctl", "forget-source", f"{key}.pub")
+    text = (person.home / ".config/kagent/kagent.toml").read_text()
+    public = 'public = "{}.pub"'
+    assert text == (
+        f"[[identity]]\n{public.format(key)}\n{hosts}\n[[identity]]\n# the other\n{entry(other)}\n"
+    )
+
+
+def test_only_who_may_has_it_fetched_from_another_host(
+    home: Home, person: Person, folder: Path
+) -> None:
+    """With sshd and a forwarded agent; what is listed there is what can be used."""
+    key, door = person.key("key", passphrase=PASSPHRASE), person.key("door")
+    authorized = (person.home / "door.pub").read_text()
+    with sshd(person, folder / "sshd", authorized) as server:
+        there = server.ssh(person, "-A", "-i", str(door), "-o", "IdentityAgent=none")
+        there[there.index("IdentityAgent=none")] = "IdentitiesOnly=no"
+        command = [*there, f"ssh-add -L; ssh-add -T {key}.pub"]
+        configure(person, entry(key))
+        told = home.agent.run(*command, check=False)
+        assert (told.returncode, home.asked) == (1, 0)
+        assert "no identities" in told.stdout
+        configure(person, entry(key, "forwarded = true"))
+        told = home.agent.run(*command)
+        assert "key käse" in told.stdout
+        assert home.asked == 1
+        assert "FORWARDED: the request comes from" in home.question
+
+
+def test_a_login(home: Home, person: Person, folder: Path) -> None:
+    key = person.key("key", passphrase=PASSPHRASE)
+    configure(person, entry(key))
+    with sshd(person, folder / "sshd", (person.home / "key.pub").read_text()) as server:
+        for _ in range(2):
+            home.agent.run(*server.ssh(person), "true")
+    assert home.asked == 1
+    assert f'Login as "{person.name}" on ' in home.question
+    assert "Asked by ssh" in home.question
+
+
+PAGE = Path(__file__).parents[2] / "contrib/man/kagent.toml.5"
+
+
+def examples() -> list[str]:
+    """What stands in the manual page: commands, and tables for kagent.toml."""
+    _, _, text = PAGE.read_text().partition(".Sh EXAMPLES\n")
+    return re.findall(r"^\.Bd -literal.*?\n(.*?)^\.Ed", text, re.MULTILINE | re.DOTALL)
+
+
+def test_the_manuals_first_example(home: Home, person: Person) -> None:
+    person.run("mkdir", "-m", "700", "-p", ".ssh")
+    key = person.key(".ssh/id_ed25519", passphrase=PASSPHRASE, comment="me@home")
+    remember, forget = examples()[:2]
+    told = home.agent.run("sh", "-euc", remember).stdout
+    assert "me@home (ED25519)" in told
+    assert home.signs(key)
+    assert home.asked == 1
+    home.agent.run("sh", "-euc", f"{forget}\nssh-add -D")
+    assert not home.signs(key)
+
+
+def test_a_passphrase_from_pass(person: Person) -> None:
+    """The manual's example, with a GnuPG key that asks nothing."""
+    gnupg = person.home / ".gnupg"
+    gnupg.mkdir(mode=0o700)
+    os.chown(gnupg, person.uid, person.gid)
+    make = ["gpg", "--batch", "--quiet", "--passphrase", "", "--quick-gen-key", "me"]
+    try:
+        person.run(*make)
+        person.run("pass", "init", "me")
+        person.run("pass", "insert", "-m", "ssh/id_ed25519", input=f"{PASSPHRASE}\nand more\n")
+        person.run("mkdir", "-m", "700", "-p", ".ssh")
+        key = person.key(".ssh/id_ed25519", passphrase=PASSPHRASE)
+        with living(person) as home:
+            configure(person)
+            person.file(".config/kagent/kagent.toml", examples()[2])
+            assert home.signs(key), home.agent.logged()
+            assert home.asked == 0
+    finally:
+        person.run("gpgconf", "--kill", "all")
+
+
+# A private bus with gnome-keyring, and in it the key; the bus ends with the shell.
+KEYRING = """\
+printf '\\n' | gnome-keyring-daemon --unlock --components=secrets >/dev/null
+secret-tool store --label=work ssh work <.ssh/work
+exec kagent -D -a "$PWD/agent.sock"
+"""
+
+
+def test_a_key_from_the_keyring_of_the_desktop(person: Person) -> None:
+    """The manual's example, with gnome-keyring on a bus of its own."""
+    person.run("mkdir", "-m", "700", "-p", ".ssh", "run")
+    key = person.key(".ssh/work")
+    configure(person)
+    person.file(".config/kagent/kagent.toml", examples()[3])
+    path, runtime = person.home / "agent.sock", {"XDG_RUNTIME_DIR": str(person.home / "run")}
+    command = ("dbus-run-session", "--", "sh", "-euc", KEYRING)
+    with person.start(*command, env=runtime, stderr=subprocess.PIPE, start_new_session=True) as bus:
+        try:
+            wait_until(lambda: path.exists() or bus.poll() is not None)
+            assert bus.poll() is None, bus.stderr and bus.stderr.read()
+            told = person.run("ssh-add", "-T", f"{key}.pub", check=False, SSH_AUTH_SOCK=str(path))
+            assert told.returncode == 0, told.stderr
+        finally:
+            os.killpg(bus.pid, signal.SIGTERM)
+            bus.wait(SECONDS)
