@@ -109,16 +109,22 @@ class File:
         return _parsed(self._content(), host)
 
     def change(self, changed: Callable[[list[Learned]], list[Learned]]) -> None:
-        """Have it say what `changed` makes of what it says.  Raises Unusable."""
+        """Have it say what `changed` makes of what it says, and nothing else but such lines.
+
+        Raises Unusable.
+        """
         try:
             self._lock()
             before = self._content()
-            after = "".join(f"{' '.join(line)}\n" for line in changed(_parsed(before))).encode()
+            lines = [" ".join(line) for line in changed(_parsed(before))]
+            if not all(map(_LINE.fullmatch, lines)):
+                raise ValueError("what is to be written there says nothing of a login")
+            after = "".join(f"{line}\n" for line in lines).encode()
             if after != before:
                 if os.pwrite(self._descriptor, after, 0) < len(after):
                     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
                 os.ftruncate(self._descriptor, len(after))
-        except OSError as error:
+        except (OSError, ValueError) as error:
             raise self._unusable(error) from error
         finally:
             with suppress(OSError):

@@ -151,7 +151,7 @@ class Workers:
             return await self._keeper.ask(job.pack(), [theirs.fileno(), *descriptors], seconds)
 
     async def look_soon(self, request: Inquiry) -> Answer | None:
-        """The same, but None if it takes more than a moment.  Raises OSError."""
+        """As `look`, but None if it takes more than a moment.  Raises OSError."""
         seconds, self._seconds_to_look = self._seconds_to_look, _SECONDS_TO_LOOK
         with trio.move_on_after(seconds):
             return await self.look(request)

@@ -24,9 +24,11 @@ from ..protocol.wire import ProtocolError
 from .channels import Workers
 from .peer import Peer
 from .sessions import NotPermitted
+from .turns import Turns
 
 _MOST_TO_LEARN = 16  # that wait; of more nothing is learned
 _MOST_REMEMBERED = 1000  # keys' names
+_MOST_LOOKS, _MOST_LOOKS_EACH = 16, 2  # at once: the lookout does one after the other
 
 
 class Hosts:
@@ -35,6 +37,7 @@ class Hosts:
     def __init__(self, workers: Workers) -> None:
         self._workers = workers
         self._to_learn, self._waiting = trio.open_memory_channel[Learn](_MOST_TO_LEARN)
+        self._looking = Turns(_MOST_LOOKS, _MOST_LOOKS_EACH)
         self._fault = ""
 
     async def offered(self, peer: Peer, shown: list[Shown]) -> list[Shown]:
@@ -44,7 +47,8 @@ class Hosts:
         if session is None or not shown:
             return shown
         try:
-            answer = await self._workers.look_soon(Host(peer.process, session.host.blob))
+            async with self._looking.of(peer.process.pid):
+                answer = await self._workers.look_soon(Host(peer.process, session.host.blob))
         except OSError as error:
             log.error(f"which keys a host takes can't be told: {error}")
             return shown

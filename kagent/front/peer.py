@@ -68,9 +68,7 @@ class Peer:
         self.answers = Answers(client)
         self.sessions = Sessions()
         self.origin: Origin | None = None  # once it is known; with the hosts that were bound then
-        self.offering: Offering | None = (
-            None  # what is known of the host that the last list was for
-        )
+        self.offering: Offering | None = None  # of the host that was listed to last
         self.explanation = ""  # of what became of the last request
         self.behind = Introduction()
 

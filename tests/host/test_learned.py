@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from kagent.learned import MOST
+from kagent.learned import MOST, File, Learned, Unusable, with_login
 from kagent.protocol.publickey import parse_line
 from tests.destinations.agents import REFUSED, SIGNED, outcome
 from tests.destinations.keys import AUTHORITY, CERTIFIED, SECOND, USERS_KEY, A, B, D, Key, new
@@ -513,3 +513,14 @@ def test_it_is_turned_off_and_on(person: Person, before: str | None, after: str 
         assert told.stdout == f"{path}: learn-hosts = false\n"
         person.run("kagentctl", "hosts", "on")
         assert path.read_text() == after.replace("false", "true")
+
+
+@pytest.mark.parametrize("line", [("SHA256:x", "y", "z"), ("a\nb", "c", "2026-01-01")])
+def test_nothing_but_logins_is_ever_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: tuple[str, str, str]
+) -> None:
+    """Whatever a front that was taken over has noted."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    with File(to_write=True) as file, pytest.raises(Unusable):
+        file.change(lambda lines: with_login(lines, Learned(*line)))
+    assert (tmp_path / "kagent/hosts").read_text() == ""
