@@ -288,12 +288,9 @@ def uninstalled() -> None:
 
 def a_key_sealed_to_the_tpm_signs_for_ci() -> None:
     """As the manual says: its example's commands, root's and then ci's."""
-    as_root("modprobe pkcs8_key_parser")
     root_commands, _ = examples(Path("/run/machine/contrib/man/kagent-provision.8").read_text())
-    wheels = "--no-index --find-links /run/machine/wheels"
-    as_root("python3 -m venv --without-pip /opt/kagent")
-    as_root(f"pip --python /opt/kagent/bin/python install -q --no-compile {wheels} kagent")
-    as_root("ln -s /opt/kagent/bin/kagent-provision /usr/bin/")
+    apt(f"install ./{packages()[0]}")
+    assert "pkcs8_key_parser " in Path("/proc/modules").read_text()
     told = as_root(root_commands)
     assert re.search(r"ok +rule 1, kagent:deploy, from systemd-creds: 3072 SHA256", told), told
     assert "as in /etc/kagent/identities" in told, told
@@ -329,7 +326,7 @@ def as_root(commands: str) -> str:
 
 def as_ci(commands: str) -> str:
     """In a login of ci's, with a kagent started by hand."""
-    kagent = f'PATH=/opt/kagent/bin:$PATH; eval "$(kagent -s)"; {commands}; kagent -k'
+    kagent = f'eval "$(kagent -s)"; {commands}; kagent -k'
     done = subprocess.run(
         [*SSH, "-n", "ci@localhost", kagent], capture_output=True, text=True, timeout=300
     )
@@ -455,8 +452,15 @@ def or_when_the_old_one_is_idle() -> None:
 
 def removed() -> None:
     """Nothing runs, nothing is left but what was configured, and logins are as before."""
+    own = "/home/ci/.config/systemd/user"
+    as_root(f"loginctl enable-linger ci && systemctl start user@$(id -u ci) && mkdir -p {own}")
+    as_root(f"cp /usr/lib/systemd/user/kagent.* {own} && chown -R ci: /home/ci")
+    of_ci = "systemctl --user --machine=ci@"
+    as_root(f"{of_ci} daemon-reload && {of_ci} restart kagent.socket")
     apt("remove kagent")
     assert not processes()
+    assert as_root(f"{of_ci} is-active kagent.socket") == "active\n"  # of their own
+    as_root("loginctl disable-linger ci")
     assert not keys(), keys()
     assert alice.shell("echo $SSH_AUTH_SOCK; type kagent || true").startswith("\n")
     alice.close()
