@@ -13,9 +13,11 @@ from typing import NamedTuple, TypeAlias
 from kagent.private.verify import BadSignature, verify
 from kagent.protocol.constraints import RestrictDestination
 from kagent.protocol.messages import (
+    SESSION_BIND,
     AddIdConstrained,
     AddIdentity,
     IdentitiesAnswer,
+    RemoveIdentity,
     SignRequest,
     SignResponse,
     Type,
@@ -57,13 +59,13 @@ MEANT = (
     Meant("is held already, for some hosts only", "can't be loaded again"),
     Meant("an earlier attempt to bind", "A host that couldn't prove itself"),
     Meant("no key of ", "`ssh-add -e` fails where nothing is held through the provider"),
-    Meant("no such key", "it may have zeros in"),
 )
 CUT_OFF = "to lock or to unlock that is cut off is refused; ssh-agent ends"
+ZEROS = "A request names a key by the blob that is listed, to the byte"
 UNPROVED = "A host that couldn't prove itself"
 UNKNOWN_KEY = "A host key of a type that isn't known, in a destination constraint, is kept"
 UNKNOWN_AUTHORITY = "a certificate by such a key is held"
-OTHERS_MEANT = (CUT_OFF, UNPROVED, UNKNOWN_KEY, UNKNOWN_AUTHORITY)
+OTHERS_MEANT = (CUT_OFF, ZEROS, UNPROVED, UNKNOWN_KEY, UNKNOWN_AUTHORITY)
 
 
 class Difference(NamedTuple):
@@ -163,7 +165,7 @@ class Players:
                     for name, one in theirs.items()
                 }
                 unproved = step.connection in failed
-                if step.frame[4:5] == bytes((Type.EXTENSION,)) and mine in FAILED:
+                if SESSION_BIND.encode() in step.frame and mine in FAILED:
                     failed.add(step.connection)
                 for name, other in answers.items():
                     if mine == other:
@@ -226,21 +228,28 @@ def _kind(step: Step) -> str:
 
 def _meant(step: Step, ours: Outcome, theirs: Outcome, said: str, unproved: bool) -> str:
     if ours in FAILED and theirs == ENDED:
-        return CUT_OFF
+        return CUT_OFF if step.frame[4] in (Type.LOCK, Type.UNLOCK) else ""
     if ours in FAILED:
         if unproved and "the session is not bound" in said:
             return UNPROVED
+        if "no such key" in said:
+            return ZEROS if _is_written_otherwise(step.frame) else ""
         return next((one.written for one in MEANT if one.said in said), "")
-    if (
-        unproved
-        and isinstance(ours, tuple)
-        and isinstance(theirs, tuple)
-        and set(ours) < set(theirs)
-    ):
+    lists = isinstance(ours, tuple) and isinstance(theirs, tuple)
+    if unproved and lists and set(ours) < set(theirs):
         return UNPROVED
     if theirs in FAILED and ours == f"{Type.SUCCESS:d}":
         return _unknown_to_both(step.frame)
     return ""
+
+
+def _is_written_otherwise(frame: bytes) -> bool:
+    """Whether a request names a key by another blob than it is listed by."""
+    message = decode(frame[4:])
+    if not isinstance(message, SignRequest | RemoveIdentity):
+        return False
+    key = PublicKey.parse(message.blob)
+    return key.certificate is None and key.about.blob(key.numbers) != key.blob
 
 
 def _unknown_to_both(frame: bytes) -> str:
