@@ -12,6 +12,7 @@ import os
 import socket
 import termios
 
+from ..keyctl import Permission, mask
 from ..keyctl.syscalls import Operation
 from .seccomp import ANYHOW, KILL_PROCESS, WHOLE, Check, Filter, Rules, refusal
 
@@ -149,7 +150,8 @@ def load_worker(inbox: int) -> Filter:
         "add_key": [[Check(4, inbox)]],
         "keyctl": [
             *_on(inbox, Operation.UNLINK, argument=2),
-            [Check(0, Operation.SETPERM)],
+            # To take from others what they may do with it, and never to give.
+            [Check(0, Operation.SETPERM), Check(2, mask(possessor=Permission.ALL))],
             [Check(0, Operation.PKEY_QUERY)],
             [Check(0, Operation.PKEY_SIGN)],
         ],

@@ -26,7 +26,9 @@ _SECONDS = 60.0
 # Workers asked at once: more would take the processors from each other, and each would sign less in
 # its burst.  But one that takes long must not keep out all others.
 _MOST_BUSY = max(os.cpu_count() or 1, 2)
-_MOST_TRIES = 3  # a worker's time can be over when it has read what to sign: on a busy machine
+# A worker's time can be over when it has read what to sign: on a machine that is busy enough, that
+# of several in a row, as one signature of a thousand has met.
+_MOST_TRIES = 10
 # In bytes: a signature by a 16384-bit RSA key has 2048, one of ML-DSA-44 and Ed25519 2484.
 _LONGEST_ANSWER = 4096
 
