@@ -115,6 +115,9 @@ class Certificates:
                 self._fail(blob, renewal, answer.reason if isinstance(answer, Refused) else died)
         except (OSError, ProtocolError) as error:
             self._fail(blob, renewal, str(error))
+        except Exception as error:
+            # A fault of ours is not to end the front.
+            self._fail(blob, renewal, f"{type(error).__name__}: {error}")
         finally:
             renewal.under_way = None
             done.set()
@@ -148,6 +151,8 @@ class Certificates:
 
         As far as they have room in an answer.  One that is loaded stands there already.
         """
+        if not self._renewals:
+            return shown
         rules, now = self._rules(), time.time()
         room = MAX_PAYLOAD - _ROOM_FOR_HEADERS - sum(len(one.write()) for one in shown)
         listed = {one.blob for one in shown}
@@ -217,7 +222,7 @@ def _validity(certificate: Certificate) -> str:
         return "valid forever"
     try:
         end = time.localtime(certificate.valid_before)
-    except (OverflowError, OSError):  # no such year
+    except (OverflowError, OSError, ValueError):  # no such year
         return "valid for longer than can be told"
     return f"valid until {time.strftime('%Y-%m-%d %H:%M:%S %z', end)}"
 

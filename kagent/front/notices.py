@@ -72,14 +72,22 @@ class Notices:
         """Do so, until it is cancelled."""
         while True:
             await self._some.wait()
-            if trio.current_time() > self._fetching.looked + _SECONDS_TO_BELIEVE:
-                await self._look()
-            pause = _SECONDS_BETWEEN
-            if notice := self._taken():
-                pause = _SECONDS_BETWEEN if await self._told(notice) else _SECONDS_WITHOUT
+            try:
+                pause = await self._tell_once()
+            except Exception as error:
+                # A fault of ours is not to end the front.
+                log.error(f"the user isn't told of signatures: {type(error).__name__}: {error}")
+                pause = _SECONDS_WITHOUT
             await trio.sleep(pause)
             if pause == _SECONDS_WITHOUT:
                 self._taken()
+
+    async def _tell_once(self) -> float:
+        """What is to be told by now; the seconds until it may be done again."""
+        if trio.current_time() > self._fetching.looked + _SECONDS_TO_BELIEVE:
+            await self._look()
+        notice = self._taken()
+        return _SECONDS_WITHOUT if notice and not await self._told(notice) else _SECONDS_BETWEEN
 
     async def _look(self) -> None:
         try:
