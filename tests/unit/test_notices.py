@@ -12,6 +12,7 @@ from trio.testing import MockClock
 from kagent.custody.identity import Custody, Identity
 from kagent.front.notices import Notices
 from kagent.front.signature_log import Entry
+from kagent.jobs.causes import Cause
 from kagent.jobs.jobs import Answer, Done, Refused, Rule
 from kagent.jobs.questions import Asker, Notice, Origin, Used
 from kagent.protocol.publickey import PublicKey
@@ -113,7 +114,7 @@ def test_who_is_told(general: str, own: str, forwarded: bool, told: bool) -> Non
 
 def test_nobody_shows_them(capfd: pytest.CaptureFixture[str]) -> None:
     """It is said once, and not tried for each."""
-    front = Front(answer=Refused("there is no session bus"))
+    front = Front(answer=Refused(Cause.FAULT, "there is no session bus"))
     run(front, [(1, entry(), None)] * 100)
     assert len(front.told) <= 2
     assert capfd.readouterr().err.count("isn't told of signatures") == 1

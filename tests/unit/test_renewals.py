@@ -15,6 +15,7 @@ from kagent.front import certificates
 from kagent.front.certificates import Certificates
 from kagent.front.peer import Refusal
 from kagent.front.tally import Tally
+from kagent.jobs.causes import Cause
 from kagent.jobs.jobs import Answer, Certified, Refused, Rule
 from kagent.protocol.messages import Shown
 from kagent.protocol.publickey import PublicKey
@@ -38,7 +39,7 @@ class Command:
         self.ran.append(trio.current_time())
         await trio.sleep(self.takes)
         if self.fault:
-            return Refused(self.fault)
+            return Refused(Cause.RENEWAL, self.fault)
         now = int(certificates.time.time())
         return Certified(
             replace(GOOD, valid_after=now - 300, valid_before=now + int(self.life)).blob
