@@ -50,16 +50,32 @@ def _mappings() -> Iterator[tuple[Area, str, str]]:
     """Each with what is allowed there, and the file's name or the kernel's for it."""
     with open("/proc/self/maps", encoding="utf-8", errors="surrogateescape") as file:
         lines = file.read().splitlines()
-    for line in lines:
-        addresses, access, _, _, _, *name = line.split(maxsplit=5)
-        start, end = (int(address, 16) for address in addresses.split("-"))
-        yield Area(start, end - start), access, "".join(name)
+    yield from map(_mapping, lines)
+
+
+def _mapping(line: str) -> tuple[Area, str, str]:
+    addresses, access, _, _, _, *name = line.split(maxsplit=5)
+    start, end = (int(address, 16) for address in addresses.split("-"))
+    return Area(start, end - start), access, "".join(name).rstrip()
 
 
 def code_areas() -> Sequence[Area]:
-    """Where the code of this process's program and libraries is."""
-    # Nothing writes to these: they are as in the file.
-    return [area for area, access, name in _mappings() if access == "r-xp" and name.startswith("/")]
+    """What this process has of its program and libraries that is as in the files.
+
+    Code and constants, to which nothing may write, and nothing has written.  proc_pid_smaps(5);
+    takes two milliseconds.
+    """
+    found = []
+    with open("/proc/self/smaps", encoding="utf-8", errors="surrogateescape") as file:
+        for line in file:
+            word, *values = line.split()
+            if not word.endswith(":"):
+                area, access, name = _mapping(line)
+                is_as_in_file = "w" not in access and name.startswith("/")
+            # What has been written to, as the linker does before it forbids that, would be lost.
+            elif word == "Anonymous:" and values[0] == "0" and is_as_in_file:
+                found.append(area)
+    return found
 
 
 def give_back(code: Sequence[Area]) -> None:
