@@ -8,7 +8,7 @@ import re
 import signal
 import sys
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from .. import __version__, log
 from ..configuration.settings import configured
@@ -60,9 +60,9 @@ _READY = b"\0"
 _HASHES = ("md5", "sha1", "sha256", "sha384", "sha512")
 
 
-def main() -> int:
-    """The program; its exit code."""
-    return command("kagent", _main)
+def main() -> NoReturn:
+    """The program, to its end."""
+    command("kagent", _main)
 
 
 def _main() -> int:
@@ -484,4 +484,4 @@ def _confirm_behind(options: _Options) -> tuple[Constraint, ...]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from .. import __version__, log
 from ..confine.process import forbid_core_dumps
@@ -19,9 +19,9 @@ _DESCRIPTION = """\
 Gives the kernel the keys that request_key(2) asks for, as /etc/kagent/provision.toml says."""
 
 
-def main() -> int:
-    """The program; its exit code."""
-    return command("kagent-provision", _main)
+def main() -> NoReturn:
+    """The program, to its end."""
+    command("kagent-provision", _main)
 
 
 def _main() -> int:
@@ -122,4 +122,4 @@ def _check_user(policy: Policy, user: str, program: str) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -10,6 +10,7 @@ import os
 import pwd
 import sys
 from collections.abc import Callable
+from typing import NoReturn
 
 from ...confine.process import forbid_core_dumps
 from ..client import AgentUnavailable, Client
@@ -28,9 +29,9 @@ _DEFAULT_FILES = (
 )
 
 
-def main() -> int:
-    """The program; its exit code."""
-    return command("kagent-add", _main)
+def main() -> NoReturn:
+    """The program, to its end."""
+    command("kagent-add", _main)
 
 
 def _main() -> int:
@@ -106,4 +107,4 @@ def _each(names: list[str], do: Callable[[str], bool]) -> bool:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -6,6 +6,7 @@ import argparse
 import sys
 from collections.abc import Container
 from importlib import import_module
+from typing import NoReturn
 
 from ... import __version__
 from ..command import command
@@ -33,9 +34,9 @@ _COMMANDS = {
 }
 
 
-def main() -> int:
-    """The program; its exit code."""
-    return command("kagentctl", _main)
+def main() -> NoReturn:
+    """The program, to its end."""
+    command("kagentctl", _main)
 
 
 def _main() -> int:
@@ -65,4 +66,4 @@ def parser(needed: Container[str] = _COMMANDS) -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()
