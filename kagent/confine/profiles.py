@@ -63,7 +63,7 @@ _FILES: Rules = {
     **_PYTHON,
     **_OPEN,
     **_TIMER,
-    **_calls("fstat", "lseek", "newfstatat", "readlink", "readlinkat", "stat", "uname"),
+    **_calls("fstat", "getuid", "lseek", "newfstatat", "readlink", "readlinkat", "stat", "uname"),
     "openat": [[Check(2, os.O_RDONLY, _WRITING)]],
 }
 

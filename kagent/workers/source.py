@@ -58,7 +58,7 @@ def run(job: Job, request: int, client: int, answer: int, target: socket.socket)
                 target.sendall(_fetch(wanted, askpass.Patience(client)).write())
                 code = LEFT_OF_SOURCE
             except (NoKey, askpass.CannotAsk, askpass.Unanswered, KeyFileError) as error:
-                os.write(answer, pack_answer(Refused(_told(wanted, str(error)))))
+                os.write(answer, pack_answer(Refused(str(error))))
     except BrokenPipeError:
         pass  # nobody waits for it any more
     except Exception as error:
@@ -66,13 +66,6 @@ def run(job: Job, request: int, client: int, answer: int, target: socket.socket)
         log.error(f"a source worker failed: {type(error).__name__}")
     finally:
         os._exit(code)
-
-
-def _told(wanted: FromSource, reason: str) -> str:
-    if wanted.forwarded:  # other hosts are told nothing of the paths here
-        log.warning(reason)
-        return "its source gives no key"
-    return reason
 
 
 def _fetch(wanted: FromSource, patience: askpass.Patience) -> Material:
