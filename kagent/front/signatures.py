@@ -316,7 +316,13 @@ class Signing:
         blob, peer = case.request.blob, case.peer
         worded = await self._worded(case)
         wanted = FromSource(blob, worded.details, peer.sessions.forwarded)
-        await self._sources.fetch(peer, blob, partial(self._ask, Kind.SOURCE, wanted, peer))
+        try:
+            await self._sources.fetch(peer, blob, partial(self._ask, Kind.SOURCE, wanted, peer))
+        except Refusal as error:
+            if not peer.sessions.forwarded:
+                raise
+            log.warning(str(error))  # other hosts are told nothing of the paths here
+            raise Refusal("its source gives no key") from error
         held = self._store.find(blob)
         if held is None:
             raise Refusal(Cause.CHANGED, "the key was removed meanwhile, or its time is over")

@@ -59,9 +59,9 @@ def run(job: Job, request: int, client: int, answer: int, target: socket.socket)
                 target.sendall(_fetch(wanted, askpass.Patience(client)).write())
                 code = LEFT_OF_SOURCE
             except (askpass.CannotAsk, askpass.Unanswered) as error:
-                os.write(answer, pack_answer(Refused(error.cause, _told(wanted, str(error)))))
+                os.write(answer, pack_answer(Refused(error.cause, str(error))))
             except (NoKey, KeyFileError) as error:
-                os.write(answer, pack_answer(Refused(Cause.SOURCE, _told(wanted, str(error)))))
+                os.write(answer, pack_answer(Refused(Cause.SOURCE, str(error))))
     except BrokenPipeError:
         pass  # nobody waits for it any more
     except Exception as error:
@@ -69,13 +69,6 @@ def run(job: Job, request: int, client: int, answer: int, target: socket.socket)
         log.error(f"a source worker failed: {type(error).__name__}")
     finally:
         os._exit(code)
-
-
-def _told(wanted: FromSource, reason: str) -> str:
-    if wanted.forwarded:  # other hosts are told nothing of the paths here
-        log.warning(reason)
-        return "its source gives no key"
-    return reason
 
 
 def _fetch(wanted: FromSource, patience: askpass.Patience) -> Material:

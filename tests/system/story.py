@@ -306,6 +306,26 @@ def a_key_sealed_to_the_tpm_signs_for_ci() -> None:
     assert "PRIVATE" not in as_root("cat /etc/kagent/*; journalctl --output=cat")
 
 
+def a_key_that_only_the_tpm_opens_is_remembered() -> None:
+    """As the manual says: its example's command.  The file can go, and the passphrase is asked."""
+    remember = examples(Path("/run/machine/contrib/man/kagent.toml.5").read_text())[-1]
+    askpass = "/run/askpass"
+    Path(askpass).write_text("#!/bin/sh\necho >>~/asked\necho secret\n")
+    Path(askpass).chmod(0o755)
+    told = as_ci(
+        "ssh-keygen -q -t ed25519 -N secret -f ~/.ssh/id_ed25519 && "
+        f"{remember.strip()} && mv ~/.ssh/id_ed25519 ~/gone && kagent-add -l -v && "
+        "ssh-add -T ~/.ssh/id_ed25519.pub && ssh-add -T ~/.ssh/id_ed25519.pub && "
+        "kagentctl forget-source ~/.ssh/id_ed25519.pub",
+        f"SSH_ASKPASS={askpass} SSH_ASKPASS_REQUIRE=force",
+    )
+    assert "which only this TPM opens, at its first use" in told, told
+    assert "custody credential /home/ci/.config/kagent/id_ed25519.cred" in told, told
+    assert "removed /home/ci/.config/kagent/id_ed25519.cred" in told, told
+    assert len(Path("/home/ci/asked").read_text()) == 1
+    assert "PRIVATE" not in as_root("journalctl --output=cat")
+
+
 def examples(page: str) -> list[str]:
     """The commands of each block in a manual page's examples."""
     _, _, text = page.partition(".Sh EXAMPLES\n")
@@ -324,9 +344,9 @@ def as_root(commands: str) -> str:
     return done.stdout
 
 
-def as_ci(commands: str) -> str:
-    """In a login of ci's, with a kagent started by hand."""
-    kagent = f'eval "$(kagent -s)"; {commands}; kagent -k'
+def as_ci(commands: str, variables: str = "") -> str:
+    """In a login of ci's, with a kagent started by hand that has these variables."""
+    kagent = f'eval "$({variables} kagent -s)"; {commands}; kagent -k'
     done = subprocess.run(
         [*SSH, "-n", "ci@localhost", kagent], capture_output=True, text=True, timeout=300
     )
@@ -523,7 +543,10 @@ STORIES = {
         the_rival_is_turned_off,
         uninstalled,
     ),
-    "administrator": (a_key_sealed_to_the_tpm_signs_for_ci,),
+    "administrator": (
+        a_key_sealed_to_the_tpm_signs_for_ci,
+        a_key_that_only_the_tpm_opens_is_remembered,
+    ),
     "package": (
         installed_from_the_package,
         the_kernel_signs_at_once,
