@@ -322,7 +322,7 @@ class Signing:
             if not peer.sessions.forwarded:
                 raise
             log.warning(str(error))  # other hosts are told nothing of the paths here
-            raise Refusal("its source gives no key") from error
+            raise Refusal(Cause.SOURCE, "its source gives no key") from error
         held = self._store.find(blob)
         if held is None:
             raise Refusal(Cause.CHANGED, "the key was removed meanwhile, or its time is over")
