@@ -32,6 +32,7 @@ _BLANK = frozenset(
         (0xFE00, 0xFE0F),  # variation selectors
         (0xFFA0, 0xFFA0),  # halfwidth Hangul filler
         (0xFFFC, 0xFFFC),  # stands for an object that isn't there
+        (0x11F48, 0x11F48),  # Kawi space filler
         (0x13441, 0x13442),  # blank hieroglyphs
         (0x16FE4, 0x16FE4),  # Khitan filler
         (0x1D159, 0x1D159),  # a note without a head
