@@ -5,9 +5,10 @@
 #    source ~/.local/share/bash_completion/kagentctl
 # See also: https://github.com/scop/bash-completion/blob/main/doc/configuration.md
 
-_shtab_kagentctl_subparsers=(doctor show prove share shared unshare accept install uninstall status log forget)
+_shtab_kagentctl_subparsers=(doctor check show prove share shared unshare accept install uninstall status log forget)
 
 _shtab_kagentctl_doctor_option_strings=(-h --help --json)
+_shtab_kagentctl_check_option_strings=(-h --help)
 _shtab_kagentctl_show_option_strings=(-h --help --json --watch)
 _shtab_kagentctl_prove_option_strings=(-h --help --pid --json)
 _shtab_kagentctl_share_option_strings=(-h --help --with)
@@ -23,11 +24,13 @@ _shtab_kagentctl_option_strings=(-h --help --version)
 
 _shtab_kagentctl_prove_pos_0_COMPGEN=_shtab_compgen_files
 
-_shtab_kagentctl_pos_0_choices=(doctor show prove share shared unshare accept install uninstall status log forget)
+_shtab_kagentctl_pos_0_choices=(doctor check show prove share shared unshare accept install uninstall status log forget)
 
 _shtab_kagentctl_doctor__h_nargs=0
 _shtab_kagentctl_doctor___help_nargs=0
 _shtab_kagentctl_doctor___json_nargs=0
+_shtab_kagentctl_check__h_nargs=0
+_shtab_kagentctl_check___help_nargs=0
 _shtab_kagentctl_show__h_nargs=0
 _shtab_kagentctl_show___help_nargs=0
 _shtab_kagentctl_show___json_nargs=0

@@ -2,6 +2,8 @@ complete -c kagentctl -f
 complete -c kagentctl -n __fish_use_subcommand -a doctor -d 'can kagent work here, and what mends it if not'
 complete -c kagentctl -n '__fish_seen_subcommand_from doctor' -s h -l help -d 'show this help message and exit'
 complete -c kagentctl -n '__fish_seen_subcommand_from doctor' -l json -d 'for programs'
+complete -c kagentctl -n __fish_use_subcommand -a check -d 'are the configuration files as they should be'
+complete -c kagentctl -n '__fish_seen_subcommand_from check' -s h -l help -d 'show this help message and exit'
 complete -c kagentctl -n __fish_use_subcommand -a show -d 'the keyrings, and what is known of the keys in them'
 complete -c kagentctl -n '__fish_seen_subcommand_from show' -s h -l help -d 'show this help message and exit'
 complete -c kagentctl -n '__fish_seen_subcommand_from show' -l json -d 'for programs'

@@ -11,6 +11,7 @@
 _shtab_kagentctl_commands() {
   local _commands=(
     accept:'take the keys that another user shares'
+    check:'are the configuration files as they should be'
     doctor:'can kagent work here, and what mends it if not'
     forget:'end the service'"'"'s keys'
     install:'kagent as your agent, by systemd'
@@ -41,6 +42,13 @@ _shtab_kagentctl_accept_options=(
 
 # guard to ensure default positional specs are added only once per session
 _shtab_kagentctl_accept_defaults_added=0
+
+_shtab_kagentctl_check_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_kagentctl_check_defaults_added=0
 
 _shtab_kagentctl_doctor_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
@@ -155,6 +163,7 @@ _shtab_kagentctl() {
       curcontext="${curcontext%:*:*}:_shtab_kagentctl-$line[1]:"
       case $line[1] in
         accept) _arguments -C -s $_shtab_kagentctl_accept_options ;;
+        check) _arguments -C -s $_shtab_kagentctl_check_options ;;
         doctor) _arguments -C -s $_shtab_kagentctl_doctor_options ;;
         forget) _arguments -C -s $_shtab_kagentctl_forget_options ;;
         install) _arguments -C -s $_shtab_kagentctl_install_options ;;

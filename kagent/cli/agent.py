@@ -11,6 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from .. import __version__, log
+from ..configuration.settings import configured
 from ..confine import process, seccomp
 from ..keeper import foreground
 from ..keeper.listener import ENDING, USUAL, Listener, NoPlace, home_directory, remove_stale
@@ -23,7 +24,6 @@ from ..keyctl import (
 )
 from ..openssh.times import seconds
 from .command import OutputLost, become, command
-from .configuration import configured
 from .options import fail, one_of, parse
 
 if TYPE_CHECKING:
@@ -51,9 +51,10 @@ _FATAL = 255  # OpenSSH's exit code for a command line that makes no sense
 _CUSTODIES = ("kernel", "sealed")
 _KEYRINGS = ("session", "user", "persistent", "private")
 _CONFIRM_BEHIND = ("always", "forwarded")
-# What kagent.toml may say as well.
-_CONFIGURABLE = ("custody", "keyring", "burst", "confirm-behind")
-_SOCKETS = ("behind",)
+_WORDS = ("behind", "burst", "confirm-behind", "custody", "idle-exit", "keyring")
+_PLACES = {"-A", "-a", "-T"}
+# What a service of a user's has in common with that user's other programs, and how long it waits.
+_SERVICE_KEYRING, _SERVICE_IDLE_EXIT = "user", "60s"
 _LONGEST_SOCKET = 107  # bytes: unix(7)
 _READY = b"\0"
 _HASHES = ("md5", "sha1", "sha256", "sha384", "sha512")
@@ -82,7 +83,7 @@ def _main() -> int:
     _look_behind(options, listener)
     if listener.lent:
         return foreground.run(listener, partial(_keep, listener, options))
-    if options.idle_exit:
+    if options.asks_for_idle_exit:
         listener.remove()
         fail("kagent: --idle-exit needs a socket that stays when kagent ends: systemd's")
     if options.foreground:
@@ -96,20 +97,22 @@ class _Options:
     """The command line, checked as ssh-agent checks it."""
 
     def __init__(self, arguments: list[str]) -> None:
-        words = [f"{name}=" for name in (*_CONFIGURABLE, *_SOCKETS, "idle-exit")]
+        words = [f"{name}=" for name in _WORDS]
         given, self.command = parse(arguments, "cDdksTuUVE:A:a:O:P:t:", _USAGE, words)
         letters = [letter for letter, _ in given]
+        self.asks_for_idle_exit = "--idle-exit" in letters
         if not {"-k", "-u", "-V"}.intersection(letters):
-            given = configured(_CONFIGURABLE, _SOCKETS) + given
+            given = _configured(given) + given
+            letters = [letter for letter, _ in given]
         values = dict(given)
         self.custody = _one_of("--custody", _CUSTODIES, values.get("--custody"))
-        self.keyring = _one_of("--keyring", _KEYRINGS, values.get("--keyring")) or "session"
+        self.keyring = _one_of("--keyring", _KEYRINGS, values.get("--keyring")) or ""
         self.fingerprint_hash = values.get("-E", "sha256").lower()
         if self.fingerprint_hash not in _HASHES:
             fail(f'Invalid hash algorithm "{values["-E"]}"', _FATAL)
         self.lifetime = _lifetime(values.get("-t"))
         self.burst = _burst(values.get("--burst"))
-        self.idle_exit = _lifetime(values.get("--idle-exit"))
+        self.idle_exit = _lifetime(values.get("--idle-exit", _SERVICE_IDLE_EXIT))
         self.behind = _behind(given)
         confirm = values.get("--confirm-behind")
         self.confirm_behind = _one_of("--confirm-behind", _CONFIRM_BEHIND, confirm)
@@ -135,6 +138,23 @@ class _Options:
             fail(_USAGE, end="")
         if not self.command and "-s" not in letters:
             self.csh = self.csh or os.environ.get("SHELL", "").endswith("csh")
+
+
+def _configured(given: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    """What the files say, but for what the command line says otherwise."""
+    options, faults = configured()
+    if faults:
+        fail("\n".join(f"kagent: {fault}" for fault in faults))
+    told = {option for option, _ in given}
+    if told & _PLACES:
+        told |= _PLACES
+    names = {value.partition("=")[0] for option, value in given if option == "-O"}
+    return [
+        (option, value)
+        for option, value in options
+        if (value.partition("=")[0] not in names if option == "-O" else option not in told)
+        or option == "--behind"
+    ]
 
 
 def _one_of(option: str, names: tuple[str, ...], name: str | None) -> str | None:
@@ -258,9 +278,12 @@ def _kill(csh: bool) -> int:
 
 
 def _listen(options: _Options) -> Listener:
-    _look_around(options)
     try:
-        if passed := Listener.from_systemd():
+        passed = Listener.from_systemd()
+        if not options.keyring:
+            options.keyring = _SERVICE_KEYRING if passed else "session"
+        _look_around(options)
+        if passed:
             return passed
         if options.address is not None:
             return Listener(options.address)
@@ -409,7 +432,7 @@ def _keep(listener: Listener, options: _Options, tell: foreground.Tell) -> int:
     settings = Settings(
         options.fingerprint_hash,
         WebSafety(**options.web_safety),
-        options.idle_exit,
+        options.idle_exit if listener.lent else 0,
         options.behind,
         _confirm_behind(options),
     )

@@ -9,17 +9,16 @@ from __future__ import annotations
 
 import errno
 import os
-import stat
 from enum import IntEnum
 from pathlib import Path
 from typing import NamedTuple
 
+from ..files import read_own
 from ..keyctl import KernelKeyError
 from ..protocol.publickey import PublicKey, parse_line
 from .kernel import why_not
 
 SYSTEM_FILE = Path("/etc/kagent/identities")
-_LARGEST = 262144  # bytes
 _MOST_LINES = 100  # more don't fit into what an agent may answer
 
 
@@ -79,7 +78,7 @@ class Configuration(NamedTuple):
         faults: list[str] = []
         for file in files:
             try:
-                lines = _lines(file)
+                lines = read_own(file).splitlines()
             except FileNotFoundError:
                 continue
             except (OSError, ValueError) as error:
@@ -111,14 +110,6 @@ def files() -> tuple[Path, ...]:
     except RuntimeError:
         return (SYSTEM_FILE,)
     return (SYSTEM_FILE, Path(own, "kagent/identities"))
-
-
-def _lines(file: Path) -> list[str]:
-    # Whatever there is at that path must not hold up the agent.
-    with open(os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as content:
-        if not stat.S_ISREG(os.fstat(content.fileno()).st_mode):
-            raise ValueError("not a file")
-        return content.read(_LARGEST).decode().splitlines()
 
 
 def _parse(line: str) -> Configured:

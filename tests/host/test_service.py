@@ -83,8 +83,10 @@ class Service:
 
 @contextlib.contextmanager
 def service(person: Person, idle_exit: str) -> Iterator[Service]:
+    """One with its own terms, or with those of a service if `idle_exit` is ""."""
     log = person.file("service.log", "")
-    command = ["kagent", "-D", "--keyring", "session", "--idle-exit", idle_exit]
+    words = ["--keyring", "session", "--idle-exit", idle_exit] if idle_exit else []
+    command = ["kagent", "-D", *words]
     with person.start(
         sys.executable, "-c", MANAGER, person.home / "service.sock", log, *command
     ) as process:
@@ -150,6 +152,17 @@ def test_status_tells_the_last_refusal(person: Person) -> None:
         told = kagent.run("kagentctl", "status").stdout
         assert "ends when idle for 60 seconds" in told
         assert "refused:" in told
+
+
+def test_terms_of_a_service(person: Person) -> None:
+    """Without a word on its command line, and with kagent.toml's."""
+    with service(person, "") as kagent:
+        assert "ends when idle for 60 seconds" in kagent.run("kagentctl", "status").stdout
+    kagent.socket.unlink()
+    (person.home / ".config/kagent").mkdir(parents=True)
+    person.file(".config/kagent/kagent.toml", "idle-exit = '2m'\n")
+    with service(person, "") as kagent:
+        assert "ends when idle for 120 seconds" in kagent.run("kagentctl", "status").stdout
 
 
 @pytest.mark.parametrize("path", ["", "/nobody/there"])

@@ -65,9 +65,11 @@ ROOMS = {
     "text": Room(),
     "log": Room({"text"}),
     "programs": Room(),
+    "files": Room(),
     "confine": Room({"keyctl"}, {"_cffi_backend"}),
-    "custody": Room({"keyctl", "log", "protocol", "text"}),
+    "custody": Room({"files", "keyctl", "log", "protocol", "text"}),
     "openssh": Room({"confine", "log", "programs", "protocol", "text"}),
+    "configuration": Room({"files", "openssh", "protocol"}),
     # All that imports cryptography, or sees a private byte.
     "private": Room({"custody", "keyctl", "protocol"}, {"bcrypt", "cryptography"}),
     "jobs": Room({"confine", "custody", "keyctl", "log", "protocol"}),
@@ -77,7 +79,8 @@ ROOMS = {
         SERVER,
     ),
     "workers": Room(
-        {"confine", "custody", "jobs", "keyctl", "log", "openssh", "private", "protocol", "text"}
+        {"configuration", "confine", "custody", "jobs", "keyctl", "log", "openssh"}
+        | {"private", "protocol", "text"}
     ),
     "keeper": Room({"confine", "custody", "jobs", "keyctl", "log", "workers"}),
     "provision": Room(
@@ -87,8 +90,8 @@ ROOMS = {
     # Root looks for a key that it has, in the memory of processes that should not.
     "prove": Room({"confine", "private", "protocol"}),
     "cli": Room(
-        {"confine", "custody", "front", "jobs", "keeper", "keyctl", "log", "openssh"}
-        | {"private", "programs", "protocol", "prove", "provision", "text"}
+        {"configuration", "confine", "custody", "front", "jobs", "keeper", "keyctl", "log"}
+        | {"openssh", "private", "programs", "protocol", "prove", "provision", "text"}
     ),
 }
 # Who may see a private key: the workers, the kernel's helper, and the loader command.

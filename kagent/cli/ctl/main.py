@@ -14,6 +14,7 @@ from ..command import command
 # says, add_arguments (if it takes any) declares them, and run is given them and does it.
 _COMMANDS = {
     "doctor": "can kagent work here, and what mends it if not",
+    "check": "are the configuration files as they should be",
     "show": "the keyrings, and what is known of the keys in them",
     "prove": "is anything of a key in the agent's memory?",
     "share": "let another user sign with a key",

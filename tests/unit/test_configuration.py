@@ -1,0 +1,92 @@
+"""kagent.toml: what it says of identities, and where what is wrong stands."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from kagent.configuration.identities import Identities
+from kagent.configuration.toml import files
+
+KEYS = [
+    f"ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI{letter * 43}" for letter in "BCD"
+]  # three points, or none: nobody looks
+GOOD = f"""
+notify = "forwarded"
+learn-hosts = false
+
+[[identity]]
+public = "{KEYS[0]} me@laptop"
+file = "~/.ssh/id_ed25519"
+passphrase = ["pass", "show", "ssh"]
+lifetime = "8h"
+idle = "30m"
+
+[[identity]]
+public = "~/two.pub"
+hosts = [
+  "*.example.org",
+]
+elsewhere = false
+certificate = ["step", "ssh", "certificate"]
+renew-before = "5m"
+"""
+
+
+@pytest.fixture(autouse=True)
+def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("XDG_CONFIG_HOME", raising=False)
+    (tmp_path / "two.pub").write_text(f"{KEYS[1]} two\n")
+    own = Path(files()[1])
+    own.parent.mkdir(parents=True)
+    return own
+
+
+def test_what_it_says(own: Path, tmp_path: Path) -> None:
+    own.write_text(GOOD)
+    read = Identities.read()
+    assert (read.faults, read.notify, read.learn_hosts) == ((), "forwarded", False)
+    one, two = read.entries
+    assert (one.place, one.comment, one.has_source) == (f"{own}:5", "me@laptop", True)
+    assert (one.file, one.passphrase) == (f"{tmp_path}/.ssh/id_ed25519", ("pass", "show", "ssh"))
+    assert (one.lifetime, one.idle, one.forwarded) == (8 * 3600, 1800, False)
+    assert (two.place, two.comment, two.has_source) == (f"{own}:12", "two", False)
+    assert (two.hosts, two.elsewhere, two.renew_before) == (("*.example.org",), False, 300)
+    assert read.find(two.public.blob) is two
+    assert read.find(b"\0\0\0\1x") is None
+
+
+@pytest.mark.parametrize(
+    ("lines", "line", "told"),
+    [
+        (["[[identity]]", "file = '~/a'"], 1, "public is missing"),
+        (["identity = 1"], 1, "identity: is written as [[identity]]"),
+        (["[identity]", "public = 'a'"], 1, "identity: is written as [[identity]]"),
+        (["notify = 'sometimes'"], 1, "notify: expected 'forwarded', 'always', 'never'"),
+        (["learn-hosts = 1"], 1, "learn-hosts: expected true or false, not 1"),
+        (["[[identity]]", "public = 'nonsense'"], 2, "public: not a public key line"),
+        (["[[identity]]", "", "public = '~/three.pub'"], 3, "three.pub: No such file"),
+        (["[[identity]]", "pubic = ''"], 2, "unknown word 'pubic'; did you mean 'public'?"),
+        (["[[identity]]", "PUBLIC", "file = '/a'", "command = ['b']"], 4, "file and command: a"),
+        (["[[identity]]", "PUBLIC", "idle = '1h'"], 3, "idle is for a key that comes from file"),
+        (["[[identity]]", "PUBLIC", "file = 'a'"], 3, "file: expected a path from / or ~"),
+        (["[[identity]]", "PUBLIC", "file = '/a'", "lifetime = 'x'"], 4, "lifetime: expected a t"),
+        (["[[identity]]", "PUBLIC", "hosts = [", "  1", "]"], 3, "hosts: expected a text in quo"),
+        (["[[identity]]", "PUBLIC", "file = 3 +"], 3, "Expected newline or end of document"),
+    ],
+)
+def test_what_is_wrong(own: Path, lines: list[str], line: int, told: str) -> None:
+    """It is told with its line, and what stands beside it counts."""
+    good = f"[[identity]]\npublic = '{KEYS[2]}'\n"
+    text = "\n".join(lines).replace("PUBLIC", f"public = '{KEYS[0]}'")
+    own.write_text(f"{text}\n")
+    [fault] = Identities.read().faults
+    assert (fault.file, fault.line) == (str(own), line)
+    assert told in fault.what
+    if "[[" in text and "+" not in text:
+        own.write_text(f"{good}\n{text}\n")
+        read = Identities.read()
+        assert [entry.public.line() for entry in read.entries] == [KEYS[2]]
+        assert [fault.line for fault in read.faults] == [line + 3]
