@@ -108,7 +108,7 @@ def test_a_command_explains_itself(name: str) -> None:
     parser = ctl.parser([name])
     [commands] = [one for one in parser._actions if one.dest == "==SUPPRESS=="]
     text = commands.choices[name].format_help()  # type: ignore[index,call-overload]
-    module = importlib.import_module(f"kagent.cli.ctl.{name.replace("-", "_")}")
+    module = importlib.import_module(f"kagent.cli.ctl.{name.replace('-', '_')}")
     assert module.__doc__
     assert module.__doc__ in text
 
