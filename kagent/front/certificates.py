@@ -139,7 +139,7 @@ class Certificates:
             log.warning(f"no new certificate for {fingerprint}: {fault}")
         self._tally.refusals.add(
             Cause.RENEWAL,
-            fault,
+            f"no new certificate: {fault}",
             request=RENEWAL,
             origin=None,
             fingerprint=fingerprint,

@@ -42,7 +42,7 @@ _ASKED = {
     Type.REQUEST_IDENTITIES.name: "a list of keys",
     Type.LOCK.name: "to lock",
     Type.UNLOCK.name: "to unlock",
-    RENEWAL: "a new certificate",
+    RENEWAL: "to renew a certificate",
     "": "to be served",
 }
 _NAMED = "the request "  # of an extension, or a message that kagent has no words for
