@@ -79,8 +79,9 @@ def _fetch(wanted: FromSource, patience: askpass.Patience) -> Material:
         passphrase = _passphrase(entry, wanted.details, patience)
         if not passphrase:
             raise NoKey("no passphrase was given")
-        if _entry(wanted) != entry:
-            raise NoKey("its [[identity]] was changed meanwhile")
+    # Commands take their time too: what is said of the key now is what it is held under.
+    if _entry(wanted) != entry:
+        raise NoKey("its [[identity]] was changed meanwhile")
     return Material(
         entry.public.blob,
         entry.comment,

@@ -194,6 +194,21 @@ def test_an_entry_that_is_taken_away_while_the_user_is_asked(home: Home, person:
     assert home.refusal(key) == "its [[identity]] was taken away meanwhile"
 
 
+def test_an_entry_that_is_changed_while_its_command_runs(home: Home, person: Person) -> None:
+    """What it says when the key comes is what holds."""
+    key = person.key("key")
+    give = person.file("give", f"#!/bin/sh\n. {person.home}/first\ncat {key}\n", mode=0o700)
+    source = f'public = "{key}.pub"\ncommand = ["{give}"]\n'
+    configure(person, source)
+    change = f"echo 'confirm = \"always\"' >>{person.home}/.config/kagent/kagent.toml"
+    person.file("first", change)
+    assert home.refusal(key) == "its [[identity]] was changed meanwhile"
+    person.file("first", "")
+    home.answers("exit 0")
+    wait_until(lambda: home.signs(key))
+    assert home.question.startswith("Allow use of key")
+
+
 def test_the_key_must_be_the_one_that_is_named(home: Home, person: Person) -> None:
     key, other = person.key("key"), person.key("other")
     configure(person, f'public = "{key}.pub"\nfile = "{other}"')
