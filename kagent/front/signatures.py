@@ -36,7 +36,7 @@ from ..protocol.userauth import Login, SignedMessage, ToBeSigned, recognise
 from ..protocol.wire import ProtocolError, Record
 from .desk import Desk
 from .destinations import check_signature
-from .peer import Peer, Refusal, refusal
+from .peer import Peer, Refusal, RefusalFromAfar, refusal
 from .sessions import NotPermitted
 from .signature_log import Entry
 from .sources import SourceIdentity
@@ -306,7 +306,9 @@ class Signing:
         try:
             return await self._fetching.fetch(blob)
         except Refusal as error:
-            # A host that can't see a key isn't told that it was here.
+            # A host that can't see a key isn't told that it was here, or that it could be.
+            if error.cause is Cause.SOURCE and peer.sessions.forwarded:
+                raise RefusalFromAfar(error, "no such key") from error
             if error.cause is not Cause.UNKNOWN_KEY or peer.sessions.attempted:
                 raise
             raise self._tally.refusals.no_such_key(blob) or error from None
@@ -321,8 +323,8 @@ class Signing:
         except Refusal as error:
             if not peer.sessions.forwarded:
                 raise
-            log.warning(str(error))  # other hosts are told nothing of the paths here
-            raise Refusal(Cause.SOURCE, "its source gives no key") from error
+            # Other hosts are told nothing of the paths here.
+            raise RefusalFromAfar(error, "its source gives no key") from error
         held = self._store.find(blob)
         if held is None:
             raise Refusal(Cause.CHANGED, "the key was removed meanwhile, or its time is over")

@@ -15,7 +15,9 @@ import pytest
 
 from kagent.protocol.messages import SignRequest, encode
 from kagent.protocol.publickey import parse_line
-from tests.support.frames import FAILURE, answer, ask, explained
+from tests.destinations.keys import A
+from tests.destinations.requests import forward
+from tests.support.frames import FAILURE, SUCCESS, answer, ask, explained
 from tests.support.programs import SECONDS, Agent, Person, agent, sshd, wait_until
 
 # Writes down what it is asked, and then does what the test wants.
@@ -380,6 +382,36 @@ def test_only_who_may_has_it_fetched_from_another_host(
         assert "key käse" in told.stdout
         assert home.asked == 1
         assert "FORWARDED: the request comes from" in home.question
+
+
+def test_another_host_is_not_told_what_there_is(home: Home, person: Person) -> None:
+    """A key that it may not have fetched is for it as one that never was; the log knows better."""
+    key, none = person.key("key"), person.key("none")
+    configure(person, entry(key))
+    with home.agent.connect() as stream:
+        assert ask(stream, forward(A)) == SUCCESS
+        for one in (key, none):
+            assert ask(stream, request(one)) == FAILURE
+            assert explained(stream) == "no such key"
+    assert "it isn't fetched for a forwarded request" in home.agent.logged()
+
+
+def test_a_no_to_another_host_is_none_to_who_asks_here(home: Home, person: Person) -> None:
+    key = person.key("key", passphrase=PASSPHRASE)
+    configure(person, entry(key, "forwarded = true"))
+    home.answers("while ! [ -e no ]; do sleep 0.05; done; exit 1")
+    with home.agent.connect() as there, home.agent.connect() as here:
+        assert ask(there, forward(A)) == SUCCESS
+        there.sendall(request(key))
+        wait_until(lambda: home.asked == 1)
+        here.sendall(request(key))
+        time.sleep(0.3)
+        home.answers(f"echo '{PASSPHRASE}'")
+        person.file("no", "")
+        assert answer(there) == FAILURE
+        assert answer(here) != FAILURE
+        assert explained(there) == "its source gives no key"
+    assert home.asked == 2
 
 
 def test_a_login(home: Home, person: Person, folder: Path) -> None:
