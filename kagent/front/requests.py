@@ -350,10 +350,10 @@ class Requests:
             if one.blob not in blobs:
                 blobs.add(one.blob)
                 shown.append(one)
-        if self._behind:
-            behind = await self._behind.identities(peer)
-            if self._lock.locked:  # meanwhile
-                return []
+        behind = await self._behind.identities(peer) if self._behind else []
+        if self._lock.locked:  # meanwhile
+            return []
+        if behind:
             _append(shown, [one for one in behind if one.blob not in blobs])
         return shown
 

@@ -101,6 +101,9 @@ class Sources:
             match answer:
                 case Loaded(loaded) if loaded.blob == blob:
                     async with self._holding.changing:
+                        if self._holding.holds(blob):  # meanwhile, under constraints of its own
+                            await self._workers.drop(number)
+                            return
                         beginning = loaded.beginning(clock.now())
                         tell(await self._holding.hold(peer, number, beginning))
                     return

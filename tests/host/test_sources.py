@@ -211,6 +211,26 @@ def test_an_entry_that_is_changed_while_its_command_runs(home: Home, person: Per
     assert home.question.startswith("Allow use of key")
 
 
+def test_a_key_that_is_loaded_while_the_user_is_asked(home: Home, person: Person) -> None:
+    """It stays as it was loaded, and the signature is one with that."""
+    key, open_one = person.key("key", passphrase=PASSPHRASE), person.home / "open"
+    person.run("cp", key, open_one)
+    person.run("ssh-keygen", "-q", "-p", "-P", PASSPHRASE, "-N", "", "-f", open_one)
+    configure(person, entry(key))
+    home.answers(f"while ! [ -e yes ]; do sleep 0.05; done; echo '{PASSPHRASE}'")
+    with home.agent.connect() as stream:
+        stream.sendall(request(key))
+        wait_until(lambda: home.asked == 1)
+        home.agent.run("ssh-add", "-q", "-c", open_one)
+        home.answers("exit 1")
+        person.file("yes", "")
+        assert answer(stream) == FAILURE
+    assert home.asked == 2
+    assert "Allow use of key" in home.question
+    assert "custody sealed" in home.listed()
+    assert not home.signs(key)
+
+
 def test_the_key_must_be_the_one_that_is_named(home: Home, person: Person) -> None:
     key, other = person.key("key"), person.key("other")
     configure(person, f'public = "{key}.pub"\nfile = "{other}"')
