@@ -511,11 +511,15 @@ class Keeper:
 
         self._prepare()
         waiting = os.dup(answer)
-        ours, theirs = socket.socketpair()
+        try:
+            ours, theirs = socket.socketpair()
+        except OSError:
+            os.close(waiting)
+            raise
         with theirs:
             work = partial(source.run, job, request, client, answer, theirs)
             kept = [request, client, answer, theirs.fileno()]
-            ended = partial(self._fetched, job, waiting, ours)
+            ended = partial(self._fetched, job, self._front, waiting, ours)
             try:
                 self._fork(roles.SOURCE, work, kept, ended)
             except OSError:
@@ -524,10 +528,11 @@ class Keeper:
                 raise
         self._errands += 1
 
-    def _fetched(self, job: Job, waiting: int, left: socket.socket, code: int) -> None:
+    def _fetched(self, job: Job, front: int, waiting: int, left: socket.socket, code: int) -> None:
         self._errands -= 1
         try:
-            if code == LEFT_OF_SOURCE and not given_up(waiting):
+            # The number is that front's: the next has its own.
+            if code == LEFT_OF_SOURCE and front == self._front and not given_up(waiting):
                 self._load(job._replace(body_length=0), left.fileno(), waiting)
         except OSError as error:
             log.error(f"no load worker can be started: {error}")
