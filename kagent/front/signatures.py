@@ -54,6 +54,7 @@ class _Case(NamedTuple):
     key: PublicKey
     algorithm: str
     signed: ToBeSigned | None
+    told: ToBeSigned | None  # to the user: a login with the key's certificate is one too
     held: Held
     loaded: bool  # or else it is an adopted or a fetched one
     certificate: PublicKey | None  # a renewed one: `request` is for its plain key, `key` is it
@@ -158,9 +159,10 @@ class Signing:
             raise key
         entry.algorithm = algorithm = _signature_algorithm(key, request.flags)
         signed = recognise(request.data, key)
-        if isinstance(signed, Login):
-            entry.user = signed.user
-        case = _Case(peer, request, key, algorithm, signed, held, loaded, certificate)
+        told = signed or recognise(request.data, key, also_certified=True)
+        if isinstance(told, Login):
+            entry.user = told.user
+        case = _Case(peer, request, key, algorithm, signed, told, held, loaded, certificate)
         check_signature(held.identity, peer.sessions, signed, time.time())
         if held.identity.custody is Custody.SOURCE:
             case = await self._fetched(case)
@@ -357,7 +359,7 @@ class Signing:
 
     def _question(self, case: _Case) -> Question:
         purpose, name = Purpose.UNKNOWN, ""
-        match case.signed:
+        match case.told:
             case Login(_, user, _):
                 purpose, name = Purpose.LOGIN, user
             case SignedMessage(namespace):
@@ -369,7 +371,7 @@ class Signing:
             case.peer.process,
             tuple(
                 Binding(session.proved_blob, session.forwarded)
-                for session in case.peer.sessions.way(case.signed)
+                for session in case.peer.sessions.way(case.told)
             ),
             purpose,
             _shortened(name),
