@@ -523,10 +523,14 @@ def policies(data: bytes) -> None:
         assert all(program.startswith("/") for program in rule.programs)
 
 
-@cache
 def _folder() -> Path:
-    # In memory; and for who runs this alone, as a policy must be.
-    return Path(tempfile.mkdtemp(prefix="kagent-fuzz-", dir="/dev/shm"))
+    return Path(_temporary().name)
+
+
+@cache
+def _temporary() -> tempfile.TemporaryDirectory[str]:
+    """In memory, and gone with this process."""
+    return tempfile.TemporaryDirectory(prefix="kagent-fuzz-", dir="/dev/shm")
 
 
 # What helpers and other agents answer.

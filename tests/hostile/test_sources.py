@@ -84,7 +84,7 @@ def request(pair: Pair) -> bytes:
 def test_nobody_looks_into_who_brings_it(kagent: Agent, person: Person, pair: Pair) -> None:
     """As long as the user is asked, and then; ssh-askpass itself is the user's own program."""
     with (
-        attack(person, Login.SAME, "inspect", kagent.keeper) as attacker,
+        attack(person, Login.SAME, "inspect", kagent.keeper, "kagent-source") as attacker,
         kagent.connect() as stream,
     ):
         stream.sendall(request(pair))
@@ -93,8 +93,8 @@ def test_nobody_looks_into_who_brings_it(kagent: Agent, person: Person, pair: Pa
         person.file("answer", "")
         assert answer(stream) != FAILURE
         told = finish(attacker)
-    assert [one for one in told.got if "of kagent" in one] == []
-    assert told.tries > 100
+    processes, *got = told.got
+    assert (processes, got) == ("1 processes", [])
 
 
 def test_the_answer_can_not_be_opened_anew(kagent: Agent, person: Person, pair: Pair) -> None:

@@ -1,12 +1,13 @@
-"""inspect KEEPER: look into the agent's processes, in every way that the same user may try.
+"""inspect KEEPER [NAME]: look into the agent's processes, in every way that the same user may try.
 
-Each process as soon as it is there, and again as long as it is.
+Each process, or each of that name, as soon as it is there, and again as long as it is.
 """
 
 from __future__ import annotations
 
 import ctypes
 import os
+import sys
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
@@ -108,20 +109,29 @@ def _family(pid: int) -> list[int]:
     return [pid, *(one for child in children(pid) for one in _family(child))]
 
 
+def _name(pid: int) -> str:
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/comm").read_text().strip()
+    return ""
+
+
 def main() -> None:
     keeper, tries, got = argument(1), 0, set()
+    name_wanted = sys.argv[2] if sys.argv[2:] else ""
     seen: set[int] = set()
     ready()
     while goes_on():
         for pid in _family(keeper):
+            if name_wanted and _name(pid) != name_wanted:
+                continue
             for name, attempt in _attempts(pid).items():
                 if pid in seen and name != "mem":
                     continue
                 tries += 1
                 with suppress(OSError):
                     attempt()
-                    with open(f"/proc/{pid}/comm") as comm:
-                        got.add(f"{name} of {comm.read().strip()}")
+                    if name_now := _name(pid):  # it may have ended
+                        got.add(f"{name} of {name_now}")
             seen.add(pid)
     tell(tries, [f"{len(seen)} processes", *sorted(got)])
 
