@@ -56,7 +56,7 @@ def run(job: Job, request: int, client: int, answer: int, target: socket.socket)
         if (body := receive(request, job.body_length)) is not None:
             wanted = FromSource.parse(body)
             try:
-                target.sendall(_fetch(wanted, askpass.Patience(client)).write())
+                target.sendall(_fetch(wanted, askpass.Patience((client, answer))).write())
                 code = LEFT_OF_SOURCE
             except (askpass.CannotAsk, askpass.Unanswered) as error:
                 os.write(answer, pack_answer(Refused(error.cause, str(error))))

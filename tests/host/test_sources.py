@@ -189,6 +189,23 @@ def test_who_goes_away_takes_the_question_along(home: Home, person: Person) -> N
     assert home.signs(key)
 
 
+@pytest.mark.parametrize("source", [True, False], ids=["passphrase", "confirmation"])
+def test_the_front_takes_its_questions_along(home: Home, person: Person, source: bool) -> None:
+    """Whatever ssh-askpass has started, and who has asked doesn't wait for it."""
+    key = person.key("key", passphrase=PASSPHRASE if source else "")
+    configure(person, *([entry(key)] if source else []))
+    if not source:
+        home.agent.run("ssh-add", "-q", "-c", key)
+    home.answers("sleep 1000 & echo $! >pid; wait")
+    with home.agent.connect() as stream:
+        stream.sendall(request(key))
+        wait_until(lambda: (person.home / "pid").exists() and (person.home / "pid").read_text())
+        window = int((person.home / "pid").read_text())
+        os.kill(home.agent.front, signal.SIGKILL)
+        assert answer(stream) == b""
+    wait_until(lambda: not Path(f"/proc/{window}").exists())
+
+
 def test_an_entry_that_is_taken_away_while_the_user_is_asked(home: Home, person: Person) -> None:
     key = person.key("key", passphrase=PASSPHRASE)
     configure(person, entry(key))
