@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..files import read_own
-from ..openssh.times import seconds
+from ..openssh.times import LONGEST, seconds
 from ..protocol.publickey import PublicKey, parse_line
 from .toml import Fault, File, files, read, unknown
 
@@ -175,6 +175,8 @@ def _span(value: object) -> int:
         raise ValueError(f"expected a time as in '1h' or '90s', not {value!r}") from error
     if span < 1:
         raise ValueError("no time at all")
+    if span > LONGEST:
+        raise ValueError("too long a time")
     return span
 
 

@@ -34,6 +34,14 @@ class Refusal(Explained):
     """The request is answered with FAILURE; the text goes to the log and to who asks."""
 
 
+class RefusalFromAfar(Refusal):
+    """The same to another host, which is only told `told`: what is here isn't its to know."""
+
+    def __init__(self, error: Refusal, told: str) -> None:
+        super().__init__(error.cause, str(error))
+        self.told = told
+
+
 def refusal(answer: Answer | None, otherwise: str) -> Refusal:
     """What a worker's answer means that isn't what was asked for; `otherwise` if it has died."""
     if isinstance(answer, Refused):

@@ -54,7 +54,7 @@ from ..text import quoted
 from .desk import Desk
 from .destinations import check_visible
 from .holding import custody_told, faults_of, tell, why
-from .peer import Peer, Refusal, refusal
+from .peer import Peer, Refusal, RefusalFromAfar, refusal
 from .sessions import NotPermitted
 from .signature_log import HELP
 from .signatures import Signing
@@ -232,7 +232,7 @@ class Requests:
 
     async def answer(self, peer: Peer, payload: bytes) -> Message | None:
         """Every other request; None if its answer is begun already."""
-        logged = False
+        logged, told = False, ""
         asked = _Asked(_name_of(payload[0]))
         try:
             message = decode(payload)
@@ -245,12 +245,14 @@ class Requests:
                 await self._signing.answer(peer, message)
                 return None
             return await self._carry_out(peer, message)
+        except RefusalFromAfar as error:
+            reason, cause, told = str(error), error.cause, error.told
         except (Refusal, NotPermitted, ProtocolError) as error:
             reason, cause = str(error), error.cause
         except KernelKeyError as error:
             reason, cause = f"the kernel refused: {error}", cause_of(error)
         if logged:
-            peer.explanation = reason
+            peer.explanation = told or reason
             return Failure()
         return await self._refuse(peer, asked, cause, reason)
 
@@ -348,10 +350,10 @@ class Requests:
             if one.blob not in blobs:
                 blobs.add(one.blob)
                 shown.append(one)
-        if self._behind:
-            behind = await self._behind.identities(peer)
-            if self._lock.locked:  # meanwhile
-                return []
+        behind = await self._behind.identities(peer) if self._behind else []
+        if self._lock.locked:  # meanwhile
+            return []
+        if behind:
             _append(shown, [one for one in behind if one.blob not in blobs])
         return shown
 

@@ -36,7 +36,7 @@ from ..protocol.userauth import Login, SignedMessage, ToBeSigned, recognise
 from ..protocol.wire import ProtocolError, Record
 from .desk import Desk
 from .destinations import check_signature
-from .peer import Peer, Refusal, refusal
+from .peer import Peer, Refusal, RefusalFromAfar, refusal
 from .sessions import NotPermitted
 from .signature_log import Entry
 from .sources import SourceIdentity
@@ -54,6 +54,7 @@ class _Case(NamedTuple):
     key: PublicKey
     algorithm: str
     signed: ToBeSigned | None
+    told: ToBeSigned | None  # to the user: a login with the key's certificate is one too
     held: Held
     loaded: bool  # or else it is an adopted or a fetched one
     certificate: PublicKey | None  # a renewed one: `request` is for its plain key, `key` is it
@@ -158,9 +159,10 @@ class Signing:
             raise key
         entry.algorithm = algorithm = _signature_algorithm(key, request.flags)
         signed = recognise(request.data, key)
-        if isinstance(signed, Login):
-            entry.user = signed.user
-        case = _Case(peer, request, key, algorithm, signed, held, loaded, certificate)
+        told = signed or recognise(request.data, key, also_certified=True)
+        if isinstance(told, Login):
+            entry.user = told.user
+        case = _Case(peer, request, key, algorithm, signed, told, held, loaded, certificate)
         check_signature(held.identity, peer.sessions, signed, time.time())
         if held.identity.custody is Custody.SOURCE:
             case = await self._fetched(case)
@@ -306,7 +308,9 @@ class Signing:
         try:
             return await self._fetching.fetch(blob)
         except Refusal as error:
-            # A host that can't see a key isn't told that it was here.
+            # A host that can't see a key isn't told that it was here, or that it could be.
+            if error.cause is Cause.SOURCE and peer.sessions.forwarded:
+                raise RefusalFromAfar(error, "no such key") from error
             if error.cause is not Cause.UNKNOWN_KEY or peer.sessions.attempted:
                 raise
             raise self._tally.refusals.no_such_key(blob) or error from None
@@ -321,8 +325,8 @@ class Signing:
         except Refusal as error:
             if not peer.sessions.forwarded:
                 raise
-            log.warning(str(error))  # other hosts are told nothing of the paths here
-            raise Refusal(Cause.SOURCE, "its source gives no key") from error
+            # Other hosts are told nothing of the paths here.
+            raise RefusalFromAfar(error, "its source gives no key") from error
         held = self._store.find(blob)
         if held is None:
             raise Refusal(Cause.CHANGED, "the key was removed meanwhile, or its time is over")
@@ -355,7 +359,7 @@ class Signing:
 
     def _question(self, case: _Case) -> Question:
         purpose, name = Purpose.UNKNOWN, ""
-        match case.signed:
+        match case.told:
             case Login(_, user, _):
                 purpose, name = Purpose.LOGIN, user
             case SignedMessage(namespace):
@@ -367,7 +371,7 @@ class Signing:
             case.peer.process,
             tuple(
                 Binding(session.proved_blob, session.forwarded)
-                for session in case.peer.sessions.way(case.signed)
+                for session in case.peer.sessions.way(case.told)
             ),
             purpose,
             _shortened(name),

@@ -37,11 +37,20 @@ class SourceIdentity(Identity):
 
 
 class _Arrival:
-    """A key that is being fetched, and what became of that for all who wait for it."""
+    """A key that is being fetched, and what became of that for all who wait for it.
 
-    def __init__(self) -> None:
+    A no to another host is meant for it: who asks here isn't answered with that.
+    """
+
+    def __init__(self, peer: Peer) -> None:
         self.over = trio.Event()
         self.refusal: Refusal | None = None
+        self.until = 0.0  # of trio's clock, for how long that is the answer
+        self._forwarded = peer.sessions.forwarded
+
+    def answers(self, peer: Peer) -> bool:
+        """Whether what became of it is the answer for that client too."""
+        return peer.sessions.forwarded or not self._forwarded
 
 
 class Sources:
@@ -51,7 +60,7 @@ class Sources:
         self._workers = workers
         self._holding = holding
         self._under_way: dict[bytes, _Arrival] = {}
-        self._refused: dict[bytes, tuple[float, Refusal]] = {}  # until when, by trio's clock
+        self._refused: dict[bytes, _Arrival] = {}
 
     async def fetch(
         self, peer: Peer, blob: bytes, ask: Callable[[int], Awaitable[Answer | None]]
@@ -64,21 +73,20 @@ class Sources:
         """
         while arrival := self._under_way.get(blob):
             await arrival.over.wait()
-            if arrival.refusal:
+            if arrival.refusal and arrival.answers(peer):
                 raise Refusal(arrival.refusal.cause, str(arrival.refusal))
         if self._holding.holds(blob):  # meanwhile
             return
-        if refused := self._refused.get(blob):
-            until, before = refused
-            if trio.current_time() < until:
-                raise Refusal(before.cause, f"a moment ago: {before}")
-        arrival = self._under_way[blob] = _Arrival()
+        last = self._refused.get(blob)
+        if last and last.refusal and last.answers(peer) and trio.current_time() < last.until:
+            raise Refusal(last.refusal.cause, f"a moment ago: {last.refusal}")
+        arrival = self._under_way[blob] = _Arrival(peer)
         try:
             await self._fetch(peer, blob, ask)
         except Refusal as error:
             if not given_up(peer.client.fileno()):
-                arrival.refusal = error
-                self._refused[blob] = trio.current_time() + _SECONDS_OF_REFUSAL, error
+                arrival.refusal, self._refused[blob] = error, arrival
+                arrival.until = trio.current_time() + _SECONDS_OF_REFUSAL
             raise
         finally:
             del self._under_way[blob]
@@ -93,6 +101,9 @@ class Sources:
             match answer:
                 case Loaded(loaded) if loaded.blob == blob:
                     async with self._holding.changing:
+                        if self._holding.holds(blob):  # meanwhile, under constraints of its own
+                            await self._workers.drop(number)
+                            return
                         beginning = loaded.beginning(clock.now())
                         tell(await self._holding.hold(peer, number, beginning))
                     return

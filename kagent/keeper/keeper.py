@@ -172,7 +172,6 @@ class Keeper:
         self._short_lives = 0
         self._loads = 0  # workers
         self._errands = 0
-        self._sources: set[int] = set()  # workers that get a key, and may be asking for it
         self._brought: dict[int, _Brought] = {}  # by the number of the load
         self._tokens = Tokens(self._dismiss)
         self._inboxes: list[Keyring] = []  # empty ones, to be used again
@@ -312,8 +311,6 @@ class Keeper:
         self._dismiss(self._signers)  # they wait at the old front's sockets
         self._dismiss(self._lookout)
         self._signers = self._lookout = 0
-        for pid in self._sources:  # nobody waits for the user's answer any more
-            os.kill(pid, signal.SIGKILL)
         self._drop_all()
         for description in list(self._replaced):
             self._let_go_of_replaced(description)
@@ -514,24 +511,28 @@ class Keeper:
 
         self._prepare()
         waiting = os.dup(answer)
-        ours, theirs = socket.socketpair()
+        try:
+            ours, theirs = socket.socketpair()
+        except OSError:
+            os.close(waiting)
+            raise
         with theirs:
             work = partial(source.run, job, request, client, answer, theirs)
             kept = [request, client, answer, theirs.fileno()]
-            ended = partial(self._fetched, job, waiting, ours)
+            ended = partial(self._fetched, job, self._front, waiting, ours)
             try:
-                self._sources.add(self._fork(roles.SOURCE, work, kept, ended))
+                self._fork(roles.SOURCE, work, kept, ended)
             except OSError:
                 os.close(waiting)
                 ours.close()
                 raise
         self._errands += 1
 
-    def _fetched(self, job: Job, waiting: int, left: socket.socket, code: int) -> None:
+    def _fetched(self, job: Job, front: int, waiting: int, left: socket.socket, code: int) -> None:
         self._errands -= 1
-        self._sources.intersection_update(self._children)
         try:
-            if code == LEFT_OF_SOURCE and not given_up(waiting):
+            # The number is that front's: the next has its own.
+            if code == LEFT_OF_SOURCE and front == self._front and not given_up(waiting):
                 self._load(job._replace(body_length=0), left.fileno(), waiting)
         except OSError as error:
             log.error(f"no load worker can be started: {error}")

@@ -39,11 +39,11 @@ class Unanswered(Explained):
 class Patience(NamedTuple):
     """How long to wait for the user.
 
-    `gone` is a descriptor that has an error or a hang-up once nobody wants the answer any more: a
-    pipe that nobody reads from, or a socket whose other end is closed.  poll(2).
+    Of the descriptors `gone`, one has an error or a hang-up once nobody wants the answer any more:
+    a pipe that nobody reads from, or a socket whose other end is closed.  poll(2).
     """
 
-    gone: int
+    gone: tuple[int, ...]
     seconds: float = _SECONDS
 
 
@@ -135,7 +135,7 @@ class Running:
         alone: bool = True,
     ) -> None:
         """Raises OSError."""
-        self._gone = patience.gone if patience else None
+        self._gone = patience.gone if patience else ()
         self._deadline = time.monotonic() + patience.seconds if patience else None
         # Not a pipe: any program of the user's could open that anew, in /proc/PID/fd of who writes
         # to it, and read what is meant for us.
@@ -185,11 +185,11 @@ class Running:
         poll = select.poll()
         if descriptor is not None:
             poll.register(descriptor, select.POLLIN)
-        if self._gone is not None:
-            poll.register(self._gone, 0)  # errors and hang-ups are reported in any case
+        for gone in self._gone:
+            poll.register(gone, 0)  # errors and hang-ups are reported in any case
         left = min(most, self._deadline - time.monotonic() if self._deadline else math.inf)
         ready = dict(poll.poll(None if left == math.inf else math.ceil(max(0.0, left) * 1000)))
-        if self._gone in ready:
+        if ready.keys() & {*self._gone}:
             raise Unanswered(Cause.UNANSWERED, "the client went away before the user answered")
         if self._deadline and time.monotonic() >= self._deadline and not ready:
             raise Unanswered(Cause.UNANSWERED, "the user didn't answer in time")

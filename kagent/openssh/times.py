@@ -10,7 +10,7 @@ import time
 _UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 _SPAN = re.compile(r"([0-9.]+)([smhdw])|([0-9.]+)$", re.IGNORECASE)
 _DECIMAL = re.compile(r"[0-9]*\.[0-9]+")
-_LARGEST = 2**31 - 1
+LONGEST = 2**31 - 1
 _YEAR_10000 = 253402300800
 
 
@@ -32,7 +32,7 @@ def seconds(text: str) -> int:
         seen.append(unit)
         total += float(number) * _UNITS[unit]
         position = part.end()
-    if seen.count("s") > 1 or total > _LARGEST:
+    if seen.count("s") > 1 or total > LONGEST:
         raise ValueError("seconds given twice, or too long a time")
     return int(total)
 

@@ -7,10 +7,10 @@ from ..jobs.questions import Ask
 from ..openssh import askpass
 
 
-def ask(question: Ask, client: int) -> Done | Refused:
-    """The job of asking, for two minutes at most, and no longer than `client` is there."""
+def ask(question: Ask, gone: tuple[int, ...]) -> Done | Refused:
+    """The job of asking, for two minutes at most; `gone` as in Patience."""
     try:
-        askpass.confirm(question.prompt, askpass.Patience(client))
+        askpass.confirm(question.prompt, askpass.Patience(gone))
     except (askpass.CannotAsk, askpass.Unanswered) as error:
         return Refused.because(error)
     return Done()

@@ -49,14 +49,14 @@ _SECONDS_OF_OTHERS = 150  # of which the user has 120, and kagent-provision as m
 class Context(NamedTuple):
     """What an errand has besides its request.
 
-    When the peer of `client` has gone, nobody waits for the user's answer any more; -1 where that
-    doesn't matter.  `behind` is the agent behind that a relay worker asks, `configured` what a
-    fetch worker has read, `notes` the file that a learn worker writes.
+    When the client has gone, or the front, which has the other ends of `gone`, nobody waits for the
+    user's answer any more.  `behind` is the agent behind that a relay worker asks, `configured`
+    what a fetch worker has read, `notes` the file that a learn worker writes.
     """
 
     rings: KeeperRings
     terms: Terms
-    client: int
+    gone: tuple[int, ...]
     behind: AgentBehind | None = None
     configured: fetch.Read | None = None
     notes: Notes | None = None
@@ -80,7 +80,7 @@ def _check_bind(request: SessionBind, context: Context) -> Answer:
 def _ask(request: Ask, context: Context) -> Answer:
     from . import asking
 
-    return asking.ask(request, context.client)
+    return asking.ask(request, context.gone)
 
 
 def _sign_with_device(request: DeviceSignature, context: Context) -> Answer:
@@ -147,7 +147,7 @@ def run(
     request, *client, answer = descriptors
     try:
         signal.alarm(errand.seconds)
-        context = Context(rings, terms, client[0] if client else -1)
+        context = Context(rings, terms, (*client, answer))
         if errand.role is roles.RELAY:
             from . import relay  # only where there are agents behind
 

@@ -56,7 +56,7 @@ def run(job: Job, request: int, client: int, answer: int, target: socket.socket)
         if (body := receive(request, job.body_length)) is not None:
             wanted = FromSource.parse(body)
             try:
-                target.sendall(_fetch(wanted, askpass.Patience(client)).write())
+                target.sendall(_fetch(wanted, askpass.Patience((client, answer))).write())
                 code = LEFT_OF_SOURCE
             except (askpass.CannotAsk, askpass.Unanswered) as error:
                 os.write(answer, pack_answer(Refused(error.cause, str(error))))
@@ -79,8 +79,9 @@ def _fetch(wanted: FromSource, patience: askpass.Patience) -> Material:
         passphrase = _passphrase(entry, wanted.details, patience)
         if not passphrase:
             raise NoKey("no passphrase was given")
-        if _entry(wanted) != entry:
-            raise NoKey("its [[identity]] was changed meanwhile")
+    # Commands take their time too: what is said of the key now is what it is held under.
+    if _entry(wanted) != entry:
+        raise NoKey("its [[identity]] was changed meanwhile")
     return Material(
         entry.public.blob,
         entry.comment,

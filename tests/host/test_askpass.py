@@ -50,7 +50,7 @@ def ask(question: str = "Allow?", seconds: float = SECONDS) -> None:
     """Ask for a client that stays."""
     ours, theirs = socket.socketpair()
     with ours, theirs:
-        confirm(question, Patience(ours.fileno(), seconds))
+        confirm(question, Patience((ours.fileno(),), seconds))
 
 
 def allowed(question: str) -> bool:
@@ -158,7 +158,7 @@ def test_all_of_it_ends_when_the_client_goes(askpass: Person) -> None:
             target=lambda end=theirs: (wait_until(child.exists), os.close(end))
         ).start()
         with pytest.raises(Unanswered, match="went away"):
-            confirm("Allow?", Patience(ours))
+            confirm("Allow?", Patience((ours,)))
         os.close(ours)
         wait_until(lambda: gone(int(child.read_text())))
         child.unlink()
@@ -204,7 +204,7 @@ def test_a_client_that_only_stops_sending_still_waits(askpass: Person) -> None:
     ours, theirs = socket.socketpair()
     with ours, theirs:
         theirs.shutdown(socket.SHUT_WR)
-        confirm("Allow?", Patience(ours.fileno()))
+        confirm("Allow?", Patience((ours.fileno(),)))
 
 
 def test_the_job_asks_as_ssh_agent_does_and_more(askpass: Person) -> None:
@@ -219,15 +219,15 @@ def test_the_job_asks_as_ssh_agent_does_and_more(askpass: Person) -> None:
     asker = ClientProcess(os.getpid(), time.clock_gettime_ns(time.CLOCK_BOOTTIME))
     question = Ask(worded(Question("my key", fingerprint, asker, (), Purpose.UNKNOWN, "")).prompt)
     kept, answer = os.pipe()
-    assert job(question, answer) == Done()
+    assert job(question, (answer,)) == Done()
     assert asked.read_text().startswith(theirs)
     assert "WARNING: not an ssh login" in asked.read_text()
     askpass.file("code", "1")
-    refused = job(question, answer)
+    refused = job(question, (answer,))
     assert isinstance(refused, Refused)
     assert "the user said no" in refused.reason
     os.close(kept)
-    refused = job(question, answer)
+    refused = job(question, (answer,))
     assert isinstance(refused, Refused)
     assert "went away" in refused.reason
     os.close(answer)

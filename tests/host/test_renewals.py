@@ -256,6 +256,22 @@ def test_under_the_constraints_of_its_key(
     assert "the user said no" in kagent.logged()
 
 
+def test_the_user_is_told_of_a_login(person: Person, authority: Authority, folder: Path) -> None:
+    """Also where the plain key signs for the certificate, as an ssh of Debian 12 has it."""
+    person.key("id")
+    authority.configure({"public": "id", "certificate": authority.issuing("id")})
+    program = person.file("yes", '#!/bin/sh\necho "$1" >>asked\n', mode=0o700)
+    variables = {"SSH_ASKPASS": str(program), "SSH_ASKPASS_REQUIRE": "force"}
+    trusted = {"TrustedUserCAKeys": authority.public}
+    with agent(person, env=variables) as kagent, sshd(person, folder / "one", "", **trusted) as one:
+        kagent.run("ssh-add", "-q", "-c", "id")
+        assert kagent.run(*one.ssh(person), "echo", "in").stdout == "in\n"
+        assert f"user={person.name} " in kagent.logged()
+    asked = (person.home / "asked").read_text()
+    assert f'Login as "{person.name}" on ' in asked
+    assert "WARNING" not in asked
+
+
 def test_what_a_command_could_reach(person: Person, authority: Authority) -> None:
     """No keyring of the agent's, no descriptor, and little of its environment."""
     looks = "exec >reached; keyctl show @s 2>&1; ls -l /proc/$$/fd; env; ps -o sid= -p $$; false"

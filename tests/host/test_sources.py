@@ -15,7 +15,9 @@ import pytest
 
 from kagent.protocol.messages import SignRequest, encode
 from kagent.protocol.publickey import parse_line
-from tests.support.frames import FAILURE, answer, ask, explained
+from tests.destinations.keys import A
+from tests.destinations.requests import forward
+from tests.support.frames import FAILURE, SUCCESS, answer, ask, explained
 from tests.support.programs import SECONDS, Agent, Person, agent, sshd, wait_until
 
 # Writes down what it is asked, and then does what the test wants.
@@ -187,11 +189,63 @@ def test_who_goes_away_takes_the_question_along(home: Home, person: Person) -> N
     assert home.signs(key)
 
 
+@pytest.mark.parametrize("source", [True, False], ids=["passphrase", "confirmation"])
+def test_the_front_takes_its_questions_along(home: Home, person: Person, source: bool) -> None:
+    """Whatever ssh-askpass has started, and who has asked doesn't wait for it."""
+    key = person.key("key", passphrase=PASSPHRASE if source else "")
+    configure(person, *([entry(key)] if source else []))
+    if not source:
+        home.agent.run("ssh-add", "-q", "-c", key)
+    home.answers("sleep 1000 & echo $! >pid; wait")
+    with home.agent.connect() as stream:
+        stream.sendall(request(key))
+        wait_until(lambda: (person.home / "pid").exists() and (person.home / "pid").read_text())
+        window = int((person.home / "pid").read_text())
+        os.kill(home.agent.front, signal.SIGKILL)
+        assert answer(stream) == b""
+    wait_until(lambda: not Path(f"/proc/{window}").exists())
+
+
 def test_an_entry_that_is_taken_away_while_the_user_is_asked(home: Home, person: Person) -> None:
     key = person.key("key", passphrase=PASSPHRASE)
     configure(person, entry(key))
     home.answers(f": >.config/kagent/kagent.toml; echo '{PASSPHRASE}'")
     assert home.refusal(key) == "its [[identity]] was taken away meanwhile"
+
+
+def test_an_entry_that_is_changed_while_its_command_runs(home: Home, person: Person) -> None:
+    """What it says when the key comes is what holds."""
+    key = person.key("key")
+    give = person.file("give", f"#!/bin/sh\n. {person.home}/first\ncat {key}\n", mode=0o700)
+    source = f'public = "{key}.pub"\ncommand = ["{give}"]\n'
+    configure(person, source)
+    change = f"echo 'confirm = \"always\"' >>{person.home}/.config/kagent/kagent.toml"
+    person.file("first", change)
+    assert home.refusal(key) == "its [[identity]] was changed meanwhile"
+    person.file("first", "")
+    home.answers("exit 0")
+    wait_until(lambda: home.signs(key))
+    assert home.question.startswith("Allow use of key")
+
+
+def test_a_key_that_is_loaded_while_the_user_is_asked(home: Home, person: Person) -> None:
+    """It stays as it was loaded, and the signature is one with that."""
+    key, open_one = person.key("key", passphrase=PASSPHRASE), person.home / "open"
+    person.run("cp", key, open_one)
+    person.run("ssh-keygen", "-q", "-p", "-P", PASSPHRASE, "-N", "", "-f", open_one)
+    configure(person, entry(key))
+    home.answers(f"while ! [ -e yes ]; do sleep 0.05; done; echo '{PASSPHRASE}'")
+    with home.agent.connect() as stream:
+        stream.sendall(request(key))
+        wait_until(lambda: home.asked == 1)
+        home.agent.run("ssh-add", "-q", "-c", open_one)
+        home.answers("exit 1")
+        person.file("yes", "")
+        assert answer(stream) == FAILURE
+    assert home.asked == 2
+    assert "Allow use of key" in home.question
+    assert "custody sealed" in home.listed()
+    assert not home.signs(key)
 
 
 def test_the_key_must_be_the_one_that_is_named(home: Home, person: Person) -> None:
@@ -365,6 +419,36 @@ def test_only_who_may_has_it_fetched_from_another_host(
         assert "key käse" in told.stdout
         assert home.asked == 1
         assert "FORWARDED: the request comes from" in home.question
+
+
+def test_another_host_is_not_told_what_there_is(home: Home, person: Person) -> None:
+    """A key that it may not have fetched is for it as one that never was; the log knows better."""
+    key, none = person.key("key"), person.key("none")
+    configure(person, entry(key))
+    with home.agent.connect() as stream:
+        assert ask(stream, forward(A)) == SUCCESS
+        for one in (key, none):
+            assert ask(stream, request(one)) == FAILURE
+            assert explained(stream) == "no such key"
+    assert "it isn't fetched for a forwarded request" in home.agent.logged()
+
+
+def test_a_no_to_another_host_is_none_to_who_asks_here(home: Home, person: Person) -> None:
+    key = person.key("key", passphrase=PASSPHRASE)
+    configure(person, entry(key, "forwarded = true"))
+    home.answers("while ! [ -e no ]; do sleep 0.05; done; exit 1")
+    with home.agent.connect() as there, home.agent.connect() as here:
+        assert ask(there, forward(A)) == SUCCESS
+        there.sendall(request(key))
+        wait_until(lambda: home.asked == 1)
+        here.sendall(request(key))
+        time.sleep(0.3)
+        home.answers(f"echo '{PASSPHRASE}'")
+        person.file("no", "")
+        assert answer(there) == FAILURE
+        assert answer(here) != FAILURE
+        assert explained(there) == "its source gives no key"
+    assert home.asked == 2
 
 
 def test_a_login(home: Home, person: Person, folder: Path) -> None:

@@ -230,6 +230,18 @@ def test_only_so_many_are_kept(kagent: Agent) -> None:
     assert "110 more since" in kagent.run("kagentctl", "why").stdout
 
 
+def test_another_host_pushes_out_its_own(kagent: Agent) -> None:
+    """What it is refused over and over leaves what was refused here."""
+    key = kagent.person.key("id")
+    sign(kagent, key)
+    with kagent.connect() as stream:
+        assert ask(stream, forward(A)) == SUCCESS
+        for number in range(60):
+            assert ask(stream, encode(Extension(f"{number}@another", b""))) == FAILURE
+    assert [one["request"] for one in told(kagent) if not one["forwarded"]] == ["SIGN_REQUEST"]
+    assert last(kagent)["request"] == "59@another"
+
+
 def test_no_agent_and_others(person: Person) -> None:
     said = person.run("kagentctl", "why", check=False, SSH_AUTH_SOCK="/nowhere")
     assert said.returncode == 1

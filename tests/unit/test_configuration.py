@@ -73,6 +73,7 @@ def test_what_it_says(own: Path, tmp_path: Path) -> None:
         (["[[identity]]", "PUBLIC", "idle = '1h'"], 3, "idle is for a key that comes from file"),
         (["[[identity]]", "PUBLIC", "file = 'a'"], 3, "file: expected a path from / or ~"),
         (["[[identity]]", "PUBLIC", "file = '/a'", "lifetime = 'x'"], 4, "lifetime: expected a t"),
+        (["[[identity]]", "PUBLIC", "file = '/a'", "idle = 4294967296"], 4, "too long a time"),
         (["[[identity]]", "PUBLIC", "hosts = [", "  1", "]"], 3, "hosts: expected a text in quo"),
         (
             ["[[identity]]", "PUBLIC", "elsewhere = false"],
