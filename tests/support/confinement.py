@@ -92,7 +92,7 @@ class Left(NamedTuple):
 
     @property
     def row(self) -> str:
-        """A line of the table in README.md."""
+        """A line of the table in SECURITY.md."""
         cells = (self.role.title, *self[1:])
         return f"| {' | '.join(cells)} |"
 
@@ -412,7 +412,7 @@ def _check_status(pid: int) -> None:
 
 
 def table(left: list[Left]) -> str:
-    """As it stands in README.md."""
+    """As it stands in SECURITY.md."""
     return "\n".join([HEAD, *(one.row for one in left)]) + "\n"
 
 

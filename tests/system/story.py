@@ -162,7 +162,7 @@ def logins_and_services_find_the_agent() -> None:
 
 def the_service_is_hardened() -> None:
     told = alice("systemd-analyze --user --no-pager security kagent.service")
-    assert "Overall exposure level for kagent.service: 6.2 " in told, told  # README.md says so
+    assert "Overall exposure level for kagent.service: 6.2 " in told, told  # SECURITY.md says so
 
 
 def a_key_is_added_in_one_login_and_used_in_another() -> None:
