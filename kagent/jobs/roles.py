@@ -1,8 +1,8 @@
 """What each of kagent's processes is, possesses, and may still ask the kernel for.
 
 One table, by which the keeper makes its children what they are before they read anything, and by
-which README tells of them.  The rule: before a process reads what somebody else wrote, it has lost
-what it doesn't need.
+which contrib/SECURITY.md tells of them.  The rule: before a process reads what somebody else wrote,
+it has lost what it doesn't need.
 """
 
 from __future__ import annotations
@@ -318,7 +318,7 @@ SOURCE = Role(
 
 
 def row(role: Role) -> str:
-    """The role's line in README's table."""
+    """The role's line in the table of contrib/SECURITY.md."""
     possesses = ", ".join(role.possesses) or "none"
     cells = (role.title, role.lives, possesses, role.calls, role.reads, role.keys)
     return f"| {' | '.join(cells)} |"

@@ -64,7 +64,7 @@ def main(words: Sequence[str]) -> int:
     seconds = time.monotonic() - started
     print(f"{count.pop('sequences')} sequences, {players.requests} requests, {seconds:.0f} seconds")
     for title, counted in (
-        ("differences that README.md tells of", players.meant),
+        ("differences that kagent(1) tells of", players.meant),
         ("as the newest does, where the older does otherwise", players.outdated),
     ):
         print(f"{counted.total()} {title}")
@@ -82,7 +82,7 @@ _SHOWN = 200  # characters of a frame
 
 _ABOUT = """\
 Plays random sequences of requests to kagent, to the newest ssh-agent, and to this machine's, and
-compares what becomes of each.  1 where they differ, and README.md doesn't tell of it."""
+compares what becomes of each.  1 where they differ, and kagent(1) doesn't tell of it."""
 
 if __name__ == "__main__":
     sys.exit(main(sys.argv[1:]))

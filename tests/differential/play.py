@@ -41,8 +41,8 @@ FAILED = (f"{Type.FAILURE:d}", f"{Type.EXTENSION_FAILURE:d}", "")
 
 
 class Meant(NamedTuple):
-    """A difference that is meant: what kagent says to it, and how README.md has it under "Where it
-    differs from ssh-agent"."""
+    """A difference that is meant: what kagent says to it, and how kagent(1) has it under
+    "Differences from ssh-agent"."""
 
     said: str
     written: str
@@ -69,7 +69,7 @@ OTHERS_MEANT = (CUT_OFF, ZEROS, UNPROVED, UNKNOWN_KEY, UNKNOWN_AUTHORITY)
 
 
 class Difference(NamedTuple):
-    """What kagent does, and an ssh-agent.  `meant` is how README.md has it, "" if it hasn't."""
+    """What kagent does, and an ssh-agent.  `meant` is how kagent(1) has it, "" if it hasn't."""
 
     step: Step
     ours: Outcome

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from tests.differential import play
 from tests.differential.play import Players
 from tests.differential.sequences import Step, sequences
-from tests.machine.environment import CHECKOUT
+from tests.support.manual import rendered
 from tests.support.programs import Person
 
 
@@ -29,7 +29,7 @@ def test_sequences(players: Players, steps: list[Step]) -> None:
 
 
 def test_what_is_meant_is_written() -> None:
-    told = (CHECKOUT / "README.md").read_text().partition("## Where it differs")[2]
-    section = " ".join(told.partition("\n## ")[0].split())
+    told = rendered("kagent.1").partition("# DIFFERENCES FROM SSH-AGENT")[2]
+    section = " ".join(told.partition("\n# ")[0].split())
     for written in (*(one.written for one in play.MEANT), *play.OTHERS_MEANT):
         assert written in section

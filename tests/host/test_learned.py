@@ -22,9 +22,9 @@ from tests.destinations.requests import LIST, PLAIN, SSHSIG, add, bind, forward,
 from tests.hostile.people import begin_login, forget, somebody
 from tests.machine.openssh import programs
 from tests.support.frames import SUCCESS, ask
+from tests.support.manual import block
 from tests.support.programs import Agent, Person, Sshd, agent, sshd, wait_until
 
-CHECKOUT = Path(__file__).parent.parent.parent
 MANY = 30
 TRIES = {"MaxAuthTries": "3"}
 THIRD = new("third")
@@ -293,9 +293,7 @@ def test_learning_off(person: Person) -> None:
 
 def test_the_example_in_the_manual(loaded: Agent) -> None:
     person = loaded.person
-    page = (CHECKOUT / "contrib/man/kagent.1").read_text()
-    section = page.partition(".Ss The key that fits the host")[2].partition(".Sh ")[0]
-    [example] = re.findall(r"^\.Bd -literal\n(.*?)^\.Ed", section, re.MULTILINE | re.DOTALL)
+    example = block("kagent.1", '[[identity]]\npublic = "~/.ssh/id_work.pub"')
     own_file(person, ".ssh/id_work.pub", THIRD.public.line())
     known = known_as(A, "web.example.org") + known_as(B, "test.example.org")
     own_file(person, ".ssh/known_hosts", known)
@@ -483,6 +481,12 @@ def test_what_was_learned_is_shown_and_forgotten(loaded: Agent) -> None:
     learn(loaded, B, THIRD)
     ctl(loaded, "forget", "--all")
     assert notes(person).read_text() == ""
+    own_file(person, ".ssh/known_hosts", known_as(A, "web1.example.org"))
+    own_file(person, ".ssh/id_old.pub", SECOND.public.line())
+    for host, key in ((A, THIRD), (B, SECOND), (D, THIRD)):
+        learn(loaded, host, key)
+    loaded.run("sh", "-euc", block("kagentctl.1", "kagentctl hosts forget"))
+    assert noted(person) == [(D.public.fingerprint(), third)]
     for words in (("forget",), ("forget", "web1", "--all"), ("on", "web1"), ("--all",)):
         assert ctl(loaded, *words, check=False).returncode == 1
 

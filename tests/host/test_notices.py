@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,9 +14,8 @@ from tests.destinations.requests import forward
 from tests.support.authority import Authority
 from tests.support.desktop import Desktop, desktop, only
 from tests.support.frames import ask
+from tests.support.manual import block
 from tests.support.programs import BIN, Agent, Person, agent, wait_until
-
-CHECKOUT = Path(__file__).parent.parent.parent
 
 # What could be markup, a line of its own, or the end of a text.
 COMMENT = r"<b>me</b>\n& \"you\" 100% --x"
@@ -105,8 +103,7 @@ def test_without_a_bus(person: Person, address: str | None) -> None:
 
 def test_the_example_of_the_manual(person: Person, shown: Desktop) -> None:
     """As it stands in kagent(1)."""
-    page = (CHECKOUT / "contrib/man/kagent.1").read_text().partition(".Ss Told when a key is used")
-    [written] = re.findall(r"^\.Bd .*?\n(.*?)^\.Ed", page[2].partition("\n.S")[0], re.M | re.S)
+    written = block("kagent.1", 'notify = "forwarded"')
     person.run("mkdir", "-p", "-m", "700", ".ssh", ".config/kagent")
     person.file(".config/kagent/kagent.toml", written)
     person.key(".ssh/id_ed25519", comment="me@laptop")

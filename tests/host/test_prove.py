@@ -24,6 +24,7 @@ from kagent.prove.examination import Verdict, examine
 from kagent.prove.memory import Search
 from kagent.prove.needles import Needles
 from kagent.prove.processes import Process, Still, below, holding
+from tests.support.manual import block
 from tests.support.programs import PATH, SECONDS, Agent, Person, agent, wait_until
 from tests.support.proving import has_nothing_of, prove
 
@@ -128,6 +129,27 @@ def test_kagent_has_nothing_and_goes_on(kagent: Agent) -> None:
     for path in paths:
         kagent.run("ssh-add", "-T", f"{path}.pub")
     assert "ended by signal" not in kagent.logged()
+
+
+def test_the_example_of_the_manual(kagent: Agent) -> None:
+    """With a sudo that root doesn't need."""
+    person = kagent.person
+    person.run("mkdir", "-m", "700", ".ssh", "bin")
+    kagent.run("ssh-add", "-q", person.key(".ssh/id_ed25519"))
+    person.file("bin/sudo", '#!/bin/sh\nshift\nexec "$@"\n', 0o755)
+    done = subprocess.run(
+        ["sh", "-euc", block("kagentctl.1", "sudo --preserve-env")],
+        env={
+            "PATH": f"{person.home}/bin:{PATH}",
+            "HOME": str(person.home),
+            "SSH_AUTH_SOCK": str(kagent.socket),
+        },
+        capture_output=True,
+        text=True,
+        timeout=5 * SECONDS,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "nothing of the key is in the agent's memory" in done.stdout
 
 
 def test_what_it_says(kagent: Agent) -> None:

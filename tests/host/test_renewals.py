@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import sys
 import time
 from collections.abc import Iterator
@@ -27,9 +26,8 @@ from tests.destinations.requests import bind, forward
 from tests.machine.openssh import programs
 from tests.support.authority import Authority, shell
 from tests.support.frames import FAILURE, LISTING, NOTHING, SUCCESS, ask, explained
+from tests.support.manual import block
 from tests.support.programs import RSA, Agent, Person, agent, sshd, wait_until
-
-CHECKOUT = Path(__file__).parent.parent.parent
 
 
 @pytest.fixture
@@ -315,8 +313,7 @@ def test_what_it_has_printed_is_read_in_confinement(person: Person, authority: A
 
 def test_the_example_of_the_manual(person: Person, folder: Path) -> None:
     """As it stands in kagent(1), and then a login to who trusts that CA."""
-    page = (CHECKOUT / "contrib/man/kagent.1").read_text().partition(".Ss Certificates that renew")
-    [commands] = re.findall(r"^\.Bd .*?\n(.*?)^\.Ed", page[2].partition("\n.S")[0], re.M | re.S)
+    commands = block("kagent.1", "mkdir -p ~/.config/kagent")
     person.run("mkdir", "-m", "700", ".ssh")
     person.key(".ssh/id_ed25519")
     person.key("ca")

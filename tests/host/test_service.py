@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import shlex
 import socket
 import struct
@@ -16,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.manual import block
 from tests.support.programs import PATH, SECONDS, Person, children_of, wait_until
 
 # What systemd does for a unit with a socket: waits for a client, starts the service with the
@@ -221,6 +223,21 @@ case "$*" in
 *"show gpg-agent-ssh.socket"*) echo "Listen=$HOME/a %\\"\\$ path (Stream)" ;;
 esac
 """
+
+
+def test_installed_with_gpg_agent_behind(person: Person) -> None:
+    """As the manual pages say."""
+    (person.home / "bin").mkdir()
+    person.file("bin/systemctl", SYSTEMCTL, 0o700)
+    socket = person.run("gpgconf", "--list-dirs", "agent-ssh-socket").stdout.strip()
+    unit = person.home / ".config/systemd/user/kagent.service"
+    for typed in (
+        block("kagent.1", "kagentctl install --behind"),
+        block("kagent.7", "kagentctl install --behind"),
+    ):
+        person.run("sh", "-euc", typed, PATH=f"{person.home / 'bin'}:{PATH}")
+        assert re.search(rf" --behind \"?{re.escape(socket)}\"?$", unit.read_text(), re.MULTILINE)
+        unit.unlink()
 
 
 def test_installed_with_an_agent_behind(person: Person) -> None:

@@ -18,6 +18,7 @@ from kagent.protocol.publickey import parse_line
 from tests.destinations.keys import A
 from tests.destinations.requests import forward
 from tests.support.frames import FAILURE, SUCCESS, answer, ask, explained
+from tests.support.manual import block
 from tests.support.programs import SECONDS, Agent, Person, agent, sshd, wait_until
 
 # Writes down what it is asked, and then does what the test wants.
@@ -462,19 +463,11 @@ def test_a_login(home: Home, person: Person, folder: Path) -> None:
     assert "Asked by ssh" in home.question
 
 
-PAGE = Path(__file__).parents[2] / "contrib/man/kagent.toml.5"
-
-
-def examples() -> list[str]:
-    """What stands in the manual page: commands, and tables for kagent.toml."""
-    _, _, text = PAGE.read_text().partition(".Sh EXAMPLES\n")
-    return re.findall(r"^\.Bd -literal.*?\n(.*?)^\.Ed", text, re.MULTILINE | re.DOTALL)
-
-
 def test_the_manuals_first_example(home: Home, person: Person) -> None:
     person.run("mkdir", "-m", "700", "-p", ".ssh")
     key = person.key(".ssh/id_ed25519", passphrase=PASSPHRASE, comment="me@home")
-    remember, forget = examples()[:2]
+    remember = block("kagent.toml.5", "kagentctl remember ~/")
+    forget = block("kagent.toml.5", "kagentctl forget-source")
     told = home.agent.run("sh", "-euc", remember).stdout
     assert "me@home (ED25519)" in told
     assert home.signs(key)
@@ -497,7 +490,8 @@ def test_a_passphrase_from_pass(person: Person) -> None:
         key = person.key(".ssh/id_ed25519", passphrase=PASSPHRASE)
         with living(person) as home:
             configure(person)
-            person.file(".config/kagent/kagent.toml", examples()[2])
+            written = block("kagent.toml.5", '[[identity]]\npublic = "~/.ssh/id_ed25519.pub"')
+            person.file(".config/kagent/kagent.toml", written)
             assert home.signs(key), home.agent.logged()
             assert home.asked == 0
     finally:
@@ -517,7 +511,8 @@ def test_a_key_from_the_keyring_of_the_desktop(person: Person) -> None:
     person.run("mkdir", "-m", "700", "-p", ".ssh", "run")
     key = person.key(".ssh/work")
     configure(person)
-    person.file(".config/kagent/kagent.toml", examples()[3])
+    written = block("kagent.toml.5", '[[identity]]\npublic = "~/.ssh/work.pub"')
+    person.file(".config/kagent/kagent.toml", written)
     path, runtime = person.home / "agent.sock", {"XDG_RUNTIME_DIR": str(person.home / "run")}
     command = ("dbus-run-session", "--", "sh", "-euc", KEYRING)
     with person.start(*command, env=runtime, stderr=subprocess.PIPE, start_new_session=True) as bus:

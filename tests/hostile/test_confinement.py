@@ -1,4 +1,4 @@
-"""What README says that is left to each of kagent's processes is what they have."""
+"""What contrib/SECURITY.md says that is left to each of kagent's processes is what they have."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 from tests.support import confinement
 from tests.support.programs import Person
 
-README = Path(__file__).parents[2] / "README.md"
+PAGE = Path(__file__).parents[2] / "contrib/SECURITY.md"
 
 
 def test_the_table_of_what_is_left(person: Person) -> None:
@@ -15,4 +15,4 @@ def test_the_table_of_what_is_left(person: Person) -> None:
     with confinement.scene(person) as at:
         table = confinement.table([confinement.measure(role, at) for role in confinement.ROLES])
     told = "contrib/confinement writes it anew, as root"
-    assert table in README.read_text(), f"not what stands in README.md; {told}:\n{table}"
+    assert table in PAGE.read_text(), f"not what stands in {PAGE.name}; {told}:\n{table}"

@@ -12,7 +12,7 @@ from kagent.protocol.publickey import parse_line
 from tests.kernel import keys
 from tests.support.programs import Agent, Person, agent, sshd, wait_until
 
-README = Path(__file__).parent.parent.parent / "README.md"
+PAGE = Path(__file__).parent.parent.parent / "contrib/DEVELOPING.md"
 EXPONENTS = (37, 65537)
 
 
@@ -170,9 +170,9 @@ def test_a_record_that_is_not_whole(person: Person, damage: str) -> None:
         second.run("ssh-add", "-T", public)
 
 
-def test_the_example_in_the_manual(person: Person) -> None:
+def test_the_example_of_the_library(person: Person) -> None:
     """Load, sign, verify, recover."""
-    found = re.search(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
+    found = re.search(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
     assert found
     make = "openssl genpkey -algorithm RSA -outform DER -pkeyopt rsa_keygen_bits:1024"
     for exponent in EXPONENTS:

@@ -115,6 +115,9 @@ def boot_into(
     _packages(folder / "packages")
     shutil.copytree(CHECKOUT / "contrib", folder / "contrib")
     shutil.copy(_SYSTEM / "story.py", folder)
+    manual = folder / "tests/support/manual.py"
+    manual.parent.mkdir(parents=True)
+    shutil.copy(CHECKOUT / "tests/support/manual.py", manual)
     start, tpm = _SYSTEM / "start", isinstance(kernel, Kernel)
     return boot.run(
         kernel,

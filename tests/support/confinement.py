@@ -23,8 +23,9 @@ from kagent.jobs import roles
 from kagent.jobs.jobs import Kind
 from kagent.jobs.roles import Role
 from kagent.keyctl.syscalls import Operation
-from kagent.protocol.messages import AddIdentity, AddSmartcardKey, encode
+from kagent.protocol.messages import AddIdentity, AddSmartcardKey, SignRequest, encode
 from kagent.workers.errands import ERRANDS
+from tests.destinations.keys import SECOND
 from tests.hostile.asking import Client, Pair
 from tests.support import bpf, injection
 from tests.support.bpf import KILL, Filters
@@ -63,6 +64,14 @@ made = [(one.serial, about.description) for one, about in k.session_keyring().de
 open({path!r}, "w").write(json.dumps(made))
 """
 
+# It has a source, which gives nothing as long as somebody waits for it.
+_FETCHED = SECOND.public
+_CONFIGURED = f"""\
+[[identity]]
+public = "{_FETCHED.line()}"
+command = ["sleep", "600"]
+"""
+
 _NONE = "none"
 _KINDS = {
     "eventpoll": "epoll",
@@ -92,7 +101,7 @@ class Left(NamedTuple):
 
     @property
     def row(self) -> str:
-        """A line of the table in README.md."""
+        """A line of the table in SECURITY.md."""
         cells = (self.role.title, *self[1:])
         return f"| {' | '.join(cells)} |"
 
@@ -144,6 +153,9 @@ class Scene:
             roles.TOKEN: partial(
                 self._sent, roles.TOKEN, encode(AddSmartcardKey(str(_LIBRARY), "a PIN"))
             ),
+            roles.SOURCE: partial(
+                self._sent, roles.SOURCE, encode(SignRequest(_FETCHED.blob, b"data", 0))
+            ),
         }
         assert role in known, (
             f"no scene has a {role.title}: say in tests/support/confinement.py how the agent comes "
@@ -188,8 +200,9 @@ class Scene:
                 assert client.unlock()
 
     def _ready(self, role: Role) -> bool:
-        """Whether there is one that has become what its role says."""
-        return any(not role.profile or _is_confined(pid) for pid in self._children(role))
+        """Whether there is one that has become what its role says, before it starts a program."""
+        unconfined = not role.profile or role is roles.CERTIFY
+        return any(unconfined or _is_confined(pid) for pid in self._children(role))
 
     @contextmanager
     def _sealing(self) -> Iterator[tuple[int, injection._Registers]]:
@@ -240,6 +253,7 @@ def scene(person: Person) -> Iterator[Scene]:
     for name in FILES.values():
         if not name.startswith("/"):
             person.file(name, "")
+    person.file(FILES["configuration"], _CONFIGURED)
     with socket.socket(socket.AF_UNIX) as behind:
         path = home / "behind"
         behind.bind(str(path))
@@ -338,7 +352,9 @@ def _descriptors(pid: int) -> str:
             continue
         target = os.readlink(link)
         [kind] = re.findall(r"^(?:anon_inode:\[|/)?(\w+)", target)
-        if re.sub(r"\D", "", target) in listening:
+        if target.endswith("/.local/state/kagent/hosts"):
+            kind = "what was learned of hosts"
+        elif re.sub(r"\D", "", target) in listening:
             kind = "the listening socket"
         about = Path(f"/proc/{pid}/fdinfo/{link.name}").read_text()
         if kind == "memfd" and int(about.partition("flags:")[2].split()[0], 8) & os.O_ACCMODE:
@@ -412,7 +428,7 @@ def _check_status(pid: int) -> None:
 
 
 def table(left: list[Left]) -> str:
-    """As it stands in README.md."""
+    """As it stands in SECURITY.md."""
     return "\n".join([HEAD, *(one.row for one in left)]) + "\n"
 
 

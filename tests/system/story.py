@@ -1,4 +1,5 @@
-"""Days with kagent, told in the booted machine, as root; the standard library only.
+"""Days with kagent, told in the booted machine, as root; the standard library only,
+and the manual pages' blocks.
 
 Each chapter starts from where the last one has left the machine; with the first that fails
 the stories end.  Writes a report as pytest does.
@@ -18,6 +19,8 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from tests.support.manual import block
 
 SSH = ["ssh", "-o", "StrictHostKeyChecking=no", "-o", "LogLevel=ERROR"]
 SOCKET = "/run/user/1000/kagent/agent.sock"
@@ -158,7 +161,7 @@ def logins_and_services_find_the_agent() -> None:
 
 def the_service_is_hardened() -> None:
     told = alice("systemd-analyze --user --no-pager security kagent.service")
-    assert "Overall exposure level for kagent.service: 6.2 " in told, told  # README.md says so
+    assert "Overall exposure level for kagent.service: 6.2 " in told, told  # SECURITY.md says so
 
 
 def a_key_is_added_in_one_login_and_used_in_another() -> None:
@@ -284,10 +287,10 @@ def uninstalled() -> None:
 
 def a_key_sealed_to_the_tpm_signs_for_ci() -> None:
     """As the manual says: its example's commands, root's and then ci's."""
-    root_commands, _ = examples(Path("/run/machine/contrib/man/kagent-provision.8").read_text())
     apt(f"install ./{packages()[0]}")
     assert "pkcs8_key_parser " in Path("/proc/modules").read_text()
-    told = as_root(root_commands)
+    as_root(block("kagent.7", "echo pkcs8_key_parser"))
+    told = as_root(block("kagent-provision.8", "apt-get install keyutils"))
     assert re.search(r"ok +rule 1, kagent:deploy, from systemd-creds: 3072 SHA256", told), told
     assert "as in /etc/kagent/identities" in told, told
     as_root("cat /run/deploy.pub >>/home/alice/.ssh/authorized_keys")
@@ -296,7 +299,7 @@ def a_key_sealed_to_the_tpm_signs_for_ci() -> None:
     assert "3072 SHA256" in told.splitlines()[0], told
     assert told.splitlines().count("in") == 2, told
     assert re.search(r"when it is needed; fetched\); .* left", told), told
-    log = as_root("journalctl -t kagent-provision --output=cat")
+    log = as_root(block("kagent-provision.8", "journalctl -t kagent-provision"))
     assert log.count("delivered kagent:deploy for ci by /usr/bin/python3") == 1, log
     assert "rule 1, for 3600 seconds" in log, log
     assert "PRIVATE" not in as_root("cat /etc/kagent/*; journalctl --output=cat")
@@ -304,7 +307,7 @@ def a_key_sealed_to_the_tpm_signs_for_ci() -> None:
 
 def a_key_that_only_the_tpm_opens_is_remembered() -> None:
     """As the manual says: its example's command.  The file can go, and the passphrase is asked."""
-    remember = examples(Path("/run/machine/contrib/man/kagent.toml.5").read_text())[-1]
+    remember = block("kagent.toml.5", "kagentctl remember --tpm")
     askpass = "/run/askpass"
     Path(askpass).write_text("#!/bin/sh\necho >>~/asked\necho secret\n")
     Path(askpass).chmod(0o755)
@@ -320,12 +323,6 @@ def a_key_that_only_the_tpm_opens_is_remembered() -> None:
     assert "removed /home/ci/.config/kagent/id_ed25519.cred" in told, told
     assert len(Path("/home/ci/asked").read_text()) == 1
     assert "PRIVATE" not in as_root("journalctl --output=cat")
-
-
-def examples(page: str) -> list[str]:
-    """The commands of each block in a manual page's examples."""
-    _, _, text = page.partition(".Sh EXAMPLES\n")
-    return re.findall(r"^\.Bd -literal.*?\n(.*?)^\.Ed", text, re.MULTILINE | re.DOTALL)
 
 
 def apt(words: str) -> str:
@@ -448,7 +445,7 @@ def the_old_one_works_on() -> None:
 
 
 def the_new_one_starts_when_the_user_says_so() -> None:
-    alice("systemctl --user restart kagent.service")
+    alice.shell("set -e\n" + block("kagent.7", "kagentctl status"))
     told = alice.shell("ssh-add -T key.pub && kagentctl status")
     assert f"version:    {version(packages()[1])}\n" in told, told
     assert "upgrade" not in told, told

@@ -1,4 +1,4 @@
-"""What README tells of kagent's processes is what the code makes of them."""
+"""What contrib/SECURITY.md tells of kagent's processes is what the code makes of them."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from pathlib import Path
 
 from kagent.jobs import roles
 
-README = Path(__file__).parent.parent.parent / "README.md"
+PAGE = Path(__file__).parent.parent.parent / "contrib/SECURITY.md"
 
 
 def test_the_table_of_processes() -> None:
     rows = [roles.row(role) for role in (roles.FOREGROUND, roles.KEEPER, *roles.CHILDREN)]
-    assert "\n".join(rows) in README.read_text()
+    assert "\n".join(rows) in PAGE.read_text()
 
 
 def test_who_reads_much_has_little() -> None:
