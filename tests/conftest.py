@@ -10,6 +10,8 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+# Workers do without this module, and who has imported theirs can't have all of it any more.
+import cryptography.hazmat.primitives.serialization.ssh  # noqa: F401
 import pytest
 from hypothesis import settings
 

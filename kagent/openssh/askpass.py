@@ -20,6 +20,7 @@ from ..protocol.refusals import Cause, Explained
 
 _DEFAULT = "/usr/bin/ssh-askpass"
 _LONGEST = 1023  # bytes of an answer
+_AS_A_PIPE = 32768  # bytes, which the kernel doubles: who writes more is waited for, socket(7)
 _GRACE = 1.0  # seconds in which a window may close by itself
 _TICK = 0.02  # seconds between two looks whether it has ended
 _DISPLAYS = "set DISPLAY or WAYLAND_DISPLAY, or SSH_ASKPASS_REQUIRE=force,"
@@ -141,6 +142,7 @@ class Running:
         # to it, and read what is meant for us.
         self._answer, theirs = socket.socketpair()
         with theirs:
+            theirs.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _AS_A_PIPE)
             self._process = programs.start(
                 words,
                 stdin=subprocess.DEVNULL if alone else None,

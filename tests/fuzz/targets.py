@@ -31,8 +31,6 @@ from cryptography.hazmat.primitives.serialization import (
     SSHCertificate,
     load_ssh_public_identity,
 )
-
-# Workers do without this module, and so does what has imported theirs.
 from cryptography.hazmat.primitives.serialization.ssh import load_ssh_private_key
 
 from kagent import log, text

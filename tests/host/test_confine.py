@@ -328,7 +328,7 @@ from kagent.confine import profiles
 from kagent.files import read_own
 reading = os.open({str(path)!r}, os.O_RDONLY)
 os.chown({str(path)!r}, 65534, 65534)
-confinement = profiles.offer_worker()
+confinement = profiles.offer_worker(0)
 os.setgid(65534)
 os.setuid(65534)
 confinement.install()
