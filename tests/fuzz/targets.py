@@ -28,12 +28,14 @@ from asyncssh.public_key import decode_ssh_public_key
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
     PublicFormat,
-    SSHCertificate,
-    load_ssh_public_identity,
 )
 
-# Workers do without this module, and so does what has imported theirs.
-from cryptography.hazmat.primitives.serialization.ssh import load_ssh_private_key
+# Workers do without this module, and so does what has imported theirs, its package too.
+from cryptography.hazmat.primitives.serialization.ssh import (
+    SSHCertificate,
+    load_ssh_private_key,
+    load_ssh_public_identity,
+)
 
 from kagent import log, text
 from kagent.cli.client import AgentError, Client
