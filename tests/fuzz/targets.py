@@ -28,10 +28,12 @@ from asyncssh.public_key import decode_ssh_public_key
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
     PublicFormat,
+)
+from cryptography.hazmat.primitives.serialization.ssh import (
     SSHCertificate,
+    load_ssh_private_key,
     load_ssh_public_identity,
 )
-from cryptography.hazmat.primitives.serialization.ssh import load_ssh_private_key
 
 from kagent import log, text
 from kagent.cli.client import AgentError, Client
