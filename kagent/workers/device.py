@@ -20,21 +20,29 @@ from ..text import printable
 _USER_PRESENCE_REQUIRED = 0x01
 
 
-def sign(request: DeviceSignature, handles: Shelf, providers: Providers) -> Signed | Refused:
+def sign(
+    request: DeviceSignature, handles: Shelf, providers: Providers, gone: tuple[int, ...]
+) -> Signed | Refused:
     """The job of a signature by a token whose handle is in `handles`, by those rules.
 
-    What it starts, ssh-askpass and a provider's code, has no descriptor but its own three.
+    What it starts, ssh-askpass and a provider's code, has no descriptor but its own three.  `gone`
+    is as in Patience.
     """
     payload = handles.entries().get(description_of(request.blob))
     if payload is None:
         return Refused(Cause.CHANGED, "the key was removed meanwhile")
     try:
-        return Signed(sign_by_token(request, payload, providers))
+        return Signed(sign_by_token(request, payload, providers, askpass.Patience(gone)))
     except (HelperError, NotTaken, ProtocolError) as error:
         return Refused.because(error)
 
 
-def sign_by_token(request: DeviceSignature, payload: bytes, providers: Providers) -> bytes:
+def sign_by_token(
+    request: DeviceSignature,
+    payload: bytes,
+    providers: Providers,
+    patience: askpass.Patience | None = None,
+) -> bytes:
     """A signature as ssh sends it, by the Handle that is stored as `payload`.
 
     What it starts, ssh-askpass and a provider's code, possesses what its caller does.  A token that
@@ -57,7 +65,7 @@ def sign_by_token(request: DeviceSignature, payload: bytes, providers: Providers
             return skhelper.sign(held.key, held.provider, request.data)
     except skhelper.PinRequired:
         wanted = "PIN and confirm user presence" if touch else "PIN"
-        pin = askpass.secret(f"Enter {wanted} for {kind} key {fingerprint}{details}: ")
+        pin = askpass.secret(f"Enter {wanted} for {kind} key {fingerprint}{details}: ", patience)
         if not pin:
             raise HelperError("the token wants a PIN, and none was given", Cause.PIN) from None
         return skhelper.sign(held.key, held.provider, request.data, pin)

@@ -86,7 +86,7 @@ def _ask(request: Ask, context: Context) -> Answer:
 def _sign_with_device(request: DeviceSignature, context: Context) -> Answer:
     from . import device
 
-    return device.sign(request, context.rings.handles.reader, context.terms.providers)
+    return device.sign(request, context.rings.handles.reader, context.terms.providers, context.gone)
 
 
 def _certify(request: Certify, context: Context) -> Answer:
