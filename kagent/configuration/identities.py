@@ -13,6 +13,7 @@ from ..protocol.publickey import PublicKey, parse_line
 from .toml import Fault, File, files, read, unknown
 
 _MOST = 100  # more don't fit into what an agent may answer
+_LONGEST_COMMENT = 1000  # characters; so many have room for each
 _WHEN = ("forwarded", "always", "never")
 _SOURCES = ("file", "credential", "command")
 DEFAULT_RENEWAL = 60  # seconds
@@ -157,9 +158,13 @@ def _public(value: object) -> tuple[PublicKey, str]:
         except (OSError, ValueError) as error:
             raise ValueError(f"{path}: {getattr(error, 'strerror', None) or error}") from error
         key, comment = parse_line(text)
-        return key, comment or path.removesuffix(".pub")
-    key, comment = parse_line(text)
-    return key, comment or key.fingerprint()
+        comment = comment or path.removesuffix(".pub")
+    else:
+        key, comment = parse_line(text)
+        comment = comment or key.fingerprint()
+    if len(comment) > _LONGEST_COMMENT:
+        raise ValueError(f"a comment of {len(comment)} characters: {_LONGEST_COMMENT} at most")
+    return key, comment
 
 
 def _texts(value: object) -> tuple[str, ...]:

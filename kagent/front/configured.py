@@ -50,6 +50,12 @@ class Fetching:
             self._nothing_until = trio.current_time() + _SECONDS_OF_NOTHING
         return answer
 
+    def look_again(self) -> bool:
+        """Whether the last look found nothing and was believed until now: something has come."""
+        believed = trio.current_time() < self._nothing_until
+        self._nothing_until = 0.0
+        return believed
+
     def held(self, blob: bytes) -> Held | None:
         """The one with that public key, if its key has been fetched."""
         return self._held.get(blob)

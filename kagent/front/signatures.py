@@ -182,6 +182,8 @@ class Signing:
         identity = case.held.identity
         if identity.idle and clock.now() + identity.idle - identity.deadline >= clock.SECOND:
             self._workers.used(identity)
+            ends = [end for end in (clock.now() + identity.idle, identity.latest) if end]
+            self._tally.refusals.holds(identity.blob, min(ends))
 
     def _check(self, case: _Case) -> Held:
         """All that a signature rests on, as it is now; the key to be used.  For any thread.
@@ -311,6 +313,8 @@ class Signing:
             # A host that can't see a key isn't told that it was here, or that it could be.
             if error.cause is Cause.SOURCE and peer.sessions.forwarded:
                 raise RefusalFromAfar(error, "no such key") from error
+            if error.cause is Cause.SOURCE and self._fetching.look_again():
+                return await self._find_elsewhere(peer, blob)
             if error.cause is not Cause.UNKNOWN_KEY or peer.sessions.attempted:
                 raise
             raise self._tally.refusals.no_such_key(blob) or error from None

@@ -119,6 +119,14 @@ def test_asked_for_once_at_the_first_use(home: Home, person: Person) -> None:
     assert "custody sealed" in home.listed()
 
 
+def test_an_entry_counts_at_once(home: Home, person: Person) -> None:
+    """Also where a moment ago there was none, and where its key was looked for in vain."""
+    key = person.key("key", passphrase=PASSPHRASE)
+    assert not home.signs(key)
+    configure(person, entry(key))
+    assert home.signs(key)
+
+
 def test_a_wrong_passphrase_is_a_failure_at_once(home: Home, person: Person) -> None:
     """And so is what comes within seconds of it: no program can have the user asked on and on."""
     key = person.key("key", passphrase=PASSPHRASE)

@@ -68,6 +68,7 @@ def test_what_it_says(own: Path, tmp_path: Path) -> None:
         (["learn-hosts = 1"], 1, "learn-hosts: expected true or false, not 1"),
         (["[[identity]]", "public = 'nonsense'"], 2, "public: not a public key line"),
         (["[[identity]]", "", "public = '~/three.pub'"], 3, "three.pub: No such file"),
+        (["[[identity]]", f"public = '{KEYS[0]} {'c' * 1001}'"], 2, "a comment of 1001 characters"),
         (["[[identity]]", "pubic = ''"], 2, "unknown word 'pubic'; did you mean 'public'?"),
         (["[[identity]]", "PUBLIC", "file = '/a'", "command = ['b']"], 4, "file and command: a"),
         (["[[identity]]", "PUBLIC", "idle = '1h'"], 3, "idle is for a key that comes from file"),
