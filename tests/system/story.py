@@ -418,7 +418,7 @@ def upgraded_with_keys_held() -> None:
     alice.shell("ssh-keygen -q -t rsa -b 2048 -N '' -f key <<<y >/dev/null && ssh-add -q key")
     alice.shell("ssh-keygen -q -t ed25519 -N '' -f sealed && ssh-add -q sealed")
     told = alice.shell("ssh-add -T key.pub sealed.pub && kagentctl status")
-    assert "holds keys that would end with it" in told, told
+    assert "holds what would end with it" in told, told
     assert "upgrade" not in told, told
     wait_until(lambda: {"kagent-lookout", "kagent-sign"} <= processes().keys(), "all are there")
     before = processes()
