@@ -9,13 +9,11 @@ import json
 import os
 import re
 import sys
-import tempfile
 import tomllib
 from collections.abc import Iterator
-from pathlib import Path
 from typing import NamedTuple
 
-from ...configuration import toml
+from ...configuration import editing, toml
 from ...configuration.identities import Identities
 from ...files import read_own
 from ...learned import File, Learned, Unusable, path, read
@@ -170,41 +168,26 @@ def _fingerprints(one: str) -> set[str]:
 
 def _switch(on: bool) -> int:
     """Write it to the user's own file, in place of what it says of that."""
-    *_, own = toml.files()
-    if own == toml.SYSTEM_FILE:
-        fail("kagentctl hosts: this user has no home")
-    before = toml.read(own)
-    if isinstance(before, toml.Fault):
-        fail(f"kagentctl hosts: {before}; nothing was changed")
-    content = before.content if before else ""
     line = f"{_WORD} = {'true' if on else 'false'}"
-    table = _TABLE.search(content)
-    head, rest = (content[: table.start()], content[table.start() :]) if table else (content, "")
-    if before and _WORD in before.told:
-        head = _SETTING.sub(line, head, count=1)
-    else:
-        head = f"{line}\n{head}"
-    told = {**(before.told if before else {}), _WORD: on}
-    if tomllib.loads(head + rest) != told:
-        fail(f"kagentctl hosts: {own}: can't be changed by a program: write {line!r} there")
-    _replace(own, head + rest)
+
+    def switched(content: str) -> str:
+        before = tomllib.loads(content)
+        table = _TABLE.search(content)
+        head, rest = (
+            (content[: table.start()], content[table.start() :]) if table else (content, "")
+        )
+        head = _SETTING.sub(line, head, count=1) if _WORD in before else f"{line}\n{head}"
+        if tomllib.loads(head + rest) != {**before, _WORD: on}:
+            fail(f"kagentctl hosts: {own}: can't be changed by a program: write {line!r} there")
+        return head + rest
+
+    try:
+        own = editing.own_file()
+        if isinstance(fault := toml.read(own), toml.Fault):
+            fail(f"kagentctl hosts: {fault}; nothing was changed")
+        editing.change(switched)
+    except (editing.NoHome, OSError, ValueError) as error:
+        why = getattr(error, "strerror", None) or error
+        fail(f"kagentctl hosts: {why}; nothing was changed")
     print(f"{own}: {line}")
     return 0
-
-
-def _replace(name: str, content: str) -> None:
-    """All at once; where it is a link, the file that it leads to."""
-    target = Path(os.path.realpath(name))
-    target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    descriptor, new = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}-")
-    try:
-        with open(descriptor, "w", encoding="utf-8") as file:
-            if target.exists():
-                os.fchmod(descriptor, target.stat().st_mode & 0o777)
-            file.write(content)
-            file.flush()
-            os.fsync(descriptor)
-        os.replace(new, target)
-    except BaseException:
-        os.unlink(new)
-        raise
