@@ -326,7 +326,8 @@ class Keeper:
                 self._exit_code = 1
                 return
             # Whatever ends them, or whoever: the keys stay, and wait for one that lives.
-            log.warning("the fronts don't live long; starting another in a moment")
+            if self._short_lives == _MOST_SHORT_LIVES:
+                log.warning("the fronts don't live long; another is started every half second")
             return
         log.warning("the front has ended; starting another")
         self._start_front_again()

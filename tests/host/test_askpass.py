@@ -65,14 +65,16 @@ def allowed(question: str) -> bool:
 def ssh_agent(person: Person) -> Iterator[Path]:
     """OpenSSH's, with our variables and a key that it asks for."""
     path = person.home / "agent.sock"
+    agent = {"SSH_AUTH_SOCK": str(path)}
     variables = {name: os.environ[name] for name in VARIABLES if name in os.environ}
     person.run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "my key", "-f", "key")
     with person.start(
         "ssh-agent", "-D", "-a", path, env=variables, stdout=subprocess.DEVNULL
     ) as process:
         try:
-            wait_until(path.exists)
-            person.run("ssh-add", "-c", "key", SSH_AUTH_SOCK=str(path))
+            # The path is there a moment before it can be connected to.
+            wait_until(lambda: person.run("ssh-add", "-l", check=False, **agent).returncode == 1)
+            person.run("ssh-add", "-c", "key", **agent)
             yield path
         finally:
             process.terminate()

@@ -620,7 +620,8 @@ def test_of_another_user(person: Person, folder: Path) -> None:
     """Whoever can write where the socket is, is not asked."""
     listening = (
         "import os, socket, sys; os.setuid(65534); s = socket.socket(socket.AF_UNIX); "
-        "s.bind(sys.argv[1]); os.chmod(sys.argv[1], 0o777); s.listen(); s.accept()[0].recv(1)"
+        "new = sys.argv[1] + '.new'; s.bind(new); os.chmod(new, 0o777); s.listen(); "
+        "os.rename(new, sys.argv[1]); s.accept()[0].recv(1)"
     )
     folder.chmod(0o777)
     path = folder / "strange"

@@ -18,7 +18,7 @@ from kagent.protocol.messages import Extension, Lock, SignRequest, Success, enco
 from kagent.protocol.publickey import PublicKey
 from tests.support.frames import A_KEY, FAILURE, LISTING, NOTHING, answer, ask, explained
 from tests.support.injection import python_in
-from tests.support.programs import SECONDS, Agent, agent, wait_until
+from tests.support.programs import SECONDS, Agent, Person, agent, wait_until
 
 A_TYPE = b"\0\0\0\7ssh-rsa"
 
@@ -221,14 +221,14 @@ def test_a_front_that_dies_is_replaced(kagent: Agent) -> None:
     assert "the front has ended" in kagent.logged()
 
 
-def test_a_front_that_keeps_dying_ends_the_agent(kagent: Agent) -> None:
-    deadline = time.monotonic() + SECONDS
-    while kagent.process.poll() is None and time.monotonic() < deadline:
-        for child in kagent.children:
-            os.kill(child, 9)
-        time.sleep(0.01)
-    assert kagent.process.wait(SECONDS) == 1
-    assert not kagent.socket.exists()
+def test_fronts_that_die_and_never_serve_end_the_agent(person: Person) -> None:
+    """One that has served stays, with its keys: see hostile/test_load.py."""
+    code = "import os\nfrom kagent.front import life\nlife.run = lambda *_: os._exit(1)\n"
+    socket = person.home / "socket"
+    told = person.run("kagent", "-D", "-a", socket, check=False, **person.changed_kagent(code))
+    assert told.returncode == 1
+    assert "the front doesn't stay up; giving up" in told.stderr
+    assert not socket.exists()
 
 
 @pytest.mark.parametrize("which", ["keeper", "process in the foreground"])

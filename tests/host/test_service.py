@@ -26,8 +26,9 @@ MANAGER = """
 import os, select, signal, socket, subprocess, sys
 path, log, *command = sys.argv[1:]
 listener = socket.socket(socket.AF_UNIX)
-listener.bind(path)
+listener.bind(path + ".new")
 listener.listen(128)
+os.rename(path + ".new", path)  # it is there when it can be connected to
 os.dup2(listener.fileno(), 3)
 starter = (
     "import os, sys; os.environ['LISTEN_PID'] = str(os.getpid());"
