@@ -99,9 +99,14 @@ class Identity(Record):
         return super().parse(data)
 
     def beginning(self, now: int) -> Identity:
-        """With the deadline that it has if its lifetime begins at `now`, as that of `ended`."""
-        spans = [span for span in (self._lifetime, self.idle) if span]
-        return self.replace(deadline=now + min(spans) if spans else 0)
+        """With the deadline that it has if its lifetime begins at `now`, as that of `ended`.
+
+        One of no seconds is over then.
+        """
+        spans = [
+            one.seconds for one in self.constraints if isinstance(one, Lifetime | IdleLifetime)
+        ]
+        return self.replace(deadline=now + min(spans) * clock.SECOND if spans else 0)
 
     @property
     def _lifetime(self) -> int:

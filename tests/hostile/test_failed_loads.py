@@ -33,6 +33,7 @@ SLOW = """
 import time
 from kagent import log
 from kagent.custody.store import Store, StillThere
+from kagent.front.holding import Holding
 from kagent.front.requests import Requests
 async def nothing(requests):
     pass
@@ -116,7 +117,7 @@ def test_of_a_key_that_the_kernel_could_sign_with(
 @pytest.mark.parametrize(
     ("step", "end"),
     [
-        ("Requests._check_load", "return before(*arguments, **named)"),
+        ("Holding.check", "return before(*arguments, **named)"),
         ("Store.settle", 'raise StillThere("says the test")'),
     ],
 )
