@@ -30,7 +30,8 @@ def open_own(path: str | os.PathLike[str], flags: int = os.O_RDONLY) -> int:
         about = os.fstat(descriptor)
         if about.st_uid not in (0, os.getuid()):
             raise ValueError("it is another user's")
-        if about.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        by_group = about.st_mode & stat.S_IWGRP and not _is_private(about.st_gid)
+        if by_group or about.st_mode & stat.S_IWOTH:
             raise ValueError(f"others can write to it: chmod go-w {path}")
     except BaseException:
         os.close(descriptor)
@@ -61,6 +62,22 @@ def _open(path: str | os.PathLike[str], flags: int) -> int:
     if stat.S_ISDIR(mode):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
     raise ValueError("not a file")
+
+
+def _is_private(gid: int) -> bool:
+    """Whether a group is this user's alone, as many systems make one for each: then files are
+    mostly made writable to it.  As OpenSSH of Debian has it.
+    """
+    import grp  # most files aren't
+    import pwd
+
+    try:
+        group, user = grp.getgrgid(gid), pwd.getpwuid(os.getuid())
+    except (KeyError, OSError):
+        return False
+    return (gid, group.gr_name) == (user.pw_gid, user.pw_name) and not (
+        set(group.gr_mem) - {user.pw_name}
+    )
 
 
 def _content(file: BinaryIO, largest: int) -> bytes:

@@ -15,7 +15,15 @@ from ..configuration.settings import configured
 from ..configuration.toml import files
 from ..confine import process, seccomp
 from ..keeper import foreground
-from ..keeper.listener import ENDING, USUAL, Listener, NoPlace, home_directory, remove_stale
+from ..keeper.listener import (
+    ENDING,
+    USUAL,
+    Listener,
+    NoPlace,
+    home_directory,
+    remove_stale,
+    turn_away_waiting,
+)
 from ..keyctl import (
     PROCESS_KEYRING,
     KernelKeyError,
@@ -66,6 +74,16 @@ def main() -> NoReturn:
 
 
 def _main() -> int:
+    by_systemd = os.environ.get("LISTEN_PID") == str(os.getpid())
+    try:
+        return _start()
+    except SystemExit as end:
+        if by_systemd and end.code:
+            turn_away_waiting()
+        raise
+
+
+def _start() -> int:
     options = _Options(sys.argv[1:])
     if options.version:
         sys.stderr.write(f"kagent {__version__}\n")
@@ -463,12 +481,13 @@ def _keep(listener: Listener, options: _Options, tell: foreground.Tell) -> int:
         return keeper.run(ignore_interrupt=not to_stderr, stopped=0 if listener.lent else 2)
     except KernelKeyError as error:
         log.error(f"no keyrings for the agent: {error}")
-        return 1
     except OSError as error:
         log.error(f"the agent can't go on: {error}")
-        return 1
     finally:
         listener.remove()
+    if listener.lent:
+        turn_away_waiting(listener.socket.fileno())
+    return 1
 
 
 def _confirm_behind(options: _Options) -> tuple[Constraint, ...]:

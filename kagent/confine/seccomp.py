@@ -139,10 +139,15 @@ def _compile(rules: Rules, otherwise: int, absent: Sequence[str]) -> bytes:
                 _add(context, name, _ALLOW, checks)
         for name in absent:
             _add(context, name, refusal(errno.ENOSYS), ())
-        with open(os.memfd_create("filter"), "w+b", buffering=0) as file:
-            _succeed(seccomp.seccomp_export_bpf(context, file.fileno()))
-            file.seek(0)
-            return file.read()
+        # A pipe has room for the longest. To a file, RLIMIT_FSIZE could forbid it: any process
+        # of the user can lower that.
+        reading, writing = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        with open(reading, "rb", buffering=0) as exported:
+            try:
+                _succeed(seccomp.seccomp_export_bpf(context, writing))
+            finally:
+                os.close(writing)
+            return exported.readall()
     finally:
         seccomp.seccomp_release(context)
 

@@ -13,6 +13,7 @@ import signal
 import socket
 import stat
 import time
+from contextlib import suppress
 
 from .. import log
 
@@ -53,6 +54,17 @@ def home_directory() -> str:
             told = f"HOME is not set, and there is no user of uid {os.getuid()}"
             raise NoPlace(f"no home for the agent's socket: {told}") from error
     return home
+
+
+def turn_away_waiting(descriptor: int = _FIRST_PASSED) -> None:
+    """Have those who wait at systemd's socket know that nobody comes.
+
+    They would wait on, and systemd start kagent anew, over and over.
+    """
+    with suppress(OSError), socket.socket(fileno=os.dup(descriptor)) as listening:
+        listening.setblocking(False)
+        while True:
+            listening.accept()[0].close()
 
 
 class Listener:

@@ -168,6 +168,18 @@ def test_terms_of_a_service(person: Person) -> None:
         assert "ends when idle for 120 seconds" in kagent.run("kagentctl", "status").stdout
 
 
+def test_one_that_cannot_start_keeps_nobody_waiting(person: Person) -> None:
+    """Each client is told so, and it isn't started over and over."""
+    (person.home / ".config/kagent").mkdir(parents=True)
+    person.file(".config/kagent/kagent.toml", "custody = 'none'\n")
+    with service(person, "") as kagent:
+        for _ in range(2):
+            told = kagent.run("ssh-add", "-l", check=False)
+            assert "communication with agent failed" in told.stderr
+        wait_until(lambda: kagent.log.read_text().count("ended with 1") == 2)
+        assert kagent.log.read_text().count("--custody takes") == 2
+
+
 @pytest.mark.parametrize("path", ["", "/nobody/there"])
 def test_status_without_an_agent(person: Person, path: str) -> None:
     """What is wrong with which path, and what to type next."""

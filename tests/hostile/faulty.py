@@ -63,7 +63,7 @@ def _keep_the_lock_in_memory() -> None:
 def _forget_when_keys_end() -> None:
     """Lifetimes are taken note of, and nothing follows."""
     Identity.ended = lambda identity, now: False  # type: ignore[method-assign]
-    Keeper._end = lambda keeper, name: keeper._deadlines.pop(name)  # type: ignore[method-assign, assign, return-value]
+    Keeper._end = lambda keeper, name: keeper._ends.pop(name)  # type: ignore[method-assign, assign, return-value]
 
 
 def _keep_the_old_constraints() -> None:

@@ -81,10 +81,13 @@ def test_the_pin_stays_nowhere(person: Person) -> None:
         assert {"kagent-keeper", "kagent-front", "kagent-token"} <= names.keys()
         for name, pid in names.items():
             place = Path(f"/proc/{pid}")
-            assert secret not in (place / "environ").read_bytes()
-            assert secret not in (place / "cmdline").read_bytes()
-            if name.startswith("kagent-"):
-                assert not has_in_memory(pid, secret), name
+            try:
+                shown = (place / "environ").read_bytes() + (place / "cmdline").read_bytes()
+                found = name.startswith("kagent-") and has_in_memory(pid, secret)
+            except (FileNotFoundError, ProcessLookupError):
+                continue  # a worker for one job
+            assert secret not in shown
+            assert not found, name
         assert has_in_memory(os.getpid(), secret), "the control"
         assert PIN not in running.logged()
         # The helper's lines are there, where it could have told of it.

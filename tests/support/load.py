@@ -37,6 +37,7 @@ _KILLED_EVERY = 0.1
 _REST = 0.5
 _PATIENCE = 600.0  # of the last of many, on a machine that is busy otherwise
 _MOST_LOADS = 16  # at once: kagent.keeper
+_SIGN_WORKERS = 2  # sockets of theirs
 
 
 class Closed(Exception):
@@ -248,9 +249,11 @@ class Figures(NamedTuple):
         return cls(memory, descriptors, int(keys[1]) if keys else 0, len(pids))
 
     def is_no_more_than(self, before: Figures) -> bool:
-        """Whether nothing has stayed but empty keyrings, which loads use again."""
+        """Whether nothing has stayed but empty keyrings, which loads use again, and what the front
+        has of sign workers that wait.
+        """
         return (
-            self.descriptors <= before.descriptors
+            self.descriptors <= before.descriptors + _SIGN_WORKERS
             and self.processes <= before.processes
             and self.keys <= before.keys + _MOST_LOADS
         )
