@@ -94,7 +94,9 @@ def test_nobody_looks_into_who_brings_it(kagent: Agent, person: Person, pair: Pa
         assert answer(stream) != FAILURE
         told = finish(attacker)
     processes, *got = told.got
-    assert (processes, got) == ("1 processes", [])
+    # What it starts is called so as well for a moment.
+    assert processes in ("1 processes", "2 processes")
+    assert got == []
 
 
 def test_the_answer_can_not_be_opened_anew(kagent: Agent, person: Person, pair: Pair) -> None:
@@ -197,11 +199,12 @@ def test_an_idle_end_is_not_put_off_beyond_the_lifetime(kagent: Agent) -> None:
 
 def test_a_front_that_lies_gets_no_other_key(kagent: Agent, person: Person) -> None:
     """What is no entry's isn't fetched, whatever the front asks for."""
+    blob = repr(Pair.new().blob).replace("{", "{{").replace("}", "}}")
     code = (
         "from kagent.jobs.questions import FromSource\n"
         "ours, theirs = socket.socketpair()\n"
         "client, _ = socket.socketpair()\n"
-        f"body = FromSource({Pair.new().blob!r}, 'lies', False).write()\n"
+        f"body = FromSource({blob}, 'lies', False).write()\n"
         "ours.send(body)\n"
     )
     lie = SEND.replace("[workers]", f"{code}[workers]", 1).replace(
