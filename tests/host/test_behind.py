@@ -473,7 +473,7 @@ def test_named_in_the_configuration(person: Person) -> None:
         ("custody = ['sealed']", 0o600, "custody takes what --custody takes, not ['sealed']"),
         ("custody = 'none'", 0o600, "--custody takes kernel or sealed, not 'none'"),
         ("custody", 0o600, "kagent.toml:1: Expected '=' after a key"),
-        ("custody = 'sealed'", 0o620, "others can write to it: chmod go-w"),
+        ("custody = 'sealed'", 0o602, "others can write to it: chmod go-w"),
     ],
 )
 def test_an_error_in_the_configuration(person: Person, content: str, mode: int, told: str) -> None:
