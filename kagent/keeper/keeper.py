@@ -463,8 +463,6 @@ class Keeper:
         """
         if self._is_prepared:
             return
-        import tomllib  # noqa: F401
-
         from ..workers import (  # noqa: F401  # noqa: F401
             asking,
             bind,

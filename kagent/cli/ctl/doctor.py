@@ -335,12 +335,13 @@ def _left(shown: Shown) -> str:
 
 
 def _configured() -> Finding:
+    read = Identities.read()
     faults = settings.configured()[1]
-    faults += [one for one in Identities.read().faults if one not in faults]
+    faults += [one for one in read.faults if one not in faults]
     if faults:
         told = str(faults[0]) + (f", and {len(faults) - 1} more" if faults[1:] else "")
         return _warning(told, "kagentctl check, which tells each with its line")
-    sources = sum(entry.has_source for entry in Identities.read().entries)
+    sources = sum(entry.has_source for entry in read.entries)
     return _ok(f"{sources} keys are fetched when they are needed, as kagent.toml says")
 
 
