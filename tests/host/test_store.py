@@ -6,11 +6,14 @@ This kernel need not sign: what it takes for a key of that name is a certificate
 from __future__ import annotations
 
 import datetime
+import math
 import resource
 import subprocess
 from collections.abc import Iterator
 
 import pytest
+import trio
+import trio.testing
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import rsa
@@ -21,6 +24,7 @@ from kagent.custody.anchor import RECORD_TYPES, Anchor
 from kagent.custody.identity import Custody, Identity
 from kagent.custody.rings import POSSESSOR_ONLY, KeeperRings, Place, Rings
 from kagent.custody.store import Store
+from kagent.front import lock
 from kagent.keyctl import (
     AsymmetricKey,
     KernelKeyError,
@@ -155,9 +159,9 @@ def test_an_agent_for_itself_shows_nobody_a_key(keeper: KeeperRings, store: Stor
 
 def test_what_ends_with_the_agent(keeper: KeeperRings, store: Store) -> None:
     assert not store.ends_with_agent
-    lock = keeper.shared.private.add("user", "kagent-lock", b"x")
+    locked = keeper.shared.private.add("user", "kagent-lock", b"x")
     assert store.ends_with_agent
-    keeper.shared.private.destroy(lock)
+    keeper.shared.private.destroy(locked)
     fetched = key(OPEN, keeper.shared.fetched)
     assert store.ends_with_agent
     fetched.revoke()
@@ -272,12 +276,12 @@ def test_all_removed_are(keeper: KeeperRings, store: Store, elsewhere: Keyring) 
     everything = [load(keeper, store, one) for one in (OTHER, SECRET)]
     elsewhere.link(everything[0])
     anchor(keeper.shared).clear()
-    fetched = key(OPEN, keeper.shared.fetched)
-    lock = keeper.shared.private.add("user", "kagent-lock", b"x")
+    key(OPEN, keeper.shared.fetched)
+    locked = keeper.shared.private.add("user", "kagent-lock", b"x")
     assert store.remove_all() == []
     assert [one.alive for one in everything] == [False, False]
-    assert fetched.serial not in keeper.shared.fetched.keys()
-    assert lock.alive, "removing all keys doesn't unlock"
+    assert not keeper.shared.fetched.keys()
+    assert locked.alive, "removing all keys doesn't unlock"
 
 
 # What is in the anchor keyring: an earlier agent's, and what others do there.
@@ -335,8 +339,9 @@ def test_what_was_made_unknowable_is_held_no_more(keeper: KeeperRings, store: St
     held.set_permissions(mask(possessor=Permission.SEARCH | Permission.SETATTR))
     new = key(OTHER, anchor(keeper.shared))
     store.take_up()
-    assert held.serial not in keeper.shared.lent.keys()
-    assert new.serial in keeper.shared.lent.keys()
+    serials = set(keeper.shared.lent.keys())
+    assert held.serial not in serials
+    assert new.serial in serials
 
 
 def test_an_anchor_that_nobody_may_read_is_passed_over(keeper: KeeperRings, store: Store) -> None:
@@ -397,6 +402,130 @@ def test_what_can_not_be_put_back_is_told(keeper: KeeperRings, store: Store) -> 
     assert not keeper.shared.withdrawn.keys()
 
 
+@pytest.fixture
+def moments(monkeypatch: pytest.MonkeyPatch) -> trio.testing.MockClock:
+    """A clock that is at once where somebody waits for it to be; and guesses that cost nothing."""
+    moments = trio.testing.MockClock(autojump_threshold=0)
+    monkeypatch.setattr(clock, "now", lambda: round(moments.current_time() * clock.SECOND))
+    monkeypatch.setattr(lock, "_COST", {"n": 2, "r": 1, "p": 1})
+    return moments
+
+
+def test_until_the_passphrase_comes_again(
+    keeper: KeeperRings, store: Store, moments: trio.testing.MockClock
+) -> None:
+    load(keeper, store, OPEN)
+    locked = lock.AgentLock(store)
+
+    async def story() -> None:
+        assert not locked.locked
+        assert not await locked.unlock(b"", 1)
+        assert not await locked.lock(b"")
+        assert await locked.lock(b"right")
+        for attempt in (locked.lock(b"other"), locked.unlock(b"wrong", 1), locked.unlock(b"", 1)):
+            assert not await attempt
+            assert locked.locked
+            assert lock.AgentLock(store).locked, "a front that is started anew"
+            assert store.identities() == []
+        kept = keeper.shared.private.find("user", "kagent-lock")
+        assert kept is not None
+        assert kept.describe().permissions == POSSESSOR_ONLY
+        assert b"right" not in kept.read()
+        assert await locked.unlock(b"right", 1)
+        assert not locked.locked
+        assert not lock.AgentLock(store).locked
+        assert store.identities() == [OPEN]
+        assert not await locked.unlock(b"right", 1)
+        assert await locked.lock(b"another")
+        assert not await locked.unlock(b"right", 1)
+        assert await locked.unlock(b"another", 1)
+
+    trio.run(story, clock=moments)
+
+
+def test_each_guess_is_slower_than_the_last(store: Store, moments: trio.testing.MockClock) -> None:
+    """By a tenth of a second, up to ten; whatever is killed, and on however many connections."""
+    locked = lock.AgentLock(store)
+
+    async def seconds(*guesses: bytes, patience: float = math.inf) -> float:
+        began = trio.current_time()
+        with trio.move_on_after(patience):
+            async with trio.open_nursery() as nursery:
+                for pid, guess in enumerate(guesses):
+                    nursery.start_soon(locked.unlock, guess, pid)
+        return trio.current_time() - began
+
+    async def story() -> None:
+        nonlocal locked
+        await locked.lock(b"right")
+        for number in range(1, 4):
+            assert await seconds(b"wrong") == pytest.approx(number / 10)
+        assert await seconds(b"wrong", b"wrong") == pytest.approx(0.4 + 0.5)
+        assert await seconds(b"wrong", patience=0.01) == pytest.approx(0.01)
+        locked = lock.AgentLock(store)
+        assert await seconds(b"wrong") == pytest.approx(0.6 - 0.01 + 0.7)
+        for _ in range(8, 100):
+            await seconds(b"wrong")
+        for _ in range(3):
+            assert await seconds(b"wrong") == pytest.approx(10)
+        assert await seconds(b"right") == 0
+        assert not locked.locked
+        await locked.lock(b"right")
+        assert await seconds(b"wrong") == pytest.approx(0.1)
+
+    trio.run(story, clock=moments)
+
+
+def test_of_two_that_lock_at_once_one_does(store: Store, moments: trio.testing.MockClock) -> None:
+    locked = lock.AgentLock(store)
+    done = list[bytes]()
+
+    async def attempt(passphrase: bytes) -> None:
+        if await locked.lock(passphrase):
+            done.append(passphrase)
+
+    async def story() -> None:
+        async with trio.open_nursery() as nursery:
+            for passphrase in (b"one", b"other"):
+                nursery.start_soon(attempt, passphrase)
+        assert len(done) == 1
+        assert await locked.unlock(done[0], 1)
+
+    trio.run(story, clock=moments)
+
+
+def test_what_a_killed_front_had_not_withdrawn(
+    keeper: KeeperRings, store: Store, moments: trio.testing.MockClock
+) -> None:
+    trio.run(lock.AgentLock(store).lock, b"right", clock=moments)
+    load(keeper, store, OPEN)
+    assert store.identities() == [OPEN]
+    assert lock.AgentLock(store).locked
+    assert store.identities() == []
+
+
+def test_what_a_lock_can_not_do_is_logged(
+    keeper: KeeperRings,
+    store: Store,
+    moments: trio.testing.MockClock,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    locked = lock.AgentLock(store)
+    load(keeper, store, OPEN)
+    trio.run(locked.lock, b"right", clock=moments)
+    lets_nobody_link(anchor(keeper.shared))
+    trio.run(locked.unlock, b"right", 1, clock=moments)
+    assert "can't be put back" in capfd.readouterr().err
+    assert not locked.locked
+    keeper.shared.login.unlink(anchor(keeper.shared))
+    load(keeper, store, OTHER)
+    lets_nobody_link(keeper.shared.withdrawn)
+    trio.run(locked.lock, b"right", clock=moments)
+    assert "will not be put back" in capfd.readouterr().err
+    assert locked.locked
+    assert not names(keeper.shared.anchor)
+
+
 # After a front was killed, or a load has failed.
 
 
@@ -409,12 +538,12 @@ def test_what_a_killed_front_has_left(
     secret = key(SECRET, keeper.shared.private)
     keeper.records.put(SECRET.description, SECRET.write())
     unknown = key(OTHER, keeper.shared.private)
-    lock = keeper.shared.private.add("user", "kagent-lock", b"x")
+    locked = keeper.shared.private.add("user", "kagent-lock", b"x")
     assert store.tidy() == []
     assert not left.alive
     assert secret.alive
     assert not unknown.alive
-    assert lock.alive
+    assert locked.alive
     assert store.identities() == [SECRET]
 
 
