@@ -404,10 +404,9 @@ def test_what_can_not_be_put_back_is_told(keeper: KeeperRings, store: Store) -> 
 
 @pytest.fixture
 def moments(monkeypatch: pytest.MonkeyPatch) -> trio.testing.MockClock:
-    """A clock that is at once where somebody waits for it to be; and guesses that cost nothing."""
+    """A clock that is at once where somebody waits for it to be."""
     moments = trio.testing.MockClock(autojump_threshold=0)
     monkeypatch.setattr(clock, "now", lambda: round(moments.current_time() * clock.SECOND))
-    monkeypatch.setattr(lock, "_COST", {"n": 2, "r": 1, "p": 1})
     return moments
 
 
@@ -443,8 +442,11 @@ def test_until_the_passphrase_comes_again(
     trio.run(story, clock=moments)
 
 
-def test_each_guess_is_slower_than_the_last(store: Store, moments: trio.testing.MockClock) -> None:
+def test_each_guess_is_slower_than_the_last(
+    store: Store, moments: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """By a tenth of a second, up to ten; whatever is killed, and on however many connections."""
+    monkeypatch.setattr(lock, "_COST", {"n": 2, "r": 1, "p": 1})  # for a hundred of them
     locked = lock.AgentLock(store)
 
     async def seconds(*guesses: bytes, patience: float = math.inf) -> float:
