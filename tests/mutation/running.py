@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import gc
 import os
 import shutil
 import signal
@@ -42,7 +41,6 @@ class Changed:
         if ready:
             _be_silent()
             _pytest(["--collect-only", *ready])
-            gc.freeze()
 
     def close(self) -> None:
         shutil.rmtree(self._folder)
@@ -121,9 +119,11 @@ def _pytest(words: Sequence[str]) -> int:
 
     os.chdir(CHECKOUT)
     sys.dont_write_bytecode = True
+    os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"  # finding them takes longer than most tests
     phases = (hypothesis.Phase.explicit, hypothesis.Phase.generate)  # what fails isn't made smaller
     hypothesis.settings.register_profile("mutation", database=None, deadline=None, phases=phases)
-    options = ("-p", "no:cacheprovider", "--hypothesis-profile=mutation", "--hypothesis-seed=0")
+    options = ["-p", "no:cacheprovider", "-p", "_hypothesis_pytestplugin"]
+    options += ["--hypothesis-profile=mutation", "--hypothesis-seed=0"]
     return pytest.main(["-x", *options, *words])
 
 
