@@ -98,18 +98,23 @@ def main(words: Sequence[str]) -> int:
     reached = _reach_in_a_process(modules)
     print(f"{len(reached.seconds)} tests in {time.monotonic() - started:.0f} s", flush=True)
     left = cache_directory() / "mutation" / "left.json"
-    again = json.loads(left.read_text()) if options.left else []
+    before: dict[str, list[str]] = json.loads(left.read_text()) if left.exists() else {}
     work = [
         (module, one)
         for module in modules
         for one in mutants((CHECKOUT / module).read_text())
         if options.only in f"{module}:{one.line} {one.name}"
-        and (not options.left or [module, one.name] in again)
+        and (not options.left or one.name in before.get(module, ()))
     ]
     results = _all(work, reached, options.jobs)
-    alive = [(one.module, one.mutant.name) for one in results if one.outcome == SURVIVED]
+    alive = {
+        module: [
+            one.mutant.name for one in results if (one.module, one.outcome) == (module, SURVIVED)
+        ]
+        for module in modules
+    }
     left.parent.mkdir(parents=True, exist_ok=True)
-    left.write_text(json.dumps(alive))
+    left.write_text(json.dumps(before | alive))
     return _report(modules, results, whole=not (options.only or options.left))
 
 
