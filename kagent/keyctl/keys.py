@@ -201,7 +201,11 @@ class Keyring(Key):
         syscalls.link(key.serial, self.serial)
 
     def unlink(self, key: Key) -> None:
-        """Hold `key` no longer; without another link it is destroyed."""
+        """Hold `key` no longer; without another link it is destroyed.
+
+        The kernel goes by type and description: one of that name that is linked here in the place
+        of `key` is let go of instead.
+        """
         syscalls.unlink(key.serial, self.serial)
 
     def move(self, key: Key, target: Keyring) -> None:
@@ -215,7 +219,8 @@ class Keyring(Key):
         needs possession, so it comes first.  A key that is gone already is no error.  Whoever has
         a link of their own may change its permissions, also in between: but who can change them
         again leaves us SETATTR, by which it can be revoked, and who can't leaves us SEARCH, by
-        which it can be invalidated, or has no use for it either.
+        which it can be invalidated, or has no use for it either.  One of that name that is here in
+        its place by now stays.
         """
         for end in (key.invalidate, key.revoke, key.invalidate):
             try:
@@ -226,7 +231,8 @@ class Keyring(Key):
             except (KeyNotFound, KeyExpired, KeyRevoked):
                 break
         try:
-            self.unlink(key)
+            if key.serial in self.keys():
+                self.unlink(key)
         except KeyNotFound:
             pass
 
