@@ -45,6 +45,18 @@ def asking(person: Person, answer: int) -> Iterator[Agent]:
         yield running
 
 
+def test_kagent_add_names_it_once(kagent: Agent) -> None:
+    """At the end, below what ssh-add says; of another agent it knows nothing."""
+    person = kagent.person
+    words = ["kagent-add", "-T", *(f"{person.key(name)}.pub" for name in ("one", "two"))]
+    said = kagent.run(*words, check=False).stderr.splitlines()
+    assert [line.split(" ")[0] for line in said] == ["Agent", "kagent:"] * 2 + ["kagent-add:"]
+    assert "kagentctl why" in said[-1]
+    assert "kagentctl why" not in kagent.run("kagent-add", "one").stderr
+    with agent(person, "ssh-agent") as other:
+        assert "kagentctl" not in other.run(*words, check=False).stderr
+
+
 def test_in_words(kagent: Agent) -> None:
     """Which key, who asked, why, and what to type; and the log names the command that tells."""
     assert kagent.run("kagentctl", "why").stdout.startswith("Nothing was refused since this agent")
