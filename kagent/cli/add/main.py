@@ -66,7 +66,7 @@ def _run(client: Client, options: Options) -> bool:
         case "Q":
             from .listing import list_extensions
 
-            list_extensions(client)
+            list_extensions(client, report)
             return True
         case "D":
             from .removing import remove_all

@@ -10,7 +10,7 @@ from ...text import printable
 from ..client import Client
 from ..options import fail
 
-_FATAL = 255  # OpenSSH's exit code where a program can't go on
+FATAL = 255  # OpenSSH's exit code where a program can't go on
 
 
 @dataclass
@@ -62,7 +62,7 @@ class Report:
 
 def fatal(text: str) -> NoReturn:
     """Say why kagent-add can't go on, and exit."""
-    fail(_logged(text), _FATAL)
+    fail(_logged(text), FATAL)
 
 
 def _logged(text: str) -> str:
