@@ -416,10 +416,12 @@ class Keeper:
     def _take_job(self) -> None:
         descriptors: list[int] = []
         try:
-            packet, descriptors, _, _ = socket.recv_fds(self._sockets.control, LONGEST_JOB, 4)
+            packet, descriptors, flags, _ = socket.recv_fds(self._sockets.control, LONGEST_JOB, 4)
             if not packet:
                 self._end_front()
                 return
+            if flags & socket.MSG_CTRUNC:
+                raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
             job = Job.unpack(packet[:HEADER_LENGTH])
             self._carry_out(job, packet[HEADER_LENGTH:], *descriptors)
         except (ValueError, TypeError) as error:
@@ -806,9 +808,14 @@ class Keeper:
             raise ValueError("it has no lifetime, and kagent was started with -t")
 
     def _go_back(self, job: Job, record: bytes) -> list[str]:
-        """After a load that failed: hold what it took the place of, to the end that that had."""
+        """After a load that failed: hold what it took the place of, to the end that that had.
+
+        Or go on to hold it, where the load didn't get so far.
+        """
         description = job.description
         replaced = self._replaced.get(description)
+        if not replaced and self._is_held_as(description, record):
+            return []
         if not (replaced and job.custody and self._has(job.custody, description)):
             return ["what was held before was removed meanwhile, or its time is over"]
         self._rings.records.put(description, record)
@@ -816,6 +823,11 @@ class Keeper:
         ends = [one for one in (replaced.end.at, job.deadline) if one]
         self._set_end(description, replaced.end._replace(at=min(ends, default=0)))
         return self._forget(description, job.custody)
+
+    def _is_held_as(self, description: str, record: bytes) -> bool:
+        """Whether that is the record, whenever it says that the identity ends."""
+        held = self._rings.records.entries().get(description)
+        return held is not None and with_deadline(held, 0) == with_deadline(record, 0)
 
     def _let_go_of_replaced(self, description: str) -> None:
         replaced = self._replaced.pop(description, None)
