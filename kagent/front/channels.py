@@ -23,6 +23,9 @@ _SECONDS_OF_OTHERS = 180.0
 # A look takes milliseconds; at first the keeper may have to get a lookout ready.
 _SECONDS_TO_LOOK, _SECONDS_TO_LOOK_FIRST = 1.0, 10.0
 
+# Until another look at a descriptor that can't be waited for.
+_MOMENT = 0.02
+
 # More than any has to say, but one that was taken over.
 _LONGEST_ANSWER = 4 * MAX_PAYLOAD
 
@@ -213,13 +216,23 @@ class _Channel:
         return True
 
 
+async def readable(descriptor: int | socket.socket) -> None:
+    """Wait until there is something to read, or a moment where the machine has no memory to wait:
+    what was asked for is done all the same, and who doesn't hear of it would take it back.
+    """
+    try:
+        await trio.lowlevel.wait_readable(descriptor)
+    except OSError:
+        await trio.sleep(_MOMENT)
+
+
 async def _receive(pipe: int) -> bytes:
     chunks: list[bytes] = []
     while sum(map(len, chunks)) <= _LONGEST_ANSWER:
         try:
             chunk = os.read(pipe, MAX_PAYLOAD)
         except BlockingIOError:
-            await trio.lowlevel.wait_readable(pipe)
+            await readable(pipe)
             continue
         if not chunk:
             return b"".join(chunks)
