@@ -13,6 +13,7 @@ import ctypes
 import errno
 import json
 import os
+import queue
 import resource
 import signal
 import subprocess
@@ -140,6 +141,10 @@ class Injector:
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self._process = process
+
+    def seize(self, pid: int) -> None:
+        """Hold that process as well, which is stopped, and its children."""
+        assert self._tell(f"seize {pid}") == ["seized"]
 
     def arm(self, fault: str = "", step: Step | None = None, *, lasting: bool = False) -> None:
         """Count calls from now on, and let that one meet a fault.
@@ -363,6 +368,14 @@ def main() -> None:
     """The process that injects."""
     tracer = _Tracer()
     ready = threading.Event()
+    asked: queue.SimpleQueue[int] = queue.SimpleQueue()
+    done: queue.SimpleQueue[None] = queue.SimpleQueue()
+
+    def seize(*_: object) -> None:
+        tracer.seize(asked.get())
+        done.put(None)
+
+    signal.signal(signal.SIGUSR1, seize)
 
     def obey() -> None:
         ready.wait()
@@ -372,6 +385,12 @@ def main() -> None:
                 case ["arm", fault, role, call, number, lasting]:
                     tracer.arm(fault, role, call, int(number), lasting == "1")
                     told: list[object] = ["armed"]
+                case ["seize", pid]:
+                    # Who traces is a thread.
+                    asked.put(int(pid))
+                    signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR1)
+                    done.get()
+                    told = ["seized"]
                 case ["rest"]:
                     told = [time.monotonic() - tracer.last_stop > _QUIET]
                 case _:

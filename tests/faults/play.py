@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 import re
+import signal
+import subprocess
 import time
 from collections import Counter
-from collections.abc import Callable, Generator
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Generator, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
+from kagent.jobs.roles import CHILDREN, FOREGROUND, KEEPER
 from kagent.private.verify import BadSignature, verify
 from kagent.protocol import messages
 from kagent.protocol.constraints import Confirm, Constraint, Lifetime
@@ -226,8 +229,15 @@ def signed(pair: Pair, data: bytes, answer: Message | None) -> bool:
     return True
 
 
+class Program(NamedTuple):
+    """One that asks the agent; what it gives at its end is taken for the agent's answer."""
+
+    words: tuple[str | Path, ...]
+
+
+Request: TypeAlias = Message | Program
 # It prepares, gives the request, takes the answer, and looks at what has become of it.
-Operation: TypeAlias = Callable[[Stand], Generator[Message, Message | None, None]]
+Operation: TypeAlias = Callable[[Stand], Generator[Request, Message | None, None]]
 
 
 def _add(pair: Pair, *constraints: Constraint) -> Message:
@@ -236,11 +246,17 @@ def _add(pair: Pair, *constraints: Constraint) -> Message:
     return AddIdentity(pair.private, "a key")
 
 
-def _load(kind: str, *constraints: Constraint) -> Operation:
-    def play(stand: Stand) -> Generator[Message, Message | None, None]:
+def _load(kind: str, *constraints: Constraint, program: bool = False) -> Operation:
+    """With `program` by kagent-add."""
+
+    def play(stand: Stand) -> Generator[Request, Message | None, None]:
         pair = PAIRS[kind]()
         over = time.monotonic() + _LIFETIME
-        answer = yield _add(pair, *constraints)
+        if program:
+            path = stand.person.file("key", pair.file)
+            answer = yield Program(("kagent-add", "-q", path))
+        else:
+            answer = yield _add(pair, *constraints)
         lives = any(isinstance(one, Lifetime) for one in constraints)
         with stand.client() as client:
             listed, signing = client.lists(pair), signs(client, pair)
@@ -267,7 +283,7 @@ def _load(kind: str, *constraints: Constraint) -> Operation:
 def _reload(kind: str) -> Operation:
     """A key that is held is to be asked about from now on."""
 
-    def play(stand: Stand) -> Generator[Message, Message | None, None]:
+    def play(stand: Stand) -> Generator[Request, Message | None, None]:
         pair = PAIRS[kind]()
         with stand.client() as client:
             demand(client.add(pair), "it can't be loaded")
@@ -287,7 +303,7 @@ def _reload(kind: str) -> Operation:
 
 
 def _sign(kind: int) -> Operation:
-    def play(stand: Stand) -> Generator[Message, Message | None, None]:
+    def play(stand: Stand) -> Generator[Request, Message | None, None]:
         pair, data = stand.kept[kind], os.urandom(32)
         answer = yield sign(pair, data)
         signed(pair, data, answer)
@@ -295,7 +311,7 @@ def _sign(kind: int) -> Operation:
     return play
 
 
-def _sign_asked(stand: Stand) -> Generator[Message, Message | None, None]:
+def _sign_asked(stand: Stand) -> Generator[Request, Message | None, None]:
     """By a key that is to be asked about, and nobody says yes."""
     pair = Pair.new()
     with stand.client() as client:
@@ -308,7 +324,7 @@ def _sign_asked(stand: Stand) -> Generator[Message, Message | None, None]:
         demand(client.remove(pair), "it can't be removed")
 
 
-def _list(stand: Stand) -> Generator[Message, Message | None, None]:
+def _list(stand: Stand) -> Generator[Request, Message | None, None]:
     answer = yield RequestIdentities()
     if isinstance(answer, IdentitiesAnswer):
         listed = {one.blob for one in answer.identities}
@@ -316,7 +332,7 @@ def _list(stand: Stand) -> Generator[Message, Message | None, None]:
 
 
 def _remove(kind: str) -> Operation:
-    def play(stand: Stand) -> Generator[Message, Message | None, None]:
+    def play(stand: Stand) -> Generator[Request, Message | None, None]:
         pair = PAIRS[kind]()
         with stand.client() as client:
             demand(client.add(pair), "it can't be loaded")
@@ -334,7 +350,7 @@ def _remove(kind: str) -> Operation:
     return play
 
 
-def _remove_all(stand: Stand) -> Generator[Message, Message | None, None]:
+def _remove_all(stand: Stand) -> Generator[Request, Message | None, None]:
     answer = yield RemoveAllIdentities()
     with stand.client() as client:
         for pair in stand.kept:
@@ -352,7 +368,7 @@ def _remove_all(stand: Stand) -> Generator[Message, Message | None, None]:
         stand.ending.clear()
 
 
-def _lock(stand: Stand) -> Generator[Message, Message | None, None]:
+def _lock(stand: Stand) -> Generator[Request, Message | None, None]:
     answer = yield messages.Lock(b"mine")
     with stand.client() as client:
         signing = [signs(client, pair) for pair in stand.kept]
@@ -366,7 +382,7 @@ def _lock(stand: Stand) -> Generator[Message, Message | None, None]:
             demand(client.unlock(), "it can't be unlocked")
 
 
-def _unlock(stand: Stand) -> Generator[Message, Message | None, None]:
+def _unlock(stand: Stand) -> Generator[Request, Message | None, None]:
     with stand.client() as client:
         demand(client.lock(), "it can't be locked")
     answer = yield Unlock(b"mine")
@@ -391,6 +407,7 @@ OPERATIONS: dict[str, Operation] = {
     **{f"reload-{_CUSTODIES[kind]}": _reload(kind) for kind in PAIRS},
     **{f"sign-{_CUSTODIES[kind]}": _sign(number) for number, kind in enumerate(PAIRS)},
     "sign-confirm": _sign_asked,
+    "kagent-add": _load("ed25519", program=True),
     "list": _list,
     **{f"remove-{_CUSTODIES[kind]}": _remove(kind) for kind in PAIRS},
     "remove-all": _remove_all,
@@ -413,21 +430,58 @@ def steps_of(stand: Stand, operation: str) -> list[Step]:
     steps: list[Step] = []
     for _ in range(2):
         steps = _played(stand, Plan(operation))
-    return steps
+    # A program that hasn't asked for anything yet can do no harm.
+    own = {step.role for step in steps} - _ROLES
+    connects = [at for at, step in enumerate(steps) if step.role in own and step.call == "connect"]
+    return [step for at, step in enumerate(steps) if step.role not in own or at >= min(connects)]
+
+
+_ROLES = {role.name.removeprefix("kagent-") for role in (*CHILDREN, KEEPER, FOREGROUND)} | {"fork"}
+
+
+@contextmanager
+def _asking(stand: Stand, program: Program) -> Iterator[Callable[[], Message | None]]:
+    """Have it about to start, and held by the injector; what it waits for and gives."""
+    script = 'kill -STOP $$; exec "$@"'
+    environment = {"SSH_AUTH_SOCK": str(stand.agent.socket)}
+    quiet: dict[str, object] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    words = ("sh", "-c", script, "sh", *program.words)
+    with stand.person.start(*words, env=environment, **quiet) as process:
+        try:
+            state = Path(f"/proc/{process.pid}/stat")
+            wait_until(lambda: state.read_text().rpartition(")")[2].split()[0] == "T")
+            stand.injector.seize(process.pid)
+
+            def end() -> Message | None:
+                process.send_signal(signal.SIGCONT)
+                try:
+                    code = process.wait(_SECONDS)
+                except subprocess.TimeoutExpired as error:
+                    raise Broken("the program hangs") from error
+                return Success() if code == 0 else None
+
+            yield end
+        finally:
+            process.kill()
 
 
 def _played(stand: Stand, plan: Plan) -> list[Step]:
     playing = OPERATIONS[plan.operation](stand)
     request = next(playing)
     answer: Message | None = None
-    with stand.client() as client:
+    with ExitStack() as stack:
+        client = stack.enter_context(stand.client())
         client.ask(RequestIdentities())  # until it serves this one
+        ask = client.answer
+        if isinstance(request, Program):
+            ask = stack.enter_context(_asking(stand, request))
         stand.injector.disarm()
         stand.injector.arm(plan.fault, plan.step, lasting=plan.lasting)
         with suppress(BrokenPipeError):  # it has ended already
-            client.send(request)
+            if not isinstance(request, Program):
+                client.send(request)
         try:
-            answer = client.answer()
+            answer = ask()
         except TimeoutError as error:
             raise Broken("there is no answer") from error
         steps = stand.injector.disarm()
