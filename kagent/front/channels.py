@@ -23,8 +23,9 @@ _SECONDS_OF_OTHERS = 180.0
 # A look takes milliseconds; at first the keeper may have to get a lookout ready.
 _SECONDS_TO_LOOK, _SECONDS_TO_LOOK_FIRST = 1.0, 10.0
 
-# Until another look at a descriptor that can't be waited for.
+# Until another try where something is used up, and how long it is tried.
 _MOMENT = 0.02
+_SECONDS_TO_INSIST = 10.0
 
 # More than any has to say, but one that was taken over.
 _LONGEST_ANSWER = 4 * MAX_PAYLOAD
@@ -81,7 +82,7 @@ class Workers:
             description=before.description,
             custody=before.custody,
         )
-        return await self._keeper.ask(job.pack() + before.write())
+        return await self._keeper.insist(job.pack() + before.write())
 
     def used(self, identity: Identity) -> None:
         """Have the keeper put off the end of an identity that ends when it isn't used."""
@@ -89,7 +90,7 @@ class Workers:
 
     async def drop(self, number: int) -> Answer | None:
         """Have the keeper throw the key of load `number` away."""
-        return await self._keeper.ask(Job(Kind.DROP, number=number).pack())
+        return await self._keeper.insist(Job(Kind.DROP, number=number).pack())
 
     async def forget(self, description: str, but: Custody | None = None) -> Answer | None:
         """Have the keeper destroy what it holds of the identity of that description.
@@ -97,7 +98,7 @@ class Workers:
         All of it, or what it holds in another custody than `but`.
         """
         job = Job(Kind.FORGET, description=description, custody=but)
-        return await self._keeper.ask(job.pack())
+        return await self._keeper.insist(job.pack())
 
     async def forget_all(self) -> Answer | None:
         """Have the keeper destroy all that it holds of identities."""
@@ -194,6 +195,20 @@ class _Channel:
                 return unpack_answer(await _receive(pipe))
         finally:
             os.close(pipe)
+        return None
+
+    async def insist(self, packet: bytes) -> Answer | None:
+        """As `ask`, of what has to follow on what was done already.
+
+        Where there are no descriptors or no memory for that, it is tried again for a while: else a
+        load would be told to have failed, and what it has brought be held.
+        """
+        with trio.move_on_after(_SECONDS_TO_INSIST):
+            while True:
+                try:
+                    return await self.ask(packet)
+                except OSError:
+                    await trio.sleep(_MOMENT)
         return None
 
     def tell(self, packet: bytes) -> None:

@@ -67,8 +67,9 @@ _MOST_ERRANDS = 64
 _RENEWAL_SECONDS = 3600.0
 # How long nobody asks for anything when an agent that has just started goes on preparing.
 _MOMENT = 0.05
-# When a front is tried again that could not be started, or didn't live long.
-_RESTART_SECONDS = 0.5
+# When a front is tried again that could not be started, or didn't live long; and what else could
+# not be done for lack of memory.
+_RETRY_SECONDS = 0.5
 # How long it may go unnoticed that a login has ended, and keys have to end with it; or that the
 # machine has slept, which poll(2) doesn't count, and keys have come to their end meanwhile.
 _LOOK_SECONDS = 5.0
@@ -175,6 +176,7 @@ class Keeper:
         self._brought: dict[int, _Brought] = {}  # by the number of the load
         self._tokens = Tokens(self._dismiss)
         self._inboxes: list[Keyring] = []  # empty ones, to be used again
+        self._full: list[Keyring] = []  # those that couldn't be emptied, for another try
         self._inboxes_made = 0
         # By description, of identities that end.  The kernel's own timeouts follow a clock that
         # can be set.
@@ -259,14 +261,17 @@ class Keeper:
         if ends:
             left = (min(ends).at - clock.now()) / clock.SECOND
             due = min(due, max(left, 0.0), _LOOK_SECONDS)
-        if not self._front:
-            due = min(due, _RESTART_SECONDS)
+        if not self._front or self._full:
+            due = min(due, _RETRY_SECONDS)
         with suppress(KernelKeyError):  # a front that is somebody else's may have ended it
             if self._rings.shared.lent.keys():
                 due = min(due, _LOOK_SECONDS)
         return due
 
     def _do_what_is_due(self) -> None:
+        full, self._full = self._full, []
+        for inbox in full:
+            self._empty(inbox)
         now = clock.now()
         for description, end in list(self._ends.items()):
             if now >= end.at:
@@ -707,7 +712,8 @@ class Keeper:
     def _empty(self, inbox: Keyring) -> None:
         """Throw away what is in it, and have it for another load."""
         if faults := destroy_in(inbox):
-            log.error(f"a key that isn't wanted can't be dropped: {'; '.join(faults)}")
+            log.error(f"a key that isn't wanted can't be dropped yet: {'; '.join(faults)}")
+            self._full.append(inbox)
         else:
             self._inboxes.append(inbox)
 
@@ -822,7 +828,10 @@ class Keeper:
         del self._replaced[description]
         ends = [one for one in (replaced.end.at, job.deadline) if one]
         self._set_end(description, replaced.end._replace(at=min(ends, default=0)))
-        return self._forget(description, job.custody)
+        # What may be left of the load signs for nobody: no record is of it.
+        for fault in self._forget(description, job.custody):
+            log.error(fault)
+        return []
 
     def _is_held_as(self, description: str, record: bytes) -> bool:
         """Whether that is the record, whenever it says that the identity ends."""

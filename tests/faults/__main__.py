@@ -31,7 +31,9 @@ def main(words: Sequence[str]) -> int:
     parser.add_argument("--role", help="only in that kind of process, as keeper")
     parser.add_argument("--step", help="only at that one, as keyctl:2")
     parser.add_argument(
-        "--lasting", action="store_true", help="all that follows in that process fails as well"
+        "--lasting",
+        action="store_true",
+        help="for a second all that follows in that process fails as well",
     )
     parser.add_argument("--json", action="store_true", help="the table in JSON")
     options = parser.parse_args(words)

@@ -118,6 +118,7 @@ _ptrace = ctypes.CDLL(None, use_errno=True).ptrace
 _ptrace.argtypes = [ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_void_p]
 _ptrace.restype = ctypes.c_long
 
+_LASTS = 1.0  # seconds
 _QUIET = 0.03  # seconds in which no process makes a call
 
 
@@ -149,7 +150,7 @@ class Injector:
     def arm(self, fault: str = "", step: Step | None = None, *, lasting: bool = False) -> None:
         """Count calls from now on, and let that one meet a fault.
 
-        If it is `lasting`, then all later ones too of that kind of process that can meet it.
+        If it is `lasting`, then for a second all later ones too of that kind of process that can.
         """
         role, call, number, _ = step or ("-", "-", 0, ())
         line = f"arm {fault or '-'} {role} {call} {number} {int(lasting)}"
@@ -219,10 +220,11 @@ class _Tracer:
         self._counts: Counter[tuple[str, str]] = Counter()
         self._steps: list[Step] = []
         self._met: Step | None = None
+        self._until = 0.0
 
     def arm(self, fault: str, role: str, call: str, number: int, lasting: bool) -> None:
         self._plan = fault, role, call, number, lasting
-        self._counts, self._steps, self._met = Counter(), [], None
+        self._counts, self._steps, self._met, self._until = Counter(), [], None, 0.0
         self._armed = True
 
     def disarm(self) -> tuple[list[Step], Step | None]:
@@ -288,11 +290,13 @@ class _Tracer:
         step = Step(role, name, self._counts[role, name], _faults(pid, name, registers))
         self._steps.append(step)
         fault, *place, lasting = self._plan
-        if [*step[:3]] != place and not (lasting and self._met and role == place[0]):
+        now = time.monotonic()
+        if [*step[:3]] != place and not (lasting and now < self._until and role == place[0]):
             return
         if fault not in step.faults:
             return
-        self._met = self._met or step
+        if not self._met:
+            self._met, self._until = step, now + _LASTS
         if fault == "kill":
             os.kill(int(_field(pid, "Tgid")), signal.SIGKILL)
         elif fault == "descriptors":

@@ -155,7 +155,7 @@ class Stand:
 
     def said(self) -> list[str]:
         """The last that the agent has logged."""
-        return self.log.read_text().splitlines()[-40:]
+        return self.log.read_text().splitlines()[-8:]
 
     def client(self) -> Client:
         """A connection."""
