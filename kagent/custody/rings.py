@@ -191,6 +191,8 @@ def keys_in(
         key = Key(serial)
         try:
             about = key.describe()
+        except NothingFoundOut:
+            raise
         except KernelKeyError:
             yield key, None
             continue

@@ -235,6 +235,8 @@ class Store:
             try:
                 about = key.describe()
                 yield about.type, about.description
+            except NothingFoundOut:
+                raise
             except KernelKeyError:
                 # Ended, or somebody has made it unknowable, to have something else in its place.
                 with suppress(KernelKeyError):
