@@ -10,7 +10,8 @@ from contextlib import suppress
 import trio
 
 from ..custody.identity import Custody, Identity
-from ..jobs.jobs import Answer, Job, Kind, unpack_answer
+from ..jobs.causes import Cause
+from ..jobs.jobs import Answer, Job, Kind, Refused, unpack_answer
 from ..jobs.questions import Fetch, Inquiry, TokenSignature, pack_inquiry
 from ..jobs.sockets import Sockets
 from ..protocol.messages import MAX_PAYLOAD
@@ -82,7 +83,15 @@ class Workers:
             description=before.description,
             custody=before.custody,
         )
-        return await self._keeper.insist(job.pack() + before.write())
+        answer: Answer | None = None
+        with trio.move_on_after(_SECONDS_TO_INSIST):
+            while True:
+                answer = await self._keeper.insist(job.pack() + before.write())
+                # Else it has no memory for that, say: who gives up now loses what was held.
+                if not isinstance(answer, Refused) or answer.cause is Cause.STILL_THERE:
+                    break
+                await trio.sleep(_MOMENT)
+        return answer
 
     def used(self, identity: Identity) -> None:
         """Have the keeper put off the end of an identity that ends when it isn't used."""

@@ -13,6 +13,7 @@ import resource
 import select
 import signal
 import socket
+import struct
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -73,6 +74,9 @@ _RETRY_SECONDS = 0.5
 # How long it may go unnoticed that a login has ended, and keys have to end with it; or that the
 # machine has slept, which poll(2) doesn't count, and keys have come to their end meanwhile.
 _LOOK_SECONDS = 5.0
+
+_MOST_PASSED = 4  # descriptors, with a job
+_DESCRIPTOR = struct.Struct("i")
 
 _SIGNALS = (*ENDING, signal.SIGCHLD, signal.SIGUSR1)
 
@@ -183,6 +187,7 @@ class Keeper:
         self._ends: dict[str, _End] = {}
         self._replaced: dict[str, _Replaced] = {}
         self._renewed = clock.now()
+        self._job = bytearray(LONGEST_JOB)  # room for one
         self._pending: set[int] = set()  # signals that have come and are not handled yet
         self._wakeup, self._waker = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
 
@@ -421,11 +426,11 @@ class Keeper:
     def _take_job(self) -> None:
         descriptors: list[int] = []
         try:
-            packet, descriptors, flags, _ = socket.recv_fds(self._sockets.control, LONGEST_JOB, 4)
+            packet, descriptors, cut_off = self._receive()
             if not packet:
                 self._end_front()
                 return
-            if flags & socket.MSG_CTRUNC:
+            if cut_off:
                 raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
             job = Job.unpack(packet[:HEADER_LENGTH])
             self._carry_out(job, packet[HEADER_LENGTH:], *descriptors)
@@ -436,6 +441,26 @@ class Keeper:
         finally:
             for descriptor in descriptors:
                 os.close(descriptor)
+
+    def _receive(self) -> tuple[bytes, list[int], bool]:
+        """What the front sends: a packet, descriptors, and whether there was no room for all these.
+
+        Into memory that is there: where there was none for as much as a job may have, Python's
+        recvmsg ended the process by a signal.
+        """
+        control, space = self._sockets.control, socket.CMSG_SPACE(_MOST_PASSED * _DESCRIPTOR.size)
+        length, ancillary, flags, _ = control.recvmsg_into([self._job], space)
+        descriptors = [
+            descriptor
+            for level, kind, data in ancillary
+            if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS)
+            for (descriptor,) in _DESCRIPTOR.iter_unpack(
+                data[: len(data) - len(data) % _DESCRIPTOR.size]
+            )
+        ]
+        packet = bytes(memoryview(self._job)[:length])
+        self._job[:length] = bytes(length)  # forks would inherit it
+        return packet, descriptors, bool(flags & socket.MSG_CTRUNC)
 
     def _carry_out(self, job: Job, record: bytes, *descriptors: int) -> None:
         match job.kind:
@@ -739,10 +764,12 @@ class Keeper:
             case Kind.DROP:
                 self._drop(job.number)
             case Kind.FORGET:
-                self._let_go_of_replaced(job.description)
+                faults = self._forget(job.description, job.custody)
                 if job.custody is None:
                     self._ends.pop(job.description, None)
-                return self._forget(job.description, job.custody)
+                if job.custody is None or not faults:  # else it is gone back to
+                    self._let_go_of_replaced(job.description)
+                return faults
             case Kind.FORGET_ALL:
                 self._ends.clear()
                 self._replaced.clear()

@@ -33,7 +33,7 @@ def main(words: Sequence[str]) -> int:
     parser.add_argument(
         "--lasting",
         action="store_true",
-        help="for a second all that follows in that process fails as well",
+        help="for a second, all that follows there fails as well",
     )
     parser.add_argument("--json", action="store_true", help="the table in JSON")
     options = parser.parse_args(words)

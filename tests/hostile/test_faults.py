@@ -36,13 +36,6 @@ Holding._go_back = _go_back
 LYING = """
 from kagent.front import requests
 requests.faults_of = lambda answer: []
-from kagent.front.channels import Workers
-async def forget(self, description, but=None):
-    try:
-        return await asked(self, description, but)
-    except OSError:
-        return None
-asked, Workers.forget = Workers.forget, forget
 """
 
 
@@ -95,17 +88,15 @@ def test_in_the_keeper(person: Person) -> None:
 
 
 @pytest.mark.parametrize(
-    ("code", "operation", "fault", "call"),
-    [
-        (FORGETFUL, "reload-sealed", "flight", "sendmsg"),
-        (LYING, "remove-sealed", "flight", "sendmsg"),
-    ],
+    ("code", "operation"),
+    [(FORGETFUL, "reload-sealed"), (LYING, "remove-sealed")],
     ids=["forgetful", "lying"],
 )
-def test_it_can_fail(person: Person, code: str, operation: str, fault: str, call: str) -> None:
-    """The control: an agent with a fault of its own."""
+def test_it_can_fail(person: Person, code: str, operation: str) -> None:
+    """The control: an agent with a fault of its own, whose keeper doesn't hear what it is to do."""
+    at = ("keeper", "recvmsg")
     with standing(person, code) as stand:
-        there = plans(stand, operation, lambda step: step.call == call, fault)
+        there = plans(stand, operation, lambda step: step[:2] == at, "descriptors")
         with pytest.raises(Broken):
             _play_all(stand, there)
 
@@ -128,6 +119,24 @@ def test_a_key_that_cannot_be_loaded_again_stays(
     with standing(person) as stand:
         at = (role, call)
         _play_all(stand, plans(stand, "reload-sealed", lambda step: step[:2] == at, fault))
+
+
+@pytest.mark.parametrize(
+    ("operation", "role", "call", "fault"),
+    [
+        ("load-sealed", "front", "pipe2", "descriptors"),
+        ("reload-sealed", "front", "pipe2", "descriptors"),
+        ("reload-sealed", "keeper", "keyctl", "memory"),
+    ],
+)
+def test_nothing_is_left_for_a_second(
+    person: Person, operation: str, role: str, call: str, fault: str
+) -> None:
+    """Nor then is a load told to have failed whose key is held, nor a key lost."""
+    at = (role, call)
+    with standing(person) as stand:
+        there = plans(stand, operation, lambda step: step[:2] == at, fault)
+        _play_all(stand, [plan._replace(lasting=True) for plan in there])
 
 
 def test_what_nobody_decides_about_goes(person: Person) -> None:
