@@ -18,6 +18,7 @@ from .errors import (
     KeyExpired,
     KeyNotFound,
     KeyRevoked,
+    NothingFoundOut,
     PermissionDenied,
     SessionUnusable,
 )
@@ -178,6 +179,8 @@ class Keyring(Key):
             key = Key(serial)
             try:
                 yield key, key.describe()
+            except NothingFoundOut:
+                raise
             except KernelKeyError:
                 continue
 
