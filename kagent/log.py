@@ -1,13 +1,20 @@
 """Where kagent says what it does: standard error with -d and -D, else the system log.
 
-Not the logging package: its import would be a quarter of the time in which kagent starts.
+Nothing waits for who reads it: what the log has no room for is lost, and counted.
+
+Not the logging package: its import would be a quarter of the time in which kagent starts.  And not
+syslog(3), which waits for a log daemon that has stopped.
 """
 
 from __future__ import annotations
 
 import codecs
 import os
+import select
+import socket
+import stat
 import syslog
+import time
 
 from .text import printable
 
@@ -21,6 +28,11 @@ _to_stderr = True
 _to_journal = False
 _name = "kagent"
 _threshold = syslog.LOG_INFO
+_system_log: socket.socket | None = None
+_SYSTEM_LOG = "/dev/log"
+_confined = False  # a fork of the keeper, which may not be able to connect
+_stream: socket.socket | None = None  # standard error, if that is one
+_lost = 0  # lines
 _waiting: int | None = None  # who has started this process, and is to hear why it can't live
 codecs.lookup("unicode_escape")  # loads it while this process may still open files
 
@@ -45,9 +57,37 @@ def _stderr_is_the_journals() -> bool:
     return os.environ.get("JOURNAL_STREAM") == f"{stream.st_dev}:{stream.st_ino}"
 
 
+def never_wait() -> None:
+    """Have standard error keep nobody waiting who doesn't read it, a full pipe say.
+
+    It is opened anew for that, since others have the description that was passed on to us, a shell
+    its terminal; with a socket it can be said for each line.
+    """
+    global _stream
+    try:
+        kind = os.fstat(2).st_mode
+        if stat.S_ISSOCK(kind):
+            _stream = socket.socket(fileno=2)
+        elif stat.S_ISFIFO(kind) or stat.S_ISCHR(kind):
+            flags = os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY
+            own = os.open("/proc/self/fd/2", flags)
+            os.dup2(own, 2)
+            os.close(own)
+    except OSError:
+        pass  # it is closed, or another user's: `_write_to_stderr` looks whether there is room
+
+
 def _connect() -> None:
     # At once: a confined process can't do so later.
-    syslog.openlog(_name, syslog.LOG_PID | syslog.LOG_NDELAY, syslog.LOG_AUTH)
+    global _system_log
+    if _system_log:
+        _system_log.close()
+    _system_log = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    _system_log.setblocking(False)
+    try:
+        _system_log.connect(_SYSTEM_LOG)
+    except OSError:
+        pass  # there is no log, or not yet
 
 
 def tell_too(descriptor: int | None) -> None:
@@ -58,9 +98,13 @@ def tell_too(descriptor: int | None) -> None:
 
 def reconnect() -> None:
     """To be called where a fork's descriptors were closed, and with them the system log's."""
+    global _confined, _system_log
     tell_too(None)
+    _confined = True
+    if _system_log:
+        _system_log.detach()
+        _system_log = None
     if not _to_stderr:
-        syslog.closelog()
         _connect()
 
 
@@ -75,12 +119,50 @@ def _write(level: int, text: str) -> None:
     line = _LABELS[level] + printable(text)
     if _waiting is not None and level <= syslog.LOG_ERR:
         _write_to(_waiting, f"{_name}: {printable(text)}\n")
+    global _lost
+    try:
+        if _lost:
+            _send(syslog.LOG_WARNING, f"warning: {_lost} lines were lost: nobody has read the log")
+            _lost = 0
+        _send(level, line)
+    except BlockingIOError:
+        _lost += 1
+    except OSError:
+        pass  # nobody is left to read it
+
+
+def _send(level: int, line: str) -> None:
+    """Raises OSError; BlockingIOError where there is no room."""
     if not _to_stderr:
-        syslog.syslog(level, line)
+        _send_to_system_log(level, line)
         return
     # The journal knows who writes, and takes the level from the line: sd-daemon(3).
     start = f"<{level}>" if _to_journal else f"{_name}[{os.getpid()}]: "
-    _write_to(2, f"{start}{line}\n")
+    packet = f"{start}{line}\n".encode()
+    if _stream:
+        _stream.send(packet, socket.MSG_DONTWAIT)
+        return
+    poll = select.poll()
+    poll.register(2, select.POLLOUT)
+    if not poll.poll(0):
+        raise BlockingIOError
+    os.write(2, packet)
+
+
+def _send_to_system_log(level: int, line: str) -> None:
+    # As syslog(3) has it, and RFC 3164.
+    when = time.strftime("%b %e %H:%M:%S")
+    packet = f"<{syslog.LOG_AUTH | level}>{when} {_name}[{os.getpid()}]: {line}".encode()
+    assert _system_log
+    try:
+        _system_log.send(packet)
+    except BlockingIOError:
+        raise
+    except OSError:
+        if _confined:
+            raise
+        _connect()  # the log was started anew
+        _system_log.send(packet)
 
 
 def _write_to(descriptor: int, line: str) -> None:

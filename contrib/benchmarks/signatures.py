@@ -17,13 +17,14 @@ from cryptography.hazmat.primitives.serialization import (
 
 from kagent.keyctl import AsymmetricKey, join_anonymous_session, syscalls
 from kagent.private import pkcs8
-from tests.support.programs import Person
+from tests.support.programs import Agent, Person
 
 from .figures import Goal, Row, Series
 from .running import (
     Bench,
     NotHere,
     Work,
+    first_signature,
     many_clients,
     milliseconds,
     one_client,
@@ -90,6 +91,7 @@ def sealed(kind: Kind, name: str, bench: Bench) -> Iterator[Row]:
             ("ssh-agent", lambda: one_client(openssh.socket, frame, kind.count)),
             kind.one,
         )
+        yield _first(bench, name, kind, frame, kagent, openssh)
         few, stock_few, many, stock_many = bench.in_turn(
             lambda: many_clients(kagent.socket, frame, FEW, kind.each),
             lambda: many_clients(openssh.socket, frame, FEW, kind.each),
@@ -121,6 +123,7 @@ def kernel(kind: Kind, name: str, bench: Bench) -> Iterator[Row]:
         this = Series("kagent", ours)
         yield Row(name, what, "ms", this, Series("bare pkey_sign", bare), kind.one)
         yield Row(name, what, "ms", this, Series("ssh-agent", theirs))
+        yield _first(bench, name, kind, frame, kagent, openssh)
         few, many, loops, stock = bench.in_turn(
             lambda: many_clients(kagent.socket, frame, FEW, kind.each),
             lambda: many_clients(kagent.socket, frame, MANY, kind.each),
@@ -169,6 +172,18 @@ def over_clients(name: str, bench: Bench) -> Iterator[Row]:
         pair = Series("kagent", ours), Series("ssh-agent", theirs)
         what = f"Ed25519, {clients} client{'s' if clients > 1 else ''}"
         yield Row(name, what, "/s", *pair, clients=clients)
+
+
+def _first(bench: Bench, name: str, kind: Kind, frame: bytes, kagent: Agent, openssh: Agent) -> Row:
+    """What a login waits for: kagent also learns who asks."""
+    return bench.pair(
+        name,
+        f"{kind.name}, a connection's first",
+        "ms",
+        ("kagent", lambda: first_signature(kagent.socket, frame)),
+        ("ssh-agent", lambda: first_signature(openssh.socket, frame)),
+        times=3,
+    )
 
 
 def _no_worse(name: str, kind: Kind, few: tuple[float, ...], many: tuple[float, ...]) -> Row:

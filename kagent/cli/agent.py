@@ -453,6 +453,7 @@ def _keep(listener: Listener, options: _Options, tell: foreground.Tell) -> int:
         from ..front import behind  # noqa: F401, here, since the front can't do it any more
 
     process.forbid_core_dumps()
+    log.never_wait()
     process.set_name("kagent-keeper")
     terms = Terms(
         Custody(options.custody) if options.custody else None,

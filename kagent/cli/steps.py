@@ -134,6 +134,11 @@ STEPS = {
         "ssh-keygen -t ed25519",
         "makes a key of a type that kagent holds; kagent(7) says which it doesn't",
     ),
+    Cause.LIBRARY: Step(
+        _DOCTOR,
+        "says which libraries that kind of key takes. Debian's package of kagent uses Debian's; "
+        "pipx brings the newest",
+    ),
     Cause.INVALID_KEY: Step(
         "ssh-keygen -y -f KEYFILE",
         "shows whether OpenSSH can read the key: it is damaged, or its halves don't fit each other",

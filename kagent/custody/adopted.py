@@ -18,6 +18,7 @@ from ..keyctl import (
     KernelKeyError,
     Key,
     Keyring,
+    NothingFoundOut,
     NotRecovered,
     RsaPublicKey,
     recover,
@@ -125,6 +126,8 @@ class Adopted:
                 if public:
                     identity = _identity(about, recorded, public, giver)
                     yield Found(identity, held, about.uid, keyring, record, giver)
+            except NothingFoundOut:
+                raise
             except (KernelKeyError, ProtocolError) as error:
                 self._refuse(key, about, error)
 
@@ -136,6 +139,8 @@ class Adopted:
                 self._known[mark] = recover(key)
         except NotRecovered:
             self._known[mark] = None
+        except NothingFoundOut:
+            raise
         except KernelKeyError:
             return None
         self._seen.add(mark)
@@ -179,6 +184,8 @@ def _identity(
 def _content(keyring: Keyring) -> list[tuple[Key, Description]]:
     try:
         return list(keyring.described())
+    except NothingFoundOut:
+        raise
     except KernelKeyError:
         return []  # gone meanwhile, or not for us to read
 

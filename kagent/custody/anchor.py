@@ -12,7 +12,7 @@ import os
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from ..keyctl import AsymmetricKey, Description, KernelKeyError, Key, Keyring
+from ..keyctl import AsymmetricKey, Description, KernelKeyError, Key, Keyring, NothingFoundOut
 from ..protocol.wire import ProtocolError
 from .identity import PREFIX, Custody, Identity, description_of
 from .rings import POSSESSOR_ONLY
@@ -52,6 +52,8 @@ class Anchor(NamedTuple):
                 continue
             try:
                 identity = Identity.parse(record.read())
+            except NothingFoundOut:
+                raise
             except (KernelKeyError, ProtocolError):
                 continue
             if identity.description == about.description and _counts(identity):

@@ -48,11 +48,11 @@ def room(uid: int) -> int | None:
     return quota.room(_KEYS, _BYTES, up_to=_MOST_OF_QUOTA) if quota else None
 
 
-def sign(key: AsymmetricKey, algorithm: str, data: bytes) -> bytes:
-    """A signature as ssh sends it: string algorithm, string signature.
+def sign(key: AsymmetricKey, bits: int, algorithm: str, data: bytes) -> bytes:
+    """A signature as ssh sends it: string algorithm, string signature; `bits` is the key's size.
 
     Blocks for milliseconds, without the GIL.  Raises KernelKeyError.
     """
     hash_name = _HASHES[algorithm]
     digest = hashlib.new(hash_name, data, usedforsecurity=False).digest()
-    return TEXT.write(algorithm) + STRING.write(key.sign(digest, hash_name))
+    return TEXT.write(algorithm) + STRING.write(key.sign(digest, hash_name, (bits + 7) // 8))

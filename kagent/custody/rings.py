@@ -44,6 +44,7 @@ from ..keyctl import (
     KernelKeyError,
     Key,
     Keyring,
+    NothingFoundOut,
     Permission,
     Quota,
     SessionUnusable,
@@ -103,6 +104,8 @@ def own_keyring(name: str, within: Keyring, permissions: int = ANCHOR) -> Keyrin
         return None
     try:
         about = found.describe()
+    except NothingFoundOut:
+        raise
     except KernelKeyError:
         return None
     ours = about.uid == os.getuid() and about.permissions == permissions
@@ -155,12 +158,18 @@ class Rings(NamedTuple):
         Nothing is read of it, since others may have written it.  What could not be removed, in
         words: one key that resists doesn't keep the others.
         """
-        faults = destroy_in(self.private, but=LOCK_NAME)
-        for keyring in filter(None, (self.lent, self.anchor)):
-            faults += destroy_in(keyring)
-        self.withdrawn.clear()
+        faults = destroy_in(self.private, but=LOCK_NAME) + destroy_in(self.lent)
+
+        def destroy_anchored() -> None:
+            if anchor := self.anchor:
+                faults.extend(destroy_in(anchor))
+
         # What is being fetched would be waited for; and nobody can link these away.
-        self.fetched.clear()
+        for step in (destroy_anchored, self.withdrawn.clear, self.fetched.clear):
+            try:
+                step()
+            except KernelKeyError as error:
+                faults.append(f"a keyring can't be emptied: {error}")
         return faults
 
 
@@ -170,16 +179,20 @@ def keys_in(
     """The keys of that description, or all, that are linked directly here.
 
     Also those that can't be described: all that can be ours we can describe, unless it has ended,
-    or somebody doesn't want us to.
+    or somebody doesn't want us to.  Raises NothingFoundOut.
     """
     try:
         serials = keyring.keys()
+    except NothingFoundOut:
+        raise
     except KernelKeyError:
         return  # it is gone, as a session is after logout
     for serial in serials:
         key = Key(serial)
         try:
             about = key.describe()
+        except NothingFoundOut:
+            raise
         except KernelKeyError:
             yield key, None
             continue
@@ -193,7 +206,11 @@ def destroy_in(keyring: Keyring, description: str | None = None, *, but: str = "
     What could not be done, in words: a key that resists doesn't keep the others.
     """
     faults = []
-    for key, about in keys_in(keyring, description):
+    try:
+        found = list(keys_in(keyring, description))
+    except KernelKeyError as error:
+        return [f"it can't be found out what keyring {keyring.serial} has: {error}"]
+    for key, about in found:
         try:
             if about is None or about.uid == os.getuid():
                 if about is None or about.description != but:

@@ -38,10 +38,10 @@ _LEAST_SIZE = 1 << 20  # what RLIMIT_FSIZE must leave of it
 
 
 class _Header(NamedTuple):
-    number: int = 0
-    offset: int = _HEADER.size
-    length: int = 0
-    checksum: int = 0
+    number: int
+    offset: int
+    length: int
+    checksum: int
 
 
 class Shelf:
@@ -81,8 +81,7 @@ class Shelf:
         return self._header().length > 0
 
     def _header(self) -> _Header:
-        packed = os.pread(self._descriptor, _HEADER.size, 0)
-        return _Header(*_HEADER.unpack(packed)) if packed else _Header()
+        return _Header(*_HEADER.unpack(os.pread(self._descriptor, _HEADER.size, 0)))
 
     def _content(self, header: _Header) -> bytes:
         return os.pread(self._descriptor, header.length, header.offset)

@@ -14,7 +14,15 @@ import errno
 from collections.abc import Iterator
 from contextlib import suppress
 
-from ..keyctl import KernelKeyError, Key, KeyNotFound, Keyring, PermissionDenied
+from ..keyctl import (
+    KernelKeyError,
+    Key,
+    KeyNotFound,
+    Keyring,
+    NothingFoundOut,
+    PermissionDenied,
+    QuotaExceeded,
+)
 from ..protocol.wire import ProtocolError
 from . import clock
 from .adopted import Adopted
@@ -160,9 +168,11 @@ class Store:
             self._lent.record(identity)
 
     def find_readable(self, blob: bytes) -> Held | None:
-        """As `find`; None for an identity whose record is damaged."""
+        """As `find`; None for an identity whose record is damaged.  Raises NothingFoundOut."""
         try:
             return self.find(blob)
+        except NothingFoundOut:
+            raise
         except (KernelKeyError, ProtocolError):
             return None
 
@@ -192,8 +202,12 @@ class Store:
 
         What could not be removed, in words.
         """
-        self.take_up()
-        return self.rings.remove_all() + self.adopted.remove()
+        faults = []
+        try:
+            self.take_up()
+        except KernelKeyError as error:
+            faults.append(f"it can't be found out what another agent has loaded: {error}")
+        return faults + self.rings.remove_all() + self.adopted.remove()
 
     def take_up(self) -> None:
         """Get a hold of our own on what is in the anchor keyring: an earlier agent's, another's."""
@@ -201,6 +215,8 @@ class Store:
         held = set(lent.keys())
         try:
             content = list(anchor.content()) if anchor else []
+        except NothingFoundOut:
+            raise
         except KernelKeyError:
             return  # it is gone meanwhile, or has been made unreadable
         new = [one for one in content if one[0].serial not in held]
@@ -219,6 +235,8 @@ class Store:
             try:
                 about = key.describe()
                 yield about.type, about.description
+            except NothingFoundOut:
+                raise
             except KernelKeyError:
                 # Ended, or somebody has made it unknowable, to have something else in its place.
                 with suppress(KernelKeyError):
@@ -228,7 +246,7 @@ class Store:
         """Take all loaded keys out of others' reach; what could not be taken, in words.
 
         Adopted keys stay where somebody else wants them to be.  What can't be kept to be put back,
-        where somebody has used up the quota, say, is taken all the same.
+        where somebody has used up the quota, say, is taken all the same.  Raises NothingFoundOut.
         """
         self.take_up()
         rings, anchor = self.rings, self._anchor
@@ -236,8 +254,12 @@ class Store:
         if anchor is None:
             return faults
         ours = set(rings.lent.keys())
-        with suppress(KernelKeyError):  # it is gone meanwhile
+        try:
             ours.update(key.serial for key, _ in anchor.content())
+        except NothingFoundOut:
+            raise
+        except KernelKeyError:
+            pass  # it is gone meanwhile
         for key in [key for key, _ in keys_in(anchor.keyring) if key.serial in ours]:
             try:
                 rings.withdrawn.link(key)
@@ -250,11 +272,17 @@ class Store:
         return faults
 
     def restore(self) -> list[str]:
-        """Put back what `withdraw` has taken, and nothing else; what could not be, in words."""
+        """Put back what `withdraw` has taken, and nothing else; what could not be, in words.
+
+        But where there is no room for it, or no memory, it stays where it was taken to, for another
+        time.  Raises NothingFoundOut and QuotaExceeded.
+        """
         rings, faults = self.rings, []
         for serial in rings.withdrawn.keys():  # noqa: SIM118, it is no dictionary
             try:
                 rings.make_anchor().link(Key(serial))
+            except (NothingFoundOut, QuotaExceeded):
+                raise
             except KernelKeyError as error:
                 faults.append(f"key {serial} can't be put back: {error}")
         rings.withdrawn.clear()

@@ -10,7 +10,8 @@ from contextlib import suppress
 import trio
 
 from ..custody.identity import Custody, Identity
-from ..jobs.jobs import Answer, Job, Kind, unpack_answer
+from ..jobs.causes import Cause
+from ..jobs.jobs import Answer, Job, Kind, Refused, unpack_answer
 from ..jobs.questions import Fetch, Inquiry, TokenSignature, pack_inquiry
 from ..jobs.sockets import Sockets
 from ..protocol.messages import MAX_PAYLOAD
@@ -22,6 +23,10 @@ _SECONDS_OF_OTHERS = 180.0
 
 # A look takes milliseconds; at first the keeper may have to get a lookout ready.
 _SECONDS_TO_LOOK, _SECONDS_TO_LOOK_FIRST = 1.0, 10.0
+
+# Until another try where something is used up, and how long it is tried.
+_MOMENT = 0.02
+_SECONDS_TO_INSIST = 10.0
 
 # More than any has to say, but one that was taken over.
 _LONGEST_ANSWER = 4 * MAX_PAYLOAD
@@ -78,7 +83,15 @@ class Workers:
             description=before.description,
             custody=before.custody,
         )
-        return await self._keeper.ask(job.pack() + before.write())
+        answer: Answer | None = None
+        with trio.move_on_after(_SECONDS_TO_INSIST):
+            while True:
+                answer = await self._keeper.insist(job.pack() + before.write())
+                # Else it has no memory for that, say: who gives up now loses what was held.
+                if not isinstance(answer, Refused) or answer.cause is Cause.STILL_THERE:
+                    break
+                await trio.sleep(_MOMENT)
+        return answer
 
     def used(self, identity: Identity) -> None:
         """Have the keeper put off the end of an identity that ends when it isn't used."""
@@ -86,7 +99,7 @@ class Workers:
 
     async def drop(self, number: int) -> Answer | None:
         """Have the keeper throw the key of load `number` away."""
-        return await self._keeper.ask(Job(Kind.DROP, number=number).pack())
+        return await self._keeper.insist(Job(Kind.DROP, number=number).pack())
 
     async def forget(self, description: str, but: Custody | None = None) -> Answer | None:
         """Have the keeper destroy what it holds of the identity of that description.
@@ -94,7 +107,7 @@ class Workers:
         All of it, or what it holds in another custody than `but`.
         """
         job = Job(Kind.FORGET, description=description, custody=but)
-        return await self._keeper.ask(job.pack())
+        return await self._keeper.insist(job.pack())
 
     async def forget_all(self) -> Answer | None:
         """Have the keeper destroy all that it holds of identities."""
@@ -193,6 +206,20 @@ class _Channel:
             os.close(pipe)
         return None
 
+    async def insist(self, packet: bytes) -> Answer | None:
+        """As `ask`, of what has to follow on what was done already.
+
+        Where there are no descriptors or no memory for that, it is tried again for a while: else a
+        load would be told to have failed, and what it has brought be held.
+        """
+        with trio.move_on_after(_SECONDS_TO_INSIST):
+            while True:
+                try:
+                    return await self.ask(packet)
+                except OSError:
+                    await trio.sleep(_MOMENT)
+        return None
+
     def tell(self, packet: bytes) -> None:
         """Send what has no answer, if that can be done at once."""
         with suppress(OSError):
@@ -213,13 +240,23 @@ class _Channel:
         return True
 
 
+async def readable(descriptor: int | socket.socket) -> None:
+    """Wait until there is something to read, or a moment where the machine has no memory to wait:
+    what was asked for is done all the same, and who doesn't hear of it would take it back.
+    """
+    try:
+        await trio.lowlevel.wait_readable(descriptor)
+    except OSError:
+        await trio.sleep(_MOMENT)
+
+
 async def _receive(pipe: int) -> bytes:
     chunks: list[bytes] = []
     while sum(map(len, chunks)) <= _LONGEST_ANSWER:
         try:
             chunk = os.read(pipe, MAX_PAYLOAD)
         except BlockingIOError:
-            await trio.lowlevel.wait_readable(pipe)
+            await readable(pipe)
             continue
         if not chunk:
             return b"".join(chunks)

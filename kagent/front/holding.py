@@ -45,21 +45,22 @@ class Holding:
 
         What was held of it before stays until all is done, so that it can be gone back to; but for
         what others possess too, which has to end before a constraint holds.  Raises Refusal,
-        StillThere, KernelKeyError, ProtocolError.
+        StillThere, OSError, ProtocolError.
         """
         store, workers = self._store, self._workers
         try:
             self.check(peer, loaded)
             before = store.find_readable(loaded.blob)
             identity = store.in_its_place(loaded)
+            private, description = store.is_private(identity), identity.description
+            record = identity.write() if private else b""
+            with trio.CancelScope(shield=True):
+                answer = await workers.keep(number, identity, record)
         except BaseException:
             with trio.CancelScope(shield=True):
                 await workers.drop(number)
             raise
-        private, description = store.is_private(identity), identity.description
-        record = identity.write() if private else b""
         with trio.CancelScope(shield=True):
-            answer = await workers.keep(number, identity, record)
             if isinstance(answer, Refused):
                 raise Refusal(answer.cause, answer.reason)  # and nothing has changed
             try:

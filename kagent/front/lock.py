@@ -18,7 +18,7 @@ from .. import log
 from ..custody import clock
 from ..custody.rings import LOCK_NAME, POSSESSOR_ONLY
 from ..custody.store import Store
-from ..keyctl import Key
+from ..keyctl import KernelKeyError, Key
 from .turns import Turns
 
 # RFC 7914: 16 MiB and some ten milliseconds a guess.
@@ -62,7 +62,10 @@ class AgentLock:
         self._turns = Turns(1, 1)
 
     async def lock(self, passphrase: bytes) -> bool:
-        """Lock; False if it is locked already, or if there is no passphrase."""
+        """Lock; False if it is locked already, or if there is no passphrase.
+
+        All of it or nothing.  Raises KernelKeyError.
+        """
         if self.locked or not passphrase:
             return False
         salt = os.urandom(16)
@@ -70,9 +73,15 @@ class AgentLock:
         if self.locked:  # meanwhile
             return False
         state = _State(salt, verifier, 0, 0)
-        self._ring.add("user", LOCK_NAME, state.write()).set_permissions(POSSESSOR_ONLY)
+        key = self._ring.add("user", LOCK_NAME, state.write())
         self.locked = True
-        self._withdraw()
+        try:
+            key.set_permissions(POSSESSOR_ONLY)
+            self._withdraw()
+        except KernelKeyError:
+            # Who asked is told that it isn't locked: so its keys are there for who has them by it.
+            self._open(key)
+            raise
         return True
 
     async def unlock(self, passphrase: bytes, pid: int) -> bool:
@@ -92,11 +101,18 @@ class AgentLock:
             if not hmac.compare_digest(await _derive(passphrase, state.salt), state.verifier):
                 await _until(state.not_before)
                 return False
-            for fault in self._store.restore():
-                log.error(fault)
-            self._ring.destroy(key)
-            self.locked = False
+            try:
+                self._open(key)
+            except KernelKeyError:
+                self._withdraw()  # what was put back by then
+                raise
             return True
+
+    def _open(self, key: Key) -> None:
+        for fault in self._store.restore():
+            log.error(fault)
+        self._ring.destroy(key)
+        self.locked = False
 
     def _withdraw(self) -> None:
         for fault in self._store.withdraw():

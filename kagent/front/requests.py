@@ -8,6 +8,7 @@ import socket
 import termios
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 
 import trio
@@ -160,7 +161,7 @@ class Requests:
                         why = "the key could not be read: the client stalled, or the loader died"
                         await self._refuse(peer, asked, Cause.INTERRUPTED, why)
                         return None
-            except (Refusal, NotPermitted, StillThere, KernelKeyError, ProtocolError) as error:
+            except (Refusal, NotPermitted, StillThere, OSError, ProtocolError) as error:
                 what = "" if isinstance(answer, Removal) else "the key is not held: "
                 return await self._refuse(peer, asked, cause_of(error), f"{what}{error}")
         return Success()
@@ -251,6 +252,10 @@ class Requests:
             reason, cause = str(error), error.cause
         except KernelKeyError as error:
             reason, cause = f"the kernel refused: {error}", cause_of(error)
+        except OSError as error:
+            if logged:
+                raise  # the client has gone
+            reason, cause = f"the machine has too little left: {error}", cause_of(error)
         if logged:
             peer.explanation = told or reason
             return Failure()
@@ -262,7 +267,9 @@ class Requests:
         log.warning(f"refused: {reason}; {HELP} tells more")
         # Who asks, as with signatures.
         await self._signing.look(peer)
-        held = self._store.find_readable(asked.blob) if asked.blob else None
+        held = None
+        with suppress(KernelKeyError):
+            held = self._store.find_readable(asked.blob) if asked.blob else None
         self._tally.refusals.add(
             cause,
             reason,

@@ -14,7 +14,6 @@ from .. import log
 from ..custody.rings import Rings
 from ..custody.store import Store
 from ..jobs.sockets import Sockets
-from ..keyctl import KernelKeyError
 from .certificates import Certificates
 from .channels import Workers
 from .configured import Fetching
@@ -95,7 +94,7 @@ async def serve(
                 async for _ in told:
                     try:
                         await requests.remove_all()
-                    except (Refusal, KernelKeyError) as error:
+                    except (Refusal, OSError) as error:
                         log.error(f"SIGUSR1: {error}")
 
         serving.start_soon(end_with_keeper)

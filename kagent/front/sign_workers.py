@@ -19,6 +19,7 @@ from ..jobs.jobs import (
     SignJob,
     unpack_answer,
 )
+from .channels import readable
 from .turns import Row
 
 # A worker ends itself long before that; this is for one that was stopped, or when there is none.
@@ -172,7 +173,7 @@ def _at(descriptor: int) -> socket.socket:
 async def _receive(worker: socket.socket) -> Answer | None:
     """The answer; None if the worker has ended instead, ConnectionResetError if without reading."""
     while True:
-        await trio.lowlevel.wait_readable(worker)
+        await readable(worker)
         try:
             return unpack_answer(worker.recv(_LONGEST_ANSWER))
         except BlockingIOError:

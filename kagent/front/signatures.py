@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import errno
 import time
-from collections.abc import Callable
 from functools import lru_cache, partial
 from typing import NamedTuple
 
@@ -44,6 +44,8 @@ from .turns import Turns
 
 _LONGEST_SHOWN = 1000  # characters; a question shows less, the beginning and the end
 _SECONDS_UNDER_WAY = 1.0
+# What the kernel says of a key that isn't there any more, for us.
+_GONE = (KeyNotFound, KeyExpired, KeyRevoked, PermissionDenied)
 
 
 class _Case(NamedTuple):
@@ -193,10 +195,7 @@ class Signing:
         locked, and the key removed, replaced, or at its end.  Raises Refusal, NotPermitted,
         ProtocolError, KernelKeyError.
         """
-        if self._lock.locked:
-            raise Refusal(Cause.LOCKED, "the agent is locked")
-        if case.certificate:
-            self._certificates.check(case.certificate)
+        self._check_all_but_the_key(case)
         now = self._store.find(case.request.blob)
         if now is None and case.loaded:
             raise Refusal(Cause.CHANGED, "the key was removed meanwhile, or its time is over")
@@ -205,8 +204,14 @@ class Signing:
             raise Refusal(
                 Cause.CHANGED, "the key was loaded again meanwhile, under other constraints"
             )
-        check_signature(now.identity, case.peer.sessions, case.signed, time.time())
         return now
+
+    def _check_all_but_the_key(self, case: _Case) -> None:
+        if self._lock.locked:
+            raise Refusal(Cause.LOCKED, "the agent is locked")
+        if case.certificate:
+            self._certificates.check(case.certificate)
+        check_signature(case.held.identity, case.peer.sessions, case.signed, time.time())
 
     async def _sign(self, case: _Case) -> None:
         match case.held.identity.custody:
@@ -231,30 +236,37 @@ class Signing:
         raise refusal(answer, "who should sign has died")
 
     async def _sign_in_kernel(self, case: _Case) -> None:
-        try:
-            await self._signers.call(self._checked(case), case.peer.process.pid)
-        except (KeyNotFound, KeyExpired, KeyRevoked, PermissionDenied):
-            # Loading a key again replaces it, which may have happened since it was looked up: it
-            # is gone then, or just not possessed any more.  A fetched one has its time.
-            self._fetching.drop(case.held)
-            if not case.loaded:
-                again = await self._find_elsewhere(case.peer, case.request.blob)
-                case = case._replace(held=again)
-            await self._signers.call(self._checked(case), case.peer.process.pid)
+        pid = case.peer.process.pid
+        if case.held.key:
+            try:
+                return await self._signers.call(partial(self._sign_with_it, case), pid)
+            except _GONE:
+                # Loading a key again replaces it, which may have happened since it was looked up:
+                # it is gone then, or just not possessed any more.  A fetched one has its time.
+                self._fetching.drop(case.held)
+                if not case.loaded:
+                    again = await self._find_elsewhere(case.peer, case.request.blob)
+                    case = case._replace(held=again)
+        await self._signers.call(partial(self._sign_if_still_held, case), pid)
 
-    def _checked(self, case: _Case) -> Callable[[], None]:
-        """What signs, and begins the answer; for any thread."""
+    def _sign_with_it(self, case: _Case) -> None:
+        """Have the kernel sign with the key that was found, and begin the answer; in any thread.
 
-        def sign() -> None:
-            key = self._check(case).key
-            if key is None:
-                raise Refusal(
-                    Cause.CHANGED, "the key was loaded again meanwhile, in another custody"
-                )
-            made = kernel.sign(key, case.algorithm, case.request.data)
-            case.peer.answers.begin(SignResponse(made))
+        What removes or replaces a key here ends the kernel's, which then refuses: so of the key
+        only the time is looked at again.
+        """
+        self._check_all_but_the_key(case)
+        assert case.held.key
+        if case.held.identity.ended(clock.now()):
+            raise KeyExpired(errno.EKEYEXPIRED, "sign")
+        made = kernel.sign(case.held.key, case.key.bits, case.algorithm, case.request.data)
+        case.peer.answers.begin(SignResponse(made))
 
-        return sign
+    def _sign_if_still_held(self, case: _Case) -> None:
+        held = self._check(case)
+        if held.key is None:
+            raise Refusal(Cause.CHANGED, "the key was loaded again meanwhile, in another custody")
+        self._sign_with_it(case._replace(held=held))
 
     async def _sign_sealed(self, case: _Case) -> Answer | None:
         description = case.held.identity.description

@@ -16,7 +16,6 @@ from ..custody.store import StillThere
 from ..jobs.causes import Cause, cause_of
 from ..jobs.jobs import Answer, Loaded, Refused
 from ..jobs.sockets import given_up
-from ..keyctl import KernelKeyError
 from ..protocol.wire import ProtocolError
 from .channels import Workers
 from .holding import Holding, tell
@@ -111,7 +110,7 @@ class Sources:
                     why_not = Refusal(answer.cause, answer.reason)
                 case _:
                     why_not = Refusal(Cause.SOURCE, "the key could not be fetched: its worker died")
-        except (StillThere, KernelKeyError, ProtocolError) as error:
+        except (StillThere, OSError, ProtocolError) as error:
             raise Refusal(cause_of(error), f"the key is not held: {error}") from error
         await self._workers.drop(number)
         raise why_not

@@ -13,6 +13,7 @@ import resource
 import select
 import signal
 import socket
+import struct
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -67,11 +68,15 @@ _MOST_ERRANDS = 64
 _RENEWAL_SECONDS = 3600.0
 # How long nobody asks for anything when an agent that has just started goes on preparing.
 _MOMENT = 0.05
-# When a front is tried again that could not be started, or didn't live long.
-_RESTART_SECONDS = 0.5
+# When a front is tried again that could not be started, or didn't live long; and what else could
+# not be done for lack of memory.
+_RETRY_SECONDS = 0.5
 # How long it may go unnoticed that a login has ended, and keys have to end with it; or that the
 # machine has slept, which poll(2) doesn't count, and keys have come to their end meanwhile.
 _LOOK_SECONDS = 5.0
+
+_MOST_PASSED = 4  # descriptors, with a job
+_DESCRIPTOR = struct.Struct("i")
 
 _SIGNALS = (*ENDING, signal.SIGCHLD, signal.SIGUSR1)
 
@@ -175,12 +180,14 @@ class Keeper:
         self._brought: dict[int, _Brought] = {}  # by the number of the load
         self._tokens = Tokens(self._dismiss)
         self._inboxes: list[Keyring] = []  # empty ones, to be used again
+        self._full: list[Keyring] = []  # those that couldn't be emptied, for another try
         self._inboxes_made = 0
         # By description, of identities that end.  The kernel's own timeouts follow a clock that
         # can be set.
         self._ends: dict[str, _End] = {}
         self._replaced: dict[str, _Replaced] = {}
         self._renewed = clock.now()
+        self._job = bytearray(LONGEST_JOB)  # room for one
         self._pending: set[int] = set()  # signals that have come and are not handled yet
         self._wakeup, self._waker = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
 
@@ -259,14 +266,17 @@ class Keeper:
         if ends:
             left = (min(ends).at - clock.now()) / clock.SECOND
             due = min(due, max(left, 0.0), _LOOK_SECONDS)
-        if not self._front:
-            due = min(due, _RESTART_SECONDS)
+        if not self._front or self._full:
+            due = min(due, _RETRY_SECONDS)
         with suppress(KernelKeyError):  # a front that is somebody else's may have ended it
             if self._rings.shared.lent.keys():
                 due = min(due, _LOOK_SECONDS)
         return due
 
     def _do_what_is_due(self) -> None:
+        full, self._full = self._full, []
+        for inbox in full:
+            self._empty(inbox)
         now = clock.now()
         for description, end in list(self._ends.items()):
             if now >= end.at:
@@ -416,10 +426,12 @@ class Keeper:
     def _take_job(self) -> None:
         descriptors: list[int] = []
         try:
-            packet, descriptors, _, _ = socket.recv_fds(self._sockets.control, LONGEST_JOB, 4)
+            packet, descriptors, cut_off = self._receive()
             if not packet:
                 self._end_front()
                 return
+            if cut_off:
+                raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
             job = Job.unpack(packet[:HEADER_LENGTH])
             self._carry_out(job, packet[HEADER_LENGTH:], *descriptors)
         except (ValueError, TypeError) as error:
@@ -429,6 +441,26 @@ class Keeper:
         finally:
             for descriptor in descriptors:
                 os.close(descriptor)
+
+    def _receive(self) -> tuple[bytes, list[int], bool]:
+        """What the front sends: a packet, descriptors, and whether there was no room for all these.
+
+        Into memory that is there: where there was none for as much as a job may have, Python's
+        recvmsg ended the process by a signal.
+        """
+        control, space = self._sockets.control, socket.CMSG_SPACE(_MOST_PASSED * _DESCRIPTOR.size)
+        length, ancillary, flags, _ = control.recvmsg_into([self._job], space)
+        descriptors = [
+            descriptor
+            for level, kind, data in ancillary
+            if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS)
+            for (descriptor,) in _DESCRIPTOR.iter_unpack(
+                data[: len(data) - len(data) % _DESCRIPTOR.size]
+            )
+        ]
+        packet = bytes(memoryview(self._job)[:length])
+        self._job[:length] = bytes(length)  # forks would inherit it
+        return packet, descriptors, bool(flags & socket.MSG_CTRUNC)
 
     def _carry_out(self, job: Job, record: bytes, *descriptors: int) -> None:
         match job.kind:
@@ -705,7 +737,8 @@ class Keeper:
     def _empty(self, inbox: Keyring) -> None:
         """Throw away what is in it, and have it for another load."""
         if faults := destroy_in(inbox):
-            log.error(f"a key that isn't wanted can't be dropped: {'; '.join(faults)}")
+            log.error(f"a key that isn't wanted can't be dropped yet: {'; '.join(faults)}")
+            self._full.append(inbox)
         else:
             self._inboxes.append(inbox)
 
@@ -731,10 +764,12 @@ class Keeper:
             case Kind.DROP:
                 self._drop(job.number)
             case Kind.FORGET:
-                self._let_go_of_replaced(job.description)
+                faults = self._forget(job.description, job.custody)
                 if job.custody is None:
                     self._ends.pop(job.description, None)
-                return self._forget(job.description, job.custody)
+                if job.custody is None or not faults:  # else it is gone back to
+                    self._let_go_of_replaced(job.description)
+                return faults
             case Kind.FORGET_ALL:
                 self._ends.clear()
                 self._replaced.clear()
@@ -806,16 +841,29 @@ class Keeper:
             raise ValueError("it has no lifetime, and kagent was started with -t")
 
     def _go_back(self, job: Job, record: bytes) -> list[str]:
-        """After a load that failed: hold what it took the place of, to the end that that had."""
+        """After a load that failed: hold what it took the place of, to the end that that had.
+
+        Or go on to hold it, where the load didn't get so far.
+        """
         description = job.description
         replaced = self._replaced.get(description)
+        if not replaced and self._is_held_as(description, record):
+            return []
         if not (replaced and job.custody and self._has(job.custody, description)):
             return ["what was held before was removed meanwhile, or its time is over"]
         self._rings.records.put(description, record)
         del self._replaced[description]
         ends = [one for one in (replaced.end.at, job.deadline) if one]
         self._set_end(description, replaced.end._replace(at=min(ends, default=0)))
-        return self._forget(description, job.custody)
+        # What may be left of the load signs for nobody: no record is of it.
+        for fault in self._forget(description, job.custody):
+            log.error(fault)
+        return []
+
+    def _is_held_as(self, description: str, record: bytes) -> bool:
+        """Whether that is the record, whenever it says that the identity ends."""
+        held = self._rings.records.entries().get(description)
+        return held is not None and with_deadline(held, 0) == with_deadline(record, 0)
 
     def _let_go_of_replaced(self, description: str) -> None:
         replaced = self._replaced.pop(description, None)

@@ -98,6 +98,15 @@ class KeyServiceBlocked(KernelKeyError):
     )
 
 
+class NothingFoundOut(KernelKeyError):
+    """ENOMEM, EINTR: it says something of the machine, and nothing of the key.
+
+    Not to be taken for a key that is gone: who passes that over would lose what is there.
+    """
+
+    meaning = "the kernel couldn't even look: the machine has no memory left, say; try again"
+
+
 _BY_ERRNO: dict[int, type[KernelKeyError]] = {
     errno.ENOKEY: KeyNotFound,
     errno.ENOENT: KeyNotFound,
@@ -111,6 +120,8 @@ _BY_ERRNO: dict[int, type[KernelKeyError]] = {
     errno.EACCES: PermissionDenied,
     errno.EPERM: KeyServiceBlocked,
     errno.ENOSYS: KeyServiceBlocked,
+    errno.ENOMEM: NothingFoundOut,
+    errno.EINTR: NothingFoundOut,
 }
 
 

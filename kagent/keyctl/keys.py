@@ -18,6 +18,7 @@ from .errors import (
     KeyExpired,
     KeyNotFound,
     KeyRevoked,
+    NothingFoundOut,
     PermissionDenied,
     SessionUnusable,
 )
@@ -129,13 +130,15 @@ class AsymmetricKey(Key):
         """Key size in bits, and the sizes in bytes of what can be signed and results."""
         return syscalls.pkey_query(self.serial, info)
 
-    def sign(self, digest: bytes, hash_name: str) -> bytes:
+    def sign(self, digest: bytes, hash_name: str, size: int = 0) -> bytes:
         """RSASSA-PKCS1-v1_5 of a finished digest; `hash_name` as in /proc/crypto: sha256, …
 
-        The kernel adds the DigestInfo.
+        The kernel adds the DigestInfo.  `size` is the key's in bytes; without it the kernel is
+        asked, which takes it nearly as long as all but the signature itself.
         """
         info = f"enc=pkcs1 hash={hash_name}"
-        return syscalls.pkey_sign(self.serial, info, digest, self.limits(info).max_sig_size)
+        size = size or self.limits(info).max_sig_size
+        return syscalls.pkey_sign(self.serial, info, digest, size)
 
     def encrypt_raw(self, data: bytes) -> bytes:
         """data^e mod n, big-endian."""
@@ -176,6 +179,8 @@ class Keyring(Key):
             key = Key(serial)
             try:
                 yield key, key.describe()
+            except NothingFoundOut:
+                raise
             except KernelKeyError:
                 continue
 
@@ -199,7 +204,11 @@ class Keyring(Key):
         syscalls.link(key.serial, self.serial)
 
     def unlink(self, key: Key) -> None:
-        """Hold `key` no longer; without another link it is destroyed."""
+        """Hold `key` no longer; without another link it is destroyed.
+
+        The kernel goes by type and description: one of that name that is linked here in the place
+        of `key` is let go of instead.
+        """
         syscalls.unlink(key.serial, self.serial)
 
     def move(self, key: Key, target: Keyring) -> None:
@@ -213,7 +222,8 @@ class Keyring(Key):
         needs possession, so it comes first.  A key that is gone already is no error.  Whoever has
         a link of their own may change its permissions, also in between: but who can change them
         again leaves us SETATTR, by which it can be revoked, and who can't leaves us SEARCH, by
-        which it can be invalidated, or has no use for it either.
+        which it can be invalidated, or has no use for it either.  One of that name that is here in
+        its place by now stays.
         """
         for end in (key.invalidate, key.revoke, key.invalidate):
             try:
@@ -224,7 +234,8 @@ class Keyring(Key):
             except (KeyNotFound, KeyExpired, KeyRevoked):
                 break
         try:
-            self.unlink(key)
+            if key.serial in self.keys():
+                self.unlink(key)
         except KeyNotFound:
             pass
 

@@ -266,6 +266,7 @@ class PkeyLimits(NamedTuple):
 
 _PKEY_LIMITS = struct.Struct("=II4H40x")
 _PKEY_PARAMS = struct.Struct("=iII28x")
+_LARGEST_RESULT = 2048  # bytes: of 16384 bits, the most that the kernel computes with
 
 
 def pkey_query(serial: int, info: str) -> PkeyLimits:
@@ -276,22 +277,23 @@ def pkey_query(serial: int, info: str) -> PkeyLimits:
     return PkeyLimits(*_PKEY_LIMITS.unpack(answer))
 
 
-def _pkey(operation: Operation, serial: int, info: bytes, data: bytes, size: int) -> bytes:
-    result = bytearray(size)
+def _pkey(operation: Operation, serial: int, info: str, data: bytes, size: int) -> bytes:
+    # The kernel writes the whole result whatever size it is told, and somebody may have put a
+    # larger key in the place of the one that was meant: there is room for the largest.
+    text, result = _text(info), bytearray(max(size, _LARGEST_RESULT))
     params = _PKEY_PARAMS.pack(serial, len(data), size)
-    length = _keyctl(operation, _address(params), _address(info), _address(data), _address(result))
+    length = _keyctl(operation, _address(params), _address(text), _address(data), _address(result))
     return bytes(memoryview(result)[:length])
 
 
-def pkey_sign(serial: int, info: str, digest: bytes, max_sig_size: int) -> bytes:
+def pkey_sign(serial: int, info: str, digest: bytes, size: int) -> bytes:
     """Sign a digest.  KEYCTL_PKEY_SIGN(2const).
 
-    The kernel writes the whole signature whatever size it is told, so `max_sig_size` must come
-    from pkey_query: a smaller buffer would be overrun.
+    `size` is that of the key in bytes, as pkey_query's max_sig_size; a kernel may refuse another.
     """
-    return _pkey(Operation.PKEY_SIGN, serial, _text(info), digest, max_sig_size)
+    return _pkey(Operation.PKEY_SIGN, serial, info, digest, size)
 
 
 def pkey_encrypt(serial: int, info: str, data: bytes, max_enc_size: int) -> bytes:
     """Encrypt with the public half.  KEYCTL_PKEY_ENCRYPT(2const); size as for pkey_sign."""
-    return _pkey(Operation.PKEY_ENCRYPT, serial, _text(info), data, max_enc_size)
+    return _pkey(Operation.PKEY_ENCRYPT, serial, info, data, max_enc_size)

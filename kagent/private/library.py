@@ -82,7 +82,7 @@ def library_key(named: NamedPrivateKey) -> LibraryKey:
     except ProtocolError as error:
         refuse(Cause.INVALID_KEY, f"malformed {named.type} key: {error}", error)
     except composite.Unsupported as error:
-        refuse(Cause.KEY_TYPE, str(error), error)
+        refuse(Cause.LIBRARY, str(error), error)
     except (ValueError, ZeroDivisionError, OverflowError) as error:
         refuse(Cause.INVALID_KEY, f"not a valid {named.type} key: {error}", error)
 

@@ -66,6 +66,7 @@ class Cause(StrEnum):
     SOURCE = "source"
     RENEWAL = "renewal"
     # This machine.
+    LIBRARY = "library"
     TOO_MANY = "too-many"
     QUOTA = "quota"
     KERNEL = "kernel"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..jobs.causes import Cause
 from ..jobs.jobs import Done, Refused
-from ..private.verify import BadSignature, check_bind
+from ..private.verify import BadSignature, CannotVerify, check_bind
 from ..protocol.messages import SessionBind
 
 
@@ -12,6 +12,8 @@ def check(bind: SessionBind) -> Done | Refused:
     """The job of verifying a host's signature over the session id."""
     try:
         check_bind(bind)
+    except CannotVerify as error:
+        return Refused(Cause.LIBRARY, str(error))
     except BadSignature as error:
         return Refused(Cause.UNPROVEN, str(error))
     return Done()

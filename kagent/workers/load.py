@@ -35,8 +35,8 @@ from ..jobs.terms import NotKept, Terms
 from ..keyctl import KernelKeyError, Keyring, QuotaExceeded, with_patience
 from ..private import pkcs8
 from ..private.library import KeyRefused, LibraryKey, der, library_key, refuse
-from ..private.verify import BadSignature, check_certificate
-from ..protocol.constraints import AssociatedCertificates
+from ..private.verify import BadSignature, CannotVerify, check_certificate, check_usable
+from ..protocol.constraints import AssociatedCertificates, Constraint, RestrictDestination
 from ..protocol.messages import (
     AddIdConstrained,
     AddIdentity,
@@ -164,6 +164,7 @@ class _Loading:
     def _leave(self, message: AddIdentity | AddIdConstrained) -> Identity:
         asked = message.constraints
         constraints = self._terms.constraints(asked)
+        _check_hosts(constraints)
         custody = self._terms.custody_for(asked)
         blob = message.key.public_blob
         check_certificate(PublicKey.parse(blob))
@@ -192,6 +193,7 @@ class _Loading:
     def _leave_pin(self, message: AddSmartcardKey | AddSmartcardKeyConstrained) -> None:
         asked = message.constraints
         constraints = self._terms.constraints(asked, of_token=True)
+        _check_hosts(constraints)
         custody = self._terms.custody_for(asked)
         if custody is not None:
             refuse(Cause.CUSTODY, f"a token's keys can't be held in custody {custody}")
@@ -222,6 +224,26 @@ class _Loading:
         if len(content) > LONGEST_KEY:
             refuse(Cause.INVALID_KEY, "it is longer than any key")
         self._way.handover.send(content)
+
+
+def _check_hosts(constraints: tuple[Constraint, ...]) -> None:
+    """Check the host keys in destination constraints, as ssh-agent does.  Raises KeyRefused."""
+    for one in constraints:
+        for hop in one.hops if isinstance(one, RestrictDestination) else ():
+            for host in (*hop.origin.keys, *hop.target.keys):
+                _check_host(host.key)
+
+
+def _check_host(key: PublicKey) -> None:
+    if not key.known:
+        return
+    try:
+        check_usable(key)
+        check_certificate(key)
+    except CannotVerify:
+        return  # as one of a type that isn't known: no host will have proved itself with it
+    except BadSignature as error:
+        refuse(Cause.CONSTRAINT, f"a host key in a destination constraint: {error}", error)
 
 
 def _checked_certificate(blob: bytes) -> PublicKey:

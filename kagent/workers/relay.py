@@ -18,7 +18,7 @@ from ..jobs.causes import Cause
 from ..jobs.jobs import KeysBehind, Refused, Signed
 from ..jobs.questions import ListBehind, SignBehind
 from ..private.verify import BadSignature, check_usable, verify
-from ..protocol.algorithms import algorithm_of
+from ..protocol.algorithms import WEBAUTHN, algorithm_of
 from ..protocol.messages import (
     MAX_PAYLOAD,
     SESSION_BIND,
@@ -139,7 +139,8 @@ class AgentBehind:
         signature = self._ask(asked, SignResponse).signature
         made = verify(key, signature, request.data)
         wanted = algorithm_of(key.plain_type, request.flags)
-        if made != wanted:
+        # An agent in a browser can have a FIDO token sign in no other way, and servers take that.
+        if made not in (wanted, WEBAUTHN):
             raise Unusable(f"it has signed with {made}, not with {wanted}")
         return Signed(signature)
 

@@ -15,5 +15,4 @@ def rules(identities: Identities) -> tuple[Rule, ...]:
 
 def _rule(entry: Entry) -> Rule:
     program = os.path.basename(entry.certificate[0]) if entry.certificate else ""
-    renew_before = min(entry.renew_before, 2**32)
-    return Rule(entry.public.plain_blob, program, renew_before, entry.notify)
+    return Rule(entry.public.plain_blob, program, entry.renew_before, entry.notify)

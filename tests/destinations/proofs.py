@@ -23,11 +23,11 @@ _BY_A = A.sign(session_of(A))
 _SHA256_INFO = bytes.fromhex("3031300d060960864801650304020105000420")
 
 
-def _changed(signature: bytes) -> bytes:
+def changed(signature: bytes) -> bytes:
     return signature[:-1] + bytes((signature[-1] ^ 1,))
 
 
-def _compressed(key: Key) -> Key:
+def compressed(key: Key) -> Key:
     assert isinstance(key.private, ec.EllipticCurvePrivateKey)
     public = key.private.public_key()
     points = [
@@ -107,7 +107,7 @@ PROOFS: dict[str, tuple[bytes, Outcome]] = {
     "Ed25519 on a token, other flags": (_by_token(A, _SK_ED25519, flags=5), REFUSED),
     "ECDSA on a token": (_by_token(B, _SK_ECDSA), DONE),
     "ECDSA on a token, other flags": (_by_token(B, _SK_ECDSA, flags=5), REFUSED),
-    "a compressed point": (bind(_compressed(B)), REFUSED),
+    "a compressed point": (bind(compressed(B)), REFUSED),
     "a certificate": (bind(CERTIFIED), DONE),
     "a certificate by ECDSA": (bind(D.certified(B, "d")), DONE),
     "a certificate by RSA": (bind(D.certified(RSA, "d")), DONE),
@@ -119,14 +119,14 @@ PROOFS: dict[str, tuple[bytes, Outcome]] = {
     "a certificate for too many": (bind(D.certified(AUTHORITY, *["d"] * 257)), REFUSED),
     "a certificate by a certificate": (bind(D.certified(CERTIFIED, "d")), REFUSED),
     "a certificate by another": (bind(D.certified(replace(AUTHORITY, blob=A.blob), "d")), REFUSED),
-    "a changed certificate": (bind(replace(D, blob=_changed(CERTIFIED.blob))), REFUSED),
+    "a changed certificate": (bind(replace(D, blob=changed(CERTIFIED.blob))), REFUSED),
     "a certificate's authority": (
         bind(CERTIFIED, signature=AUTHORITY.sign(session_of(D))),
         REFUSED,
     ),
     "another's signature": (bind(A, signature=STRANGER.sign(session_of(A))), REFUSED),
     "another session's signature": (bind(A, signature=A.sign(session_of(A, 1))), REFUSED),
-    "a changed signature": (bind(A, signature=_changed(_BY_A)), REFUSED),
+    "a changed signature": (bind(A, signature=changed(_BY_A)), REFUSED),
     "a signature that goes on": (bind(A, signature=_BY_A + b"\0"), REFUSED),
     "half a signature": (bind(A, signature=_BY_A[:40]), REFUSED),
     "no signature": (bind(A, signature=b""), REFUSED),
@@ -158,7 +158,7 @@ PROOFS |= {
         REFUSED,
     ),
     "a changed certificate by ML-DSA and Ed25519": (
-        bind(replace(D, blob=_changed(D.certified(POST_QUANTUM, "d").blob))),
+        bind(replace(D, blob=changed(D.certified(POST_QUANTUM, "d").blob))),
         REFUSED,
     ),
 }

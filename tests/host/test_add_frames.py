@@ -17,6 +17,7 @@ from kagent.protocol.constraints import (
 )
 from kagent.protocol.messages import (
     AddIdConstrained,
+    AddSmartcardKey,
     AddSmartcardKeyConstrained,
     ExtensionResponse,
     Type,
@@ -24,6 +25,7 @@ from kagent.protocol.messages import (
     encode,
 )
 from kagent.protocol.wire import TEXT
+from tests.machine.openssh import programs
 from tests.support import token_keys
 from tests.support.frames import FAILURE, SUCCESS
 from tests.support.programs import Person
@@ -196,6 +198,17 @@ def test_pkcs11(same: Sent) -> None:
     ):
         (payload,) = same(*words, input=answer)
         assert payload.startswith(bytes((kind, 0, 0, 0, len(library))) + library.encode()), words
+
+
+def test_pkcs11_without_a_pin(agent: Recorder) -> None:
+    """As ssh-add since OpenSSH 10.6: a token that has keys of its own asks for it there."""
+    told = [
+        agent.run(program, "-P", "-s", "/lib/some.so", input="1234\n")
+        for program in (programs() / "ssh-add", "kagent-add")
+    ]
+    (theirs, [sent_by_them]), (ours, [sent_by_us]) = told
+    assert sent_by_us == sent_by_them == encode(AddSmartcardKey("/lib/some.so", ""))[4:]
+    assert ours.stderr == theirs.stderr == "Card added: /lib/some.so\n"
 
 
 def test_certificates_for_pkcs11(agent: Recorder, person: Person) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.machine.openssh import programs
 from tests.support.programs import RSA, SECONDS, Agent, Person, Same, wait_until
 
 ASKPASS = """\
@@ -55,11 +56,12 @@ def test_wayland_has_askpass_too(person: Person, agents: tuple[Agent, Agent]) ->
 class Terminal:
     """A person's terminal, on which `key` is being loaded."""
 
-    def __init__(self, agent: Agent, program: str) -> None:
+    def __init__(self, agent: Agent, program: str | Path, *words: str) -> None:
+        """`words` are those of a command that runs the program."""
         screen, terminal = pty.openpty()
         self._screen = open(screen, "r+b", buffering=0)  # noqa: SIM115, see close
         self.process = agent.person.start(
-            *("setsid", "--ctty", "--wait", program, "key"),
+            *("setsid", "--ctty", "--wait", *words, program, "key"),
             stdin=terminal,
             stdout=terminal,
             stderr=terminal,
@@ -86,7 +88,7 @@ class Terminal:
     def end(self) -> int:
         """Wait for the program's end; its exit code."""
         try:
-            while chunk := self._screen.read(1):
+            while chunk := self._screen.read(4096):
                 self.shown += chunk
         except OSError:  # EIO: nobody has the terminal open any more
             pass
@@ -141,6 +143,21 @@ def test_a_terminal_is_left_as_it_was(terminals: Terminals, ending: int | None) 
         assert terminal.echoes
     theirs, ours = terminals
     assert ours.shown == theirs.shown
+
+
+@pytest.mark.parametrize("ignored", ["TTIN", "TTOU TTIN", "TTOU TTIN TSTP INT"])
+def test_in_the_background_of_a_terminal(
+    person: Person, agents: tuple[Agent, Agent], ignored: str
+) -> None:
+    """Where it may not read, and isn't stopped either, it gives up, as ssh-add since 10.6."""
+    person.key("key", passphrase="geheim")
+    background = f"ulimit -t 5; trap '' {ignored}; set -m; \"$@\" & wait $!"
+    for one, program in zip(agents, (programs() / "ssh-add", "kagent-add"), strict=True):
+        terminal = Terminal(one, program, "sh", "-c", background, "sh")
+        try:
+            assert terminal.end() == (1 if "TTOU" in ignored else 128 + signal.SIGTTOU)
+        finally:
+            terminal.close()
 
 
 def test_locking(same: Same, person: Person) -> None:

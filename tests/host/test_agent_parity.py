@@ -12,19 +12,28 @@ from pathlib import Path
 import pytest
 
 from kagent.protocol.messages import (
+    SESSION_BIND,
+    AddSmartcardKey,
     Extension,
     ExtensionFailure,
     ExtensionResponse,
     Failure,
     Lock,
     RequestIdentities,
+    SignRequest,
     Unlock,
     decode,
     encode,
 )
-from tests.support.frames import ask, explained
+from kagent.protocol.publickey import parse_line
+from tests.destinations.keys import A
+from tests.destinations.requests import forward
+from tests.machine.openssh import programs
+from tests.support.frames import FAILURE, LISTING, NOTHING, SUCCESS, ask, explained
 from tests.support.programs import Agent, Person, agent, wait_until
+from tests.support.softhsm import LIBRARY, PIN
 
+NEWEST = programs() / "ssh-agent"
 Said = tuple[int, str, str]
 Same = Callable[..., Said]
 
@@ -184,6 +193,25 @@ def test_each_wrong_guess_takes_longer(kagent: Agent) -> None:
         assert ask(stream, encode(Unlock(b"geheim")))[4] == 6
 
 
+@pytest.mark.parametrize("program", ["kagent", NEWEST], ids=["kagent", "ssh-agent"])
+@pytest.mark.parametrize("first", [forward(A), encode(Extension(SESSION_BIND, b"no proof"))])
+def test_who_comes_from_afar_while_locked_is_so_later(
+    person: Person, program: str | Path, first: bytes
+) -> None:
+    """CVE-2026-73281, which ssh-agent has had until 10.5."""
+    public, _ = parse_line(person.key("key").with_suffix(".pub").read_text())
+    person.file("known", f"host {person.key('host').with_suffix('.pub').read_text()}")
+    with agent(person, program) as running, running.connect() as stream:
+        running.run("ssh-add", "-q", "-H", "known", "-h", "host", "key")
+        assert ask(stream, encode(Lock(b"geheim"))) == SUCCESS
+        ask(stream, first)
+        assert ask(stream, encode(Unlock(b"geheim"))) == SUCCESS
+        assert ask(stream, LISTING) == NOTHING
+        assert ask(stream, encode(SignRequest(public.blob, b"data", 0))) == FAILURE
+        assert ask(stream, encode(AddSmartcardKey(str(LIBRARY), PIN))) == FAILURE
+    assert program == NEWEST or "allow-remote-pkcs11" in running.logged()
+
+
 def test_a_lock_outlives_the_front(kagent: Agent) -> None:
     kagent.person.key("key")
     kagent.run("ssh-add", "key")
@@ -237,7 +265,7 @@ def test_a_bind_that_is_rubbish_fails(kagent: Agent) -> None:
 
 
 def test_all_keys_are_removed_by_a_signal(kagent: Agent) -> None:
-    """SIGUSR1, as ssh-agent since 10.1."""
+    """SIGUSR1, as ssh-agent since 10.0."""
     kagent.person.key("key")
     kagent.run("ssh-add", "key")
     kagent.process.send_signal(signal.SIGUSR1)

@@ -38,6 +38,7 @@ from tests.destinations.requests import forward
 from tests.host.test_confine import CALLS
 from tests.machine.openssh import programs
 from tests.support.behind import Answer, AsyncsshAgent, scripted
+from tests.support.certificates import Browser
 from tests.support.frames import FAILURE, LISTING, NOTHING, SUCCESS, ask, explained
 from tests.support.injection import calls_in
 from tests.support.programs import (
@@ -152,6 +153,30 @@ def test_tokens(person: Person) -> None:
         assert ask(stream, encode(SignRequest(web, b"challenge", 0))) == FAILURE
         assert "web-origin key" in explained(stream)
         assert not any(isinstance(one, SignRequest) for one in requests)
+
+
+def test_an_agent_in_a_browser(person: Person, folder: Path) -> None:
+    """Its tokens sign as browsers have them do, which servers take from OpenSSH 10.3 on."""
+    key, browser = PublicKey.parse(Browser.public()), Browser()
+    person.file("web.pub", key.line())
+
+    def answer(message: Message, _: socket.socket) -> bytes:
+        if isinstance(message, SignRequest):
+            return encode(SignResponse(browser.sign(message.data)))
+        listed = (ListedKey(key.blob, "web"),)
+        return encode(IdentitiesAnswer(listed)) if message == RequestIdentities() else FAILURE
+
+    with (
+        scripted(person, "sock", answer) as path,
+        behind(person, path) as kagent,
+        sshd(person, folder / "sshd", key.line(), programs=programs()) as server,
+    ):
+        for tester in ("ssh-add", "kagent-add", programs() / "ssh-add"):
+            kagent.run(tester, "-T", "web.pub")
+        assert kagent.run(*server.ssh(person), "echo", "in").stdout == "in\n"
+        assert f'custody="behind {path}"' in kagent.logged()
+        browser = Browser(other_origin=b"https://example.com")
+        assert not signs(kagent, person.home / "web")
 
 
 def test_gpg_agent(person: Person) -> None:

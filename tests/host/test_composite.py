@@ -8,12 +8,13 @@ import re
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from kagent.private import composite
 from kagent.private.keyfile import parse
-from kagent.protocol.messages import SignRequest, SignResponse, decode, encode
+from kagent.protocol.messages import SESSION_BIND, SignRequest, SignResponse, decode, encode
 from tests.destinations.agents import DONE, REFUSED, SIGNED, AtSocket, outcome
 from tests.destinations.keys import AUTHORITY, POST_QUANTUM, A, D, hop
 from tests.destinations.requests import LIST, add, bind, login, sign
@@ -178,6 +179,23 @@ def test_its_host_is_named_and_no_login_there_is_forwarded(person: Person, serve
         kagent.run(*through)
         asked = (person.home / "asked").read_text()
         assert f"FORWARDED: the request comes from {name_of(server)}." in asked
+
+
+def test_where_the_library_is_too_old(person: Person, server: Sshd) -> None:
+    """As Debian's own are: what can't be held is refused, and a host is one that proves nothing."""
+    code = "from kagent.private import composite\ncomposite.mldsa = None"
+    with agent(person, env=person.changed_kagent(code)) as kagent:
+
+        def why() -> dict[str, Any]:
+            told = json.loads(kagent.run("kagentctl", "why", "--json").stdout)["refusals"][-1]
+            assert "cryptography of version 48 or later, with OpenSSL 3.5" in told["reason"]
+            assert told["next"]["command"] == "kagentctl doctor"
+            return told  # type: ignore[no-any-return]
+
+        assert kagent.run(SSH_ADD, "key", check=False).returncode == 1
+        assert why()["request"] == "ADD_IDENTITY"
+        kagent.run(*server.ssh(person, "-i", "key", "-o", "IdentitiesOnly=yes"), "true")
+        assert why()["request"] == SESSION_BIND
 
 
 def test_permitted_hops(person: Person) -> None:

@@ -24,6 +24,7 @@ from kagent.protocol.messages import (
     encode,
 )
 from kagent.protocol.publickey import parse_line
+from tests.machine.openssh import programs
 from tests.support.frames import FAILURE, SUCCESS, ask, explained
 from tests.support.programs import Agent, Person, agent, children_of, sshd, wait_until
 from tests.support.softhsm import (
@@ -86,6 +87,22 @@ def test_login_and_signed_file(person: Person, folder: Path, name: str) -> None:
         words = ["-n", "file", "-I", "me", "-f", "allowed", "-s", "message.sig"]
         person.run("ssh-keygen", "-Y", "verify", *words, input="a message\n")
         assert f'custody="token {LIBRARY}"' in running.logged()
+
+
+def test_the_newest_helper(person: Person) -> None:
+    """It signs what is given whole, and with Ed25519, too."""
+    names = ["ecdsa", "ed25519", "rsa"]
+    token = soft_token(person, *names)
+    helper = {"SSH_PKCS11_HELPER": str(programs() / "ssh-pkcs11-helper")}
+    with agent(person, env=token.env | helper) as running:
+        insert(running)
+        assert sorted(kinds(running)) == [f"({name.upper()})" for name in names]
+        public = [f"{name}.pub" for name in names]
+        running.run("ssh-add", "-T", *public)
+        running.run(programs() / "ssh-add", "-T", *public)
+    with agent(person, env=token.env) as running:
+        insert(running)
+        assert sorted(kinds(running)) == ["(ECDSA)", "(RSA)"]
 
 
 def test_the_same_answers(person: Person, token: SoftToken) -> None:

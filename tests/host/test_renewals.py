@@ -28,6 +28,8 @@ from tests.support.authority import Authority, shell
 from tests.support.frames import FAILURE, LISTING, NOTHING, SUCCESS, ask, explained
 from tests.support.manual import block
 from tests.support.programs import RSA, Agent, Person, agent, sshd, wait_until
+from tests.support.softhsm import LIBRARY, soft_token, with_pin
+from tests.support.tokens import PROVIDER
 
 
 @pytest.fixture
@@ -97,6 +99,46 @@ def test_for_a_key_of_an_agent_behind(person: Person, authority: Authority) -> N
         other.run("ssh-add", "-D")
         assert certificates(kagent) == []
         assert kagent.run("ssh-add", "-T", "listed.pub", check=False).returncode == 1
+
+
+@pytest.mark.parametrize("name", ["rsa", "ecdsa"])
+def test_for_a_key_of_a_pkcs11_token(
+    person: Person, authority: Authority, folder: Path, name: str
+) -> None:
+    """The token signs; the certificate goes and comes with its key."""
+    token = soft_token(person, name)
+    authority.configure({"public": name, "certificate": authority.issuing(name)})
+    trusted = {"TrustedUserCAKeys": authority.public}
+    with (
+        agent(person, env=token.env) as kagent,
+        sshd(person, folder / "sshd", "", **trusted) as server,
+    ):
+        kagent.run("ssh-add", "-q", "-s", LIBRARY, **with_pin(person))
+        [certificate] = certificates(kagent)
+        assert kagent.run(*server.ssh(person), "echo", "in").stdout == "in\n"
+        assert f'custody="token {LIBRARY}"' in kagent.logged()
+        person.file("listed.pub", certificate.line())
+        kagent.run("ssh-add", "-q", "-e", LIBRARY)
+        assert certificates(kagent) == []
+        # Nobody can be asked here, so what is under the key's constraints doesn't sign.
+        kagent.run("ssh-add", "-q", "-c", "-s", LIBRARY, **with_pin(person))
+        assert len(certificates(kagent)) == 1
+        assert kagent.run("ssh-add", "-T", "listed.pub", check=False).returncode == 1
+
+
+@pytest.mark.parametrize("kind", ["ed25519-sk", "ecdsa-sk"])
+def test_for_a_fido_key(person: Person, authority: Authority, folder: Path, kind: str) -> None:
+    person.run("ssh-keygen", "-q", "-t", kind, "-w", PROVIDER, "-N", "", "-f", "id")
+    authority.configure({"public": "id", "certificate": authority.issuing("id")})
+    trusted = {"TrustedUserCAKeys": authority.public}
+    with (
+        agent(person, "kagent", f"-P{PROVIDER}") as kagent,
+        sshd(person, folder / "sshd", "", **trusted) as server,
+    ):
+        kagent.run("ssh-add", "-q", "-S", PROVIDER, "id")
+        assert len(certificates(kagent)) == 1
+        assert kagent.run(*server.ssh(person), "echo", "in").stdout == "in\n"
+        assert f" {kind.upper()}-CERT " in server.log.read_text()
 
 
 def test_what_commands_can_do_wrong(person: Person, authority: Authority) -> None:

@@ -6,6 +6,7 @@ Of any kind and in any order they are in test_differential.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
@@ -15,12 +16,18 @@ from kagent.private.verify import verify
 from kagent.protocol.messages import SignResponse, Type, decode
 from kagent.protocol.privatekey import PRIVATE_KEY, NamedPrivateKey, RsaPrivateKey
 from kagent.protocol.publickey import PublicKey
-from kagent.protocol.wire import STRING, UINT32
+from kagent.protocol.wire import MPINT, STRING, TEXT, UINT32
 from tests.destinations.agents import SIGNED, AtSocket, Outcome, outcome
+from tests.destinations.keys import CERTIFIED, A, B, D, hop
+from tests.destinations.proofs import changed, compressed
+from tests.destinations.requests import add
 from tests.support.frames import ask, frame
 from tests.support.programs import Agent, Person, agent
 
 RSA = from_library(rsa.generate_private_key(65537, 1024))
+
+
+SHORT = replace(A, blob=TEXT.write("ssh-rsa") + MPINT.write(65537) + MPINT.write(2**512 - 1))
 
 
 def loading(
@@ -81,6 +88,10 @@ REFUSED_TOO = {
     "a comment with NUL twice": [loading(RSA, comment=b"c\0\0"), frame(LIST)],
     "a lifetime twice": [loading(RSA, LIFETIME, LIFETIME, number=Type.ADD_ID_CONSTRAINED)],
     "an unknown constraint behind": [loading(RSA, b"\3")],
+    "a host with a changed certificate": [add(hop(replace(D, blob=changed(CERTIFIED.blob))))],
+    "a host with a compressed point": [add(hop(compressed(B)))],
+    "a host with a short RSA key": [add(hop(SHORT))],
+    "a host on the way with one": [add(hop(A, origin=SHORT))],
 }
 
 

@@ -20,6 +20,7 @@ from tests.destinations.requests import forward
 from tests.support.frames import FAILURE, SUCCESS, answer, ask, explained
 from tests.support.manual import block
 from tests.support.programs import SECONDS, Agent, Person, agent, sshd, wait_until
+from tests.support.tokens import PROVIDER
 
 # Writes down what it is asked, and then does what the test wants.
 ASKPASS = """\
@@ -95,10 +96,10 @@ def home(person: Person) -> Iterator[Home]:
 
 
 @contextmanager
-def living(person: Person, *options: str) -> Iterator[Home]:
+def living(person: Person, *options: str, **variables: str) -> Iterator[Home]:
     program = person.file("askpass", ASKPASS, mode=0o700)
     person.file("behaviour", f"echo '{PASSPHRASE}'")
-    variables = {"SSH_ASKPASS": str(program), "SSH_ASKPASS_REQUIRE": "force"}
+    variables |= {"SSH_ASKPASS": str(program), "SSH_ASKPASS_REQUIRE": "force"}
     with agent(person, "kagent", *options, env=variables) as running:
         yield Home(person, running)
 
@@ -532,3 +533,31 @@ def test_a_key_from_the_keyring_of_the_desktop(person: Person) -> None:
         finally:
             os.killpg(bus.pid, signal.SIGTERM)
             bus.wait(SECONDS)
+
+
+@pytest.mark.parametrize("kind", ["ed25519-sk", "ecdsa-sk"])
+def test_a_fido_key(person: Person, kind: str) -> None:
+    """What its file has is a handle: it is fetched like a key, and its token signs."""
+    key = person.home / "id_sk"
+    words = ["-t", kind, "-w", PROVIDER, "-N", PASSPHRASE, "-C", "my token", "-f", key]
+    person.run("ssh-keygen", "-q", *words)
+    with living(person, f"-P{PROVIDER}", SSH_SK_PROVIDER=PROVIDER) as home:
+        home.agent.run("kagentctl", "remember", key)
+        assert f"custody file {key}" in home.listed()
+        assert home.signs(key)
+        assert home.asked == 2, home.question  # its passphrase, and to touch the token
+        assert "custody device" in home.listed()
+        assert home.signs(key)
+        assert home.question.count("Enter passphrase") == 1
+        home.agent.run("ssh-add", "-D")
+        assert f"custody file {key}" in home.listed()
+
+
+def test_a_fido_key_of_a_library_that_may_not_be_loaded(person: Person) -> None:
+    key = person.home / "id_sk"
+    words = ["-t", "ed25519-sk", "-w", PROVIDER, "-N", "", "-f", key]
+    person.run("ssh-keygen", "-q", *words)
+    with living(person, "-P/nowhere/*", SSH_SK_PROVIDER=PROVIDER) as home:
+        home.agent.run("kagentctl", "remember", key)
+        assert PROVIDER in home.refusal(key)
+        assert f"custody file {key}" in home.listed()

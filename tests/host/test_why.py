@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from kagent.protocol.messages import STATUS, WHY, AddIdConstrained, Extension, encode
+from kagent.protocol.messages import STATUS, WHY, AddIdConstrained, Extension, Lock, encode
 from kagent.protocol.wire import BYTE, STRING, TEXT
 from tests.destinations.keys import USERS_KEY, A
 from tests.destinations.requests import bind, forward
@@ -43,6 +43,27 @@ def asking(person: Person, answer: int) -> Iterator[Agent]:
     env = {"SSH_ASKPASS": str(program), "SSH_ASKPASS_REQUIRE": "force"}
     with agent(person, env=env) as running:
         yield running
+
+
+def test_kagent_add_names_it_once(kagent: Agent) -> None:
+    """At the end, below what ssh-add says; of another agent it knows nothing."""
+    person = kagent.person
+    words = ["kagent-add", "-T", *(f"{person.key(name)}.pub" for name in ("one", "two"))]
+    said = kagent.run(*words, check=False).stderr.splitlines()
+    assert [line.split(" ")[0] for line in said] == ["Agent", "kagent:"] * 2 + ["kagent-add:"]
+    assert "kagentctl why" in said[-1]
+    assert "kagentctl why" not in kagent.run("kagent-add", "one").stderr
+    with kagent.connect() as stream:
+        assert ask(stream, encode(Lock(b"geheim"))) == SUCCESS
+    query = kagent.run("kagent-add", "-Q", check=False)
+    first, *reason = query.stderr.splitlines()
+    assert (query.returncode, first) == (
+        255,
+        "unable to query supported extensions: agent refused operation",
+    )
+    assert reason == ["kagent: the agent is locked", said[-1]]
+    with agent(person, "ssh-agent") as other:
+        assert "kagentctl" not in other.run(*words, check=False).stderr
 
 
 def test_in_words(kagent: Agent) -> None:

@@ -163,10 +163,14 @@ NEEDLES = Needles({name: one.pair.private.key for name, one in SUBJECTS.items()}
 
 def _certificate(subject: Subject) -> bytes:
     """What kernels without a parser for private keys take for a key of that name."""
-    signer, name = ec.generate_private_key(ec.SECP256R1()), x509.Name([])
+    signer = ec.generate_private_key(ec.SECP256R1())
+    # The kernel wants names, and two of them where the key isn't the signer's.
+    issuer, name = (
+        x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, one)]) for one in ("issuer", "key")
+    )
     now = datetime.datetime.now(datetime.timezone.utc)  # noqa: UP017, Debian 12's
     return (
-        x509.CertificateBuilder(name, name, subject.key.private.public_key())
+        x509.CertificateBuilder(issuer, name, subject.key.private.public_key())
         .serial_number(1)
         .not_valid_before(now - datetime.timedelta(days=1))
         .not_valid_after(now + datetime.timedelta(days=1))

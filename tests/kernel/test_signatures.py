@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from functools import lru_cache
 
 import pytest
@@ -57,6 +58,23 @@ def test_byte_for_byte(kagent: Agent, bits: int, flags: int, data: bytes) -> Non
     reader = Reader(reply.signature)
     assert TEXT.read(reader) == name
     assert STRING.read(reader) == openssl.sign(data, padding.PKCS1v15(), algorithm())
+
+
+_A_LARGER_KEY = """
+import sys
+from cryptography.hazmat.primitives.serialization import *
+from kagent.keyctl import AsymmetricKey, join_anonymous_session
+private = load_ssh_private_key(open(sys.argv[1], "rb").read(), None)
+der = private.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
+key = AsymmetricKey.add("key", der, join_anonymous_session())
+whole = key.sign(bytes(32), "sha256")
+assert all(key.sign(bytes(32), "sha256", size) == whole for size in (1, 256) for _ in range(100))
+"""
+
+
+def test_a_larger_key_in_the_place_of_one_overruns_nothing(person: Person) -> None:
+    path = person.file("key", keys.rsa(4096))
+    person.run(sys.executable, "-c", _A_LARGER_KEY, path)
 
 
 def test_unknown_flags_are_refused(kagent: Agent) -> None:

@@ -33,9 +33,9 @@ _PACKAGES = (
 _PROGRAMS = (
     *("usr/bin/ssh", "usr/bin/ssh-add", "usr/bin/ssh-agent", "usr/bin/ssh-keygen"),
     *("usr/sbin/sshd", "usr/lib/openssh/sshd-session", "usr/lib/openssh/sshd-auth"),
-    "usr/lib/openssh/ssh-sk-helper",
+    *("usr/lib/openssh/ssh-sk-helper", "usr/lib/openssh/ssh-pkcs11-helper"),
 )
-_UNPACKED = ("openssh-client", "openssh-common", "openssh-server", "openssh-tests")
+_UNPACKED = ("openssh-client", "openssh-common", "openssh-server", "openssh-tests", "libsofthsm2")
 # With that release's own loader and libraries, of which this machine may have older ones.
 _START = """\
 #!/bin/sh

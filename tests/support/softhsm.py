@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
     NoEncryption,
@@ -25,11 +25,13 @@ LIBRARY = next(path for place in _PLACES for path in Path("/usr").glob(place))
 REAL_HELPER = "/usr/lib/openssh/ssh-pkcs11-helper"
 CHECKOUT = Path(__file__).parents[2]
 
-# Of what helpers of all versions know.
-TYPES: dict[str, Callable[[], rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey]] = {
+_Key = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey
+TYPES: dict[str, Callable[[], _Key]] = {
     "rsa": lambda: rsa.generate_private_key(65537, 2048),
     "ecdsa": lambda: ec.generate_private_key(ec.SECP256R1()),
     "ecdsa384": lambda: ec.generate_private_key(ec.SECP384R1()),
+    # Helpers since OpenSSH 10.1 know it; older ones pass it over.
+    "ed25519": ed25519.Ed25519PrivateKey.generate,
 }
 
 

@@ -8,6 +8,8 @@ import pytest
 
 from kagent.configuration.identities import Identities
 from kagent.configuration.toml import files
+from kagent.jobs.jobs import Rule
+from kagent.workers.rules import rules
 
 KEYS = [
     f"ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI{letter * 43}" for letter in "BCD"
@@ -56,6 +58,15 @@ def test_what_it_says(own: Path, tmp_path: Path) -> None:
     assert (two.hosts, two.elsewhere, two.renew_before) == (("*.example.org",), False, 300)
     assert read.find(two.public.blob) is two
     assert read.find(b"\0\0\0\1x") is None
+
+
+def test_what_the_front_has_to_know(own: Path) -> None:
+    """Who prints certificates, and of whose use the user is told; no word of all else."""
+    told = f"{GOOD}\n[[identity]]\npublic = '{KEYS[2]}'\nnotify = 'always'\n"
+    own.write_text(told)
+    read = Identities.read()
+    _, two, three = (entry.public.blob for entry in read.entries)
+    assert rules(read) == (Rule(two, "step", 300, ""), Rule(three, "", 60, "always"))
 
 
 @pytest.mark.parametrize(

@@ -223,6 +223,25 @@ def test_only_a_host_that_is_sure_is_told(frames: list[bytes], data: bytes, host
     assert "".join(names[session.host.blob] for session in way) == hosts
 
 
+@pytest.mark.parametrize(
+    ("frames", "host"),
+    [
+        ([], ""),
+        ([bind(A)], "a"),
+        ([bind(A), bind(B)], "a"),
+        ([forward(A)], ""),
+        ([forward(A), bind(B)], ""),
+        ([FAILS], ""),
+        ([FAILS, bind(A)], ""),
+        ([bind(UNKNOWN)], ""),
+    ],
+)
+def test_a_login_from_here_leads_to_one_host(frames: list[bytes], host: str) -> None:
+    direct = connection(*frames).direct
+    assert ("" if direct is None else {A.blob: "a", B.blob: "b"}[direct.host.blob]) == host
+    assert (b"" if direct is None else direct.proved_blob) == (A.blob if host else b"")
+
+
 def test_a_bind_that_is_not_verified_to_its_end_counts_as_failed() -> None:
     request = decode(bind(A)[4:])
     assert isinstance(request, Extension)

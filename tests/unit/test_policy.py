@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import grp
 import os
 import pwd
 from pathlib import Path
@@ -89,19 +90,40 @@ def test_who_may_have_it(folder: Path) -> None:
         ("lifetime", 'timeout = "51s"\nlifetime', "rule 1: timeout: at most 50 seconds"),
         ("lifetime", 'programs = ["git"]\nlifetime', "rule 1: programs: expected a path"),
         ("key =", "key :", "provision.toml: "),
+        (RULE, "rule = {}", r"rules are written as \[\[rule\]\]"),
+        (RULE, "rule = [{}, 1]", r"rules are written as \[\[rule\]\]"),
+        (RULE, f"rule = {'[' * 100_000}", "too many to be read"),
+        ('{ file = "/etc/kagent/deploy" }', '["file"]', "rule 1: from: expected { X"),
+        ('deploy" }', 'deploy", command = ["/a"] }', "rule 1: from: expected { X"),
     ],
 )
 def test_mistakes(folder: Path, old: str, new: str, told: str) -> None:
     """Each says where it is and what is expected; and nobody gets anything meanwhile."""
     assert policy(folder, RULE).rules
-    with pytest.raises(PolicyError, match=told):
+    with pytest.raises(PolicyError, match=told) as caught:
         policy(folder, RULE.replace(old, new, 1))
+    assert str(caught.value).startswith(f"{folder / 'provision.toml'}: ")
+
+
+def test_the_shortest_and_the_longest_time(folder: Path) -> None:
+    [rule] = policy(folder, RULE.replace('"1h"', '"1s"\ntimeout = "50s"')).rules
+    assert (rule.lifetime, rule.timeout) == (1, 50)
+
+
+def test_a_group_without_a_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unknown(gid: int) -> grp.struct_group:
+        raise KeyError(gid)
+
+    monkeypatch.setattr(grp, "getgrgid", unknown)
+    assert "0" in Requester(0, "").groups
 
 
 def test_missing_and_of_others(folder: Path) -> None:
     file = folder / "provision.toml"
     with pytest.raises(PolicyError, match=f"there is no {file}"):
         Policy.read(file)
+    with pytest.raises(PolicyError, match="directory"):
+        Policy.read(folder)
     file.write_text(RULE)
     below = folder / "below"
     below.mkdir()
@@ -114,5 +136,7 @@ def test_missing_and_of_others(folder: Path) -> None:
         path.chmod(mode)
         with pytest.raises(NotRootsOwn, match=f"{path} must be root's"):
             check_only_root_writes(link)
+        with pytest.raises(PolicyError, match=f"{path} must be root's"):
+            Policy.read(link)
         os.chown(path, 0, 0)
         path.chmod(0o755)

@@ -10,7 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kagent.protocol.publickey import PublicKey, UnknownKeyType, parse_line
-from kagent.protocol.wire import TEXT, ProtocolError
+from kagent.protocol.wire import STRING, TEXT, ProtocolError
+from tests.destinations.keys import A, B
+from tests.machine.openssh import programs
 
 KEYS = [
     ("rsa", "1024"),
@@ -53,6 +55,28 @@ def test_a_key_is_what_ssh_keygen_says(folder: Path, kind: str, bits: str, suffi
         assert key.certificate is not None
         assert (key.certificate.key_id, key.certificate.serial) == ("me", 7)
         assert key.plain_blob == parse_line((folder / f"{kind}{bits}.pub").read_text())[0].blob
+
+
+@pytest.mark.parametrize(
+    ("kind", "numbers", "on_token"),
+    [
+        ("sk-ssh-ed25519@openssh.com", A.blob[-36:], True),
+        ("sk-ecdsa-sha2-nistp256@openssh.com", B.blob[-81:], True),
+        ("ssh-mldsa44-ed25519", STRING.write(bytes(1312) + A.blob[-32:]), False),
+    ],
+    ids=["ed25519", "ecdsa", "mldsa44"],
+)
+def test_a_newer_key_is_what_the_newest_ssh_keygen_says(
+    tmp_path: Path, kind: str, numbers: bytes, on_token: bool
+) -> None:
+    key = PublicKey.parse(TEXT.write(kind) + numbers + (TEXT.write("ssh:") if on_token else b""))
+    path = tmp_path / "key.pub"
+    path.write_text(f"{key.line()} comment\n")
+    told = subprocess.run(
+        [programs() / "ssh-keygen", "-l", "-f", path], check=True, capture_output=True, text=True
+    ).stdout.strip()
+    assert f"{key.bits} {key.fingerprint()} comment ({key.kind})" == told
+    assert key.about.on_token == on_token
 
 
 @given(st.binary(max_size=200))

@@ -8,6 +8,7 @@ import os
 import resource
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,17 @@ from kagent.custody.shelf import OwnShelf, Shelf
 
 NAMES = [description_of(bytes([number])) for number in range(4)]
 CHANGES = st.lists(st.tuples(st.sampled_from(NAMES), st.one_of(st.none(), st.binary(max_size=300))))
+
+
+def used(shelf: Shelf) -> bytes:
+    """Its file, but for what has no memory yet."""
+    end, parts = 0, list[bytes]()
+    with suppress(OSError):  # nothing behind
+        while True:
+            start = os.lseek(shelf.fileno(), end, os.SEEK_DATA)
+            end = os.lseek(shelf.fileno(), start, os.SEEK_HOLE)
+            parts.append(os.pread(shelf.fileno(), end - start, start))
+    return b"".join(parts)
 
 
 @given(CHANGES)
@@ -36,7 +48,8 @@ def test_a_reader_sees_what_is_there_and_nothing_else_is_left(
             shelf.put(name, expected[name])
         assert shelf.reader.entries() == expected
         assert bool(shelf) == bool(shelf.reader) == bool(expected)
-        raw = os.pread(shelf.fileno(), os.fstat(shelf.fileno()).st_size, 0)
+        assert {one: shelf[one] for one in NAMES if one in shelf} == expected
+        raw = used(shelf)
         assert raw.count(b"content ") == sum(one.count(b"content ") for one in expected.values())
     shelf.clear()
     assert not shelf.reader.entries()
@@ -117,6 +130,37 @@ def test_no_limit_of_files_keeps_what_is_to_go() -> None:
         assert shelf.reader.entries() == {NAMES[1]: b"other"}
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.mark.parametrize(
+    ("hard", "held"),
+    [((1 << 20) - 1, 0), (1 << 20, 1 << 19), (1 << 22, 1 << 21), (1 << 25, 1 << 23)],
+)
+def test_it_is_as_large_as_files_may_be(hard: int, held: int) -> None:
+    """One half holds something while the other is written; with too little there is none."""
+    child = os.fork()
+    if child == 0:
+        with suppress(BaseException):
+            resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))
+            try:
+                shelf = OwnShelf()
+            except OSError:
+                os._exit(2)
+            shelf.put(NAMES[0], b"content")
+            with suppress(OSError):
+                shelf.put(NAMES[0], bytes(held))
+                os._exit(3)
+            shelf.put(NAMES[0], bytes(held - 200))
+            shelf.put(NAMES[0], bytes(held - 200))
+            os._exit(len(shelf.reader.entries()[NAMES[0]]) != held - 200)
+        os._exit(4)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == (0 if held else 2)
+
+
+def test_no_program_that_is_started_has_it() -> None:
+    shelf = OwnShelf()
+    assert not os.get_inheritable(shelf.fileno())
+    assert not os.get_inheritable(shelf.reader.fileno())
 
 
 def test_a_removal_needs_no_memory() -> None:

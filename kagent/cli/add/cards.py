@@ -26,9 +26,10 @@ class Card:
         self._certificates = tuple(_certificate(name) for name in options.files)
 
     def add(self) -> bool:
-        """Ask for the PIN, and have the agent hold the tokens' keys."""
-        options = self._options
-        typed = prompt.passphrase("Enter passphrase for PKCS#11: ", options.report)
+        """Ask for the PIN, if one is to be given, and have the agent hold the tokens' keys."""
+        options, typed = self._options, b""
+        if options.asks_pin:
+            typed = prompt.passphrase("Enter passphrase for PKCS#11: ", options.report)
         pin = typed.decode("utf-8", "surrogateescape")
         certificates = None
         if self._certificates and not options.keys_only:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 from ...openssh.times import timeframe
 from ...protocol.constraints import IdleLifetime
 from ...protocol.messages import (
@@ -16,7 +18,7 @@ from ...protocol.publickey import PublicKey, UnknownKeyType
 from ...protocol.wire import TEXT, ProtocolError, Reader, repeated
 from ...text import as_it_came, printable
 from ..client import AgentError, Client
-from .report import Report, fatal
+from .report import FATAL, Report, fatal
 
 
 def list_identities(client: Client, report: Report, hash_name: str | None) -> bool:
@@ -29,6 +31,7 @@ def list_identities(client: Client, report: Report, hash_name: str | None) -> bo
         keys = [_parsed(identity.blob) for identity in answer.identities]
     except AgentError as error:
         report.tell(f"error fetching identities: {error}")
+        report.explain(client)
         return False
     if not keys:
         print("The agent has no identities.")
@@ -78,7 +81,7 @@ def _parsed(blob: bytes) -> PublicKey | None:
         raise AgentError("invalid format") from error
 
 
-def list_extensions(client: Client) -> None:
+def list_extensions(client: Client, report: Report) -> None:
     """Print the names of the extensions that the agent knows; ends the program if it won't say."""
     try:
         answer = client.request(Extension("query", b""), ExtensionResponse)
@@ -86,7 +89,9 @@ def list_extensions(client: Client) -> None:
             raise AgentError("invalid format")
         names = repeated(TEXT).read(Reader(answer.contents))
     except AgentError as error:
-        fatal(f"unable to query supported extensions: {error}")
+        report.error(f"unable to query supported extensions: {error}")
+        report.explain(client)
+        sys.exit(FATAL)
     except ProtocolError:
         fatal("unable to query supported extensions: invalid format")
     for name in names:

@@ -1,7 +1,8 @@
 """kagent-add: ssh-add's command line, for any agent.
 
 Texts and exit codes are ssh-add's: 0 done, 1 not all was done, 2 no agent, 255 nothing that could
-be done.  What has no word for it there, why a kagent refused, follows on a line of its own.
+be done.  What has no word for it there, why a kagent refused, follows on a line of its own; and
+where to ask what to do, once, as the last line.
 """
 
 from __future__ import annotations
@@ -44,6 +45,8 @@ def _main() -> int:
         if str(error):
             fail(f"Error connecting to agent: {error}", 2)
         fail("Could not open a connection to your authentication agent.", 2)
+    finally:
+        options.report.tell_where_help_is()
 
 
 def _run(client: Client, options: Options) -> bool:
@@ -63,7 +66,7 @@ def _run(client: Client, options: Options) -> bool:
         case "Q":
             from .listing import list_extensions
 
-            list_extensions(client)
+            list_extensions(client, report)
             return True
         case "D":
             from .removing import remove_all

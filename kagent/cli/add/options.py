@@ -25,7 +25,7 @@ usage: kagent-add [-CcDdKkLlNPqvXx] [-E fingerprint_hash] [-H hostkey_file]
                   [-h destination_constraint] [-S provider] [-t life]
                   [--custody kernel | sealed] [--confirm-forwarded] [--idle life]
                   [file ...]
-       kagent-add -s pkcs11 [-Cckqv] [-H hostkey_file]
+       kagent-add -s pkcs11 [-CckPqv] [-H hostkey_file]
                   [-h destination_constraint] [-t life]
                   [--confirm-forwarded] [--idle life] [certificate ...]
        kagent-add -e pkcs11

@@ -95,7 +95,9 @@ def _without_echo(terminal: int, question: str) -> bytes:
     hidden[3] &= ~(termios.ECHO | termios.ECHONL)
     # In the background this stops the process until it is in front, if there is no handler yet.
     termios.tcsetattr(terminal, termios.TCSAFLUSH, hidden)
-    handlers = {number: signal.signal(number, _interrupt) for number in _SIGNALS}
+    # One that stops and is ignored stays so: reading in the background is an error then.
+    caught = [one for one in _SIGNALS if one not in _STOPPING or not _is_ignored(one)]
+    handlers = {number: signal.signal(number, _interrupt) for number in caught}
     try:
         os.write(terminal, question.encode("utf-8", "surrogateescape"))
         return _line(terminal)
@@ -106,6 +108,10 @@ def _without_echo(terminal: int, question: str) -> bytes:
         for number, handler in handlers.items():
             signal.signal(number, handler)
         signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+
+
+def _is_ignored(number: int) -> bool:
+    return signal.getsignal(number) is signal.SIG_IGN
 
 
 def _line(descriptor: int) -> bytes:

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import sys
-from typing import NamedTuple, NoReturn
+from dataclasses import dataclass
+from typing import NoReturn
 
 from ...text import printable
 from ..client import Client
 from ..options import fail
 
-_FATAL = 255  # OpenSSH's exit code where a program can't go on
+FATAL = 255  # OpenSSH's exit code where a program can't go on
 
 
-class Report(NamedTuple):
+@dataclass
+class Report:
     """Whom to tell what: -q, and how often -v."""
 
     quiet: bool = False
     verbosity: int = 0
+    explained: bool = False  # that a kagent has refused something
 
     def tell(self, text: str) -> None:
         """A line that must be seen."""
@@ -35,8 +38,17 @@ class Report(NamedTuple):
         explanation = client.explanation()
         if explanation:
             self.tell(f"kagent: {printable(explanation)}")
+            self.explained = True
         elif explanation is None and own:
             self.tell(f"kagent-add: {' and '.join(own)} can be used with kagent only")
+
+    def tell_where_help_is(self) -> None:
+        """The last line, if a kagent has refused something.
+
+        It isn't told there through a forwarded connection, and whether this is one isn't known.
+        """
+        if self.explained:
+            self.tell("kagent-add: where kagent runs, kagentctl why tells what to do")
 
     def error(self, text: str) -> None:
         """A line as log.c writes it."""
@@ -50,7 +62,7 @@ class Report(NamedTuple):
 
 def fatal(text: str) -> NoReturn:
     """Say why kagent-add can't go on, and exit."""
-    fail(_logged(text), _FATAL)
+    fail(_logged(text), FATAL)
 
 
 def _logged(text: str) -> str:

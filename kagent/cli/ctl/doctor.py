@@ -411,6 +411,8 @@ def _post_quantum() -> Finding:
     try:
         PrivateKey.from_seeds(os.urandom(64))
     except Unsupported as error:
+        if sys.prefix == sys.base_prefix:  # the system's, in which pip has no say
+            return _warning(str(error), "pipx install, in a checkout, has libraries of its own")
         return _warning(str(error), f"{sys.executable} -m pip install --upgrade cryptography")
     return _ok("ssh-mldsa44-ed25519 keys can be held")
 

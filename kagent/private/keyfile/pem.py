@@ -6,6 +6,9 @@ Camellia, say, and those of elliptic curves whose scalar lacks the zeros in fron
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
+
 from cryptography.exceptions import InternalError, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import (
@@ -32,6 +35,11 @@ from .errors import KeyFileError, UnsupportedCipher, WrongPassphrase
 # What the library raises for what isn't a key; the second for one of Ed448 that is too short, say.
 _NO_KEY = (ValueError, InternalError, UnsupportedAlgorithm)
 
+# RFC 1421 4.6.1.3.  The library ends in an assertion where the vector is too short for the cipher,
+# which has as many bytes as a block.
+_DEK_INFO = re.compile(rb"^DEK-Info:\s*([A-Z0-9]+)[A-Z0-9-]*,([0-9A-Fa-f]*)", re.MULTILINE)
+_BLOCKS = {b"AES": 16, b"DES": 8}
+
 # OpenSSL's name -> ssh's.
 _CURVES = {curve.name: name for name, curve in CURVES.items()}
 
@@ -44,9 +52,11 @@ def parse(
     Raises WrongPassphrase, KeyFileError.
     """
     load = load_der_private_key if der else load_pem_private_key
+    if not der and _too_short(data):
+        raise KeyFileError("invalid format")
     try:
         # Checking a long RSA key takes minutes, and the agent checks what it gets anyway.
-        key: object = load(data, passphrase or None, **UNCHECKED)
+        key = _loaded(load, data, passphrase or None)
     except TypeError as error:
         if passphrase:  # which it doesn't need
             return parse(data, b"", der=der, by_command=by_command)
@@ -56,12 +66,28 @@ def parse(
             raise _complaint(error, passphrase, command.CONVERT) from error
         try:
             opened = command.opened(data, passphrase)
-            key = load_der_private_key(opened, None, **UNCHECKED)
+            key = _loaded(load_der_private_key, opened, None)
         except command.CipherMissing as missing:
             raise _complaint(error, passphrase, str(missing)) from error
         except _NO_KEY:
             raise _complaint(error, passphrase) from error
     return from_library(key)
+
+
+def _too_short(data: bytes) -> bool:
+    """Whether the initialization vector is."""
+    found = _DEK_INFO.search(data)
+    return found is not None and len(found[2]) // 2 < _BLOCKS.get(found[1], 0)
+
+
+def _loaded(load: Callable[..., object], data: bytes, passphrase: bytes | None) -> object:
+    try:
+        return load(data, passphrase, **UNCHECKED)
+    except BaseException as error:
+        # An assertion of the library's own, which is no Exception and has no name to import.
+        if type(error).__name__ != "PanicException":
+            raise
+        raise InternalError(str(error), []) from error
 
 
 def _complaint(error: Exception, passphrase: bytes, remedy: str = "") -> KeyFileError:

@@ -1,0 +1,1 @@
+"""Faults, injected at each step that can meet them: contrib/faults."""

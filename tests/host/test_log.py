@@ -1,0 +1,85 @@
+"""A log that nobody reads keeps nobody waiting."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import socket
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from kagent import log
+from tests.hostile.asking import Client, Pair
+from tests.support.programs import SECONDS, Person, wait_until
+
+LOST = "lines were lost"
+
+
+def fill(descriptor: int) -> None:
+    """Leave no room in it, by a description of our own."""
+    os.set_blocking(descriptor, False)
+    for length in (4096, 1):
+        with suppress(BlockingIOError):
+            while True:
+                os.write(descriptor, bytes(length))
+    os.set_blocking(descriptor, True)
+
+
+@pytest.mark.parametrize("kind", ["pipe", "socket"])
+def test_nobody_reads_standard_error(person: Person, kind: str) -> None:
+    """It goes on, and tells of it once there is room again."""
+    if kind == "pipe":
+        reading, writing = os.pipe()
+        os.chown(f"/proc/self/fd/{writing}", person.uid, person.gid)
+    else:
+        pair = socket.socketpair()
+        reading, writing = (one.detach() for one in pair)
+    fill(writing)
+    path = person.home / "full.sock"
+    with person.start("kagent", "-D", "-a", path, stderr=writing, stdout=-3) as process:
+        try:
+            wait_until(path.exists)
+            pair_of_keys = Pair.new()
+            with Client(path) as client:
+                assert client.add(pair_of_keys)
+                assert client.signs(pair_of_keys)
+                assert client.remove(pair_of_keys)
+                assert not client.signs(pair_of_keys)
+            # Who has passed the descriptor on has it as before.
+            assert not fcntl.fcntl(writing, fcntl.F_GETFL) & os.O_NONBLOCK
+            os.set_blocking(reading, False)
+            with suppress(BlockingIOError):
+                while os.read(reading, 1 << 20):
+                    pass
+            with Client(path) as client:
+                assert not client.signs(pair_of_keys)
+            assert LOST in os.read(reading, 1 << 20).decode()
+        finally:
+            process.terminate()
+            process.wait(SECONDS)
+            os.close(reading)
+            os.close(writing)
+
+
+def test_nobody_reads_the_system_log(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As when its daemon is stopped."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as daemon:
+        daemon.bind(str(folder / "log"))
+        monkeypatch.setattr(log, "_SYSTEM_LOG", str(folder / "log"))
+        monkeypatch.setattr(log, "_confined", False)
+        log.configure(to_stderr=False, verbose=False, name="a test")
+        try:
+            for number in range(5000):
+                log.error(f"line {number}")
+            assert b"line 0" in daemon.recv(1000)
+            daemon.setblocking(False)
+            with suppress(BlockingIOError):
+                while daemon.recv(1000):
+                    pass
+            log.error("the last")
+            assert LOST in daemon.recv(1000).decode()
+            assert daemon.recv(1000).decode().endswith(f"a test[{os.getpid()}]: error: the last")
+        finally:
+            log.configure(to_stderr=True, verbose=False)
