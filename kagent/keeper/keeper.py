@@ -188,7 +188,7 @@ class Keeper:
         self._replaced: dict[str, _Replaced] = {}
         self._renewed = clock.now()
         self._job = bytearray(LONGEST_JOB)  # room for one
-        # Not poll(2), which refuses more than RLIMIT_NOFILE: any program of the user can lower that.
+        # Not poll(2), which refuses more than RLIMIT_NOFILE, which others can lower.
         self._watched = select.epoll()
         self._pending: set[int] = set()  # signals that have come and are not handled yet
         self._wakeup, self._waker = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
@@ -503,8 +503,9 @@ class Keeper:
         self._prepares_ahead = False
         try:
             self._prepare()
-        # ImportError of a library that can't be opened.
-        except (OSError, ImportError) as error:  # what needs it tries again, and is refused while this is so
+        # Which may be an ImportError, where a library can't be opened.  What needs it tries again,
+        # and is refused while this is so.
+        except (OSError, ImportError) as error:
             log.error(f"not prepared for keys: {error}")
 
     def _prepare(self) -> None:
