@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
+import grp
 import os
+import pwd
 import stat
 from typing import BinaryIO
 
@@ -30,7 +32,9 @@ def open_own(path: str | os.PathLike[str], flags: int = os.O_RDONLY) -> int:
         about = os.fstat(descriptor)
         if about.st_uid not in (0, os.getuid()):
             raise ValueError("it is another user's")
-        by_group = about.st_mode & stat.S_IWGRP and not _is_private(about.st_gid)
+        by_group = about.st_mode & stat.S_IWGRP and not (
+            _is_private(about.st_gid) and not _has_acl(descriptor)
+        )
         if by_group or about.st_mode & stat.S_IWOTH:
             raise ValueError(f"others can write to it: chmod go-w {path}")
     except BaseException:
@@ -68,16 +72,25 @@ def _is_private(gid: int) -> bool:
     """Whether a group is this user's alone, as many systems make one for each: then files are
     mostly made writable to it.  As OpenSSH of Debian has it.
     """
-    import grp  # most files aren't
-    import pwd
-
     try:
         group, user = grp.getgrgid(gid), pwd.getpwuid(os.getuid())
+        # Those whose first group it is aren't among its members.
+        others = {one.pw_uid for one in pwd.getpwall() if one.pw_gid == gid} - {user.pw_uid}
     except (KeyError, OSError):
         return False
-    return (gid, group.gr_name) == (user.pw_gid, user.pw_name) and not (
-        set(group.gr_mem) - {user.pw_name}
-    )
+    members = set(group.gr_mem) - {user.pw_name}
+    return (gid, group.gr_name) == (user.pw_gid, user.pw_name) and not members | others
+
+
+def _has_acl(descriptor: int) -> bool:
+    """Whether users or groups are named that may more than all others.  acl(5)
+
+    Then the file's mode tells what the most is that any of them may, and not what its group may.
+    """
+    try:
+        return bool(os.getxattr(descriptor, "system.posix_acl_access"))
+    except OSError as error:
+        return error.errno not in (errno.ENODATA, errno.ENOTSUP)
 
 
 def _content(file: BinaryIO, largest: int) -> bytes:

@@ -469,6 +469,7 @@ def _keep(listener: Listener, options: _Options, tell: foreground.Tell) -> int:
         options.behind,
         _confirm_behind(options),
     )
+    code = 1
     try:
         keeper = Keeper(
             listener.socket,
@@ -479,16 +480,16 @@ def _keep(listener: Listener, options: _Options, tell: foreground.Tell) -> int:
         )
         to_stderr = options.foreground or listener.lent
         # A service that is stopped has not failed.
-        return keeper.run(ignore_interrupt=not to_stderr, stopped=0 if listener.lent else 2)
+        code = keeper.run(ignore_interrupt=not to_stderr, stopped=0 if listener.lent else 2)
     except KernelKeyError as error:
         log.error(f"no keyrings for the agent: {error}")
     except OSError as error:
         log.error(f"the agent can't go on: {error}")
     finally:
         listener.remove()
-    if listener.lent:
-        turn_away_waiting(listener.socket.fileno())
-    return 1
+        if code == 1 and listener.lent:
+            turn_away_waiting(listener.socket.fileno())
+    return code
 
 
 def _confirm_behind(options: _Options) -> tuple[Constraint, ...]:

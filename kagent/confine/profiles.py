@@ -73,7 +73,7 @@ _FILES: Rules = {
     **_OPEN,
     **_TIMER,
     **_calls("fstat", "lseek", "newfstatat", "readlink", "readlinkat", "stat", "uname"),
-    **_calls("getuid"),  # whose the files must be
+    **_calls("getuid", "fgetxattr"),  # whose the files must be
     "openat": [[Check(2, os.O_RDONLY, _WRITING)]],
 }
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import errno
 import gc
-import math
 import os
 import resource
 import select
@@ -166,6 +165,7 @@ class Keeper:
         self._tell = tell
         self._is_ready = False
         self._is_prepared = False
+        self._prepares_ahead = False  # when nobody asks for anything
         self._sockets: Sockets  # a new pair for each front
         self._children: dict[int, _Child] = {}
         self._front = 0
@@ -188,6 +188,8 @@ class Keeper:
         self._replaced: dict[str, _Replaced] = {}
         self._renewed = clock.now()
         self._job = bytearray(LONGEST_JOB)  # room for one
+        # Not poll(2), which refuses more than RLIMIT_NOFILE, which others can lower.
+        self._watched = select.epoll()
         self._pending: set[int] = set()  # signals that have come and are not handled yet
         self._wakeup, self._waker = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
 
@@ -231,9 +233,9 @@ class Keeper:
                 # Else it is the child that reads there.
                 wanted += [signing] if not self._signers else []
                 wanted += [looking] if not self._lookout else []
-            ready = _readable(wanted, self._seconds())
-            if not ready and self._is_ready:
-                self._prepare()
+            ready = self._readable(wanted, self._seconds())
+            if not ready and self._prepares_ahead:
+                self._prepare_ahead()
             if self._wakeup in ready:
                 os.read(self._wakeup, 512)
             self._do_what_is_due()
@@ -259,9 +261,19 @@ class Keeper:
             if looking in ready:
                 self._start_lookout()
 
+    def _readable(self, descriptors: Sequence[int], seconds: float) -> set[int]:
+        """Those of them that can be read, at the latest in so many seconds."""
+        for descriptor in descriptors:
+            self._watched.register(descriptor, select.EPOLLIN)
+        try:
+            return {descriptor for descriptor, _ in self._watched.poll(seconds)}
+        finally:
+            for descriptor in descriptors:
+                self._watched.unregister(descriptor)
+
     def _seconds(self) -> float:
         """Until something is due, at the latest."""
-        due = _RENEWAL_SECONDS if self._is_prepared or not self._is_ready else _MOMENT
+        due = _MOMENT if self._prepares_ahead else _RENEWAL_SECONDS
         ends = [*self._ends.values(), *(one.end for one in self._replaced.values() if one.end.at)]
         if ends:
             left = (min(ends).at - clock.now()) / clock.SECOND
@@ -358,16 +370,16 @@ class Keeper:
             self._pending.add(signal.SIGCHLD)
 
     def _start_lookout(self) -> None:
-        from ..workers import lookout
-
         looking = self._sockets.looking
         try:
+            from ..workers import lookout
+
             if not looking.recv(1, socket.MSG_PEEK):
                 self._end_front()
                 return
             work = partial(lookout.run, looking)
             self._lookout = self._fork(roles.LOOKOUT, work, [looking.fileno()], self._lookout_ended)
-        except OSError as error:
+        except (OSError, ImportError) as error:
             log.error(f"no lookout can be started: {error}")
             with suppress(OSError):
                 looking.recv(1)  # that request is not going to be answered
@@ -436,7 +448,7 @@ class Keeper:
             self._carry_out(job, packet[HEADER_LENGTH:], *descriptors)
         except (ValueError, TypeError) as error:
             log.error(f"the front sent no job: {error}")
-        except (OSError, KeyError) as error:
+        except (OSError, KeyError, ImportError) as error:
             log.error(f"a job can't be done: {error}")
         finally:
             for descriptor in descriptors:
@@ -484,8 +496,17 @@ class Keeper:
     def _be_ready(self) -> None:
         """Tell who waits for it, after the first front's word."""
         if not self._is_ready:
-            self._is_ready = True
+            self._is_ready = self._prepares_ahead = True
             self._tell(READY)
+
+    def _prepare_ahead(self) -> None:
+        self._prepares_ahead = False
+        try:
+            self._prepare()
+        # Which may be an ImportError, where a library can't be opened.  What needs it tries again,
+        # and is refused while this is so.
+        except (OSError, ImportError) as error:
+            log.error(f"not prepared for keys: {error}")
 
     def _prepare(self) -> None:
         """Import and compile once what forks need, so that each is ready to work.
@@ -999,13 +1020,6 @@ def _answer(pipe: int, answer: Answer) -> None:
     os.set_blocking(pipe, False)
     with suppress(BrokenPipeError, BlockingIOError):  # it has ended, or doesn't read
         os.write(pipe, pack_answer(answer))
-
-
-def _readable(descriptors: Sequence[int], seconds: float) -> set[int]:
-    poll = select.poll()
-    for descriptor in descriptors:
-        poll.register(descriptor, select.POLLIN)
-    return {descriptor for descriptor, _ in poll.poll(math.ceil(seconds * 1000))}
 
 
 def _close_all_but(kept: Sequence[int]) -> None:

@@ -25,6 +25,7 @@ USUAL = ".ssh/agent"
 
 _BACKLOG = 128
 _FIRST_PASSED = 3  # SD_LISTEN_FDS_START
+_MOST_WAITING = 4096  # as many as systemd, and the kernel by itself, let wait: listen(2)
 _LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
 _STALE_AFTER = 3600.0  # seconds; a younger socket may be about to be listened on
 
@@ -63,7 +64,7 @@ def turn_away_waiting(descriptor: int = _FIRST_PASSED) -> None:
     """
     with suppress(OSError), socket.socket(fileno=os.dup(descriptor)) as listening:
         listening.setblocking(False)
-        while True:
+        for _ in range(_MOST_WAITING):  # who comes over and over would never let this end
             listening.accept()[0].close()
 
 

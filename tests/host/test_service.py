@@ -12,11 +12,12 @@ import struct
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
 
+from kagent.keeper import listener
 from tests.support.manual import block
 from tests.support.programs import PATH, SECONDS, Person, children_of, wait_until
 
@@ -85,13 +86,15 @@ class Service:
 
 
 @contextlib.contextmanager
-def service(person: Person, idle_exit: str) -> Iterator[Service]:
+def service(
+    person: Person, idle_exit: str, env: Mapping[str, str] | None = None
+) -> Iterator[Service]:
     """One with its own terms, or with those of a service if `idle_exit` is ""."""
     log = person.file("service.log", "")
     words = ["--keyring", "session", "--idle-exit", idle_exit] if idle_exit else []
     command = ["kagent", "-D", *words]
     with person.start(
-        sys.executable, "-c", MANAGER, person.home / "service.sock", log, *command
+        *(sys.executable, "-c", MANAGER, person.home / "service.sock", log, *command), env=env or {}
     ) as process:
         running = Service(person, process)
         try:
@@ -178,6 +181,38 @@ def test_one_that_cannot_start_keeps_nobody_waiting(person: Person) -> None:
             assert "communication with agent failed" in told.stderr
         wait_until(lambda: kagent.log.read_text().count("ended with 1") == 2)
         assert kagent.log.read_text().count("--custody takes") == 2
+
+
+# No front gets to its first request.
+WITHOUT_FRONT = """
+import kagent.front.life
+def run(*_):
+    raise SystemExit(1)
+kagent.front.life.run = run
+"""
+
+
+def test_one_whose_front_does_not_stay_keeps_nobody_waiting(person: Person) -> None:
+    with service(person, "60s", person.changed_kagent(WITHOUT_FRONT)) as kagent:
+        told = kagent.run("ssh-add", "-l", check=False)
+        assert "communication with agent failed" in told.stderr
+        wait_until(lambda: "ended with 1" in kagent.log.read_text())
+        assert "doesn't stay up" in kagent.log.read_text()
+
+
+def test_turning_away_has_an_end(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where clients come as fast as they are turned away: there is always one that waits."""
+    monkeypatch.setattr(listener, "_MOST_WAITING", 2)
+    with socket.socket(socket.AF_UNIX) as waited_at, contextlib.ExitStack() as crowd:
+        waited_at.bind(str(folder / "socket"))
+        waited_at.listen()
+        for _ in range(3):
+            client = crowd.enter_context(socket.socket(socket.AF_UNIX))
+            client.connect(str(folder / "socket"))
+        listener.turn_away_waiting(waited_at.fileno())
+        waited_at.accept()[0].close()
+        with pytest.raises(BlockingIOError):
+            waited_at.accept()
 
 
 @pytest.mark.parametrize("path", ["", "/nobody/there"])

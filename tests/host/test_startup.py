@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import resource
 import signal
 import socket
 import stat
@@ -254,7 +255,29 @@ def test_values_that_make_no_sense(person: Person, words: list[str]) -> None:
 def test_where_files_may_not_grow(person: Person, most: int) -> None:
     """What is held lies in such as have no name."""
     limited = ("prlimit", f"--fsize={most}:{most}", "kagent", "-s", "-a", person.home / "socket")
-    told = person.run(*limited, check=False)
+    # Or Python would leave half of what it compiles of the checkout.
+    told = person.run(*limited, check=False, PYTHONDONTWRITEBYTECODE="1")
     assert told.returncode == 1
     assert "ulimit -f 1024" in told.stderr
     assert not (person.home / "socket").exists()
+
+
+@pytest.mark.parametrize("most", [0, 3, 8])
+def test_descriptors_taken_away(person: Person, most: int) -> None:
+    """By any program of the user, when the agent has just started, and when it has a key.
+
+    It goes on, and works when it has them again; a key that it had is still there.
+    """
+    first, second = (person.key(name) for name in ("first", "second"))
+    with background(person, "kagent", "-s") as out:
+        found = variables(out)
+        pid = int(found["SSH_AGENT_PID"])
+        for key in first, second:
+            limits = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+            resource.prlimit(pid, resource.RLIMIT_NOFILE, (most, limits[1]))
+            person.run("ssh-add", "-q", key, check=False, **found)
+            time.sleep(0.2)  # until it would get ready for keys
+            assert is_running(pid)
+            resource.prlimit(pid, resource.RLIMIT_NOFILE, limits)
+            person.run("ssh-add", "-q", key, **found)
+        person.run("ssh-add", "-T", f"{first}.pub", f"{second}.pub", **found)

@@ -71,6 +71,11 @@ class Pair:
         return cls.of(ed25519.Ed25519PrivateKey.generate())
 
     @classmethod
+    def ecdsa(cls) -> Pair:
+        """Another that is sealed."""
+        return cls.of(ec.generate_private_key(ec.SECP256R1()))
+
+    @classmethod
     def rsa(cls) -> Pair:
         """One that the kernel signs with, where it can."""
         return cls.of(rsa.generate_private_key(65537, 1024))

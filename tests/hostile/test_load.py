@@ -14,6 +14,8 @@ from tests.support.load import (
     CROWD,
     Figures,
     Load,
+    Succession,
+    Taken,
     held,
     idle_connections,
     kill_fronts,
@@ -26,6 +28,7 @@ CONNECTIONS = 2000
 CLIENTS = 64
 KILLING = 20.0  # seconds
 CROWDED = 20.0
+FIRST, LOADS = 50, 200
 
 
 @pytest.fixture
@@ -82,3 +85,15 @@ def test_clients_while_fronts_are_killed(kagent: Agent, pairs: list[Pair]) -> No
     wait_until(lambda: Figures.of(kagent).is_no_more_than(before))
     with Client(kagent.socket) as client:
         assert all(client.lists(pair) and client.signs(pair) for pair in pairs)
+
+
+def test_one_load_after_the_other(kagent: Agent) -> None:
+    """Removed each time: what was there after the first is there at the end, and no more."""
+    with Client(kagent.socket) as client:
+        succession = Succession(client)
+        succession.go_on(1)
+        start = Taken.of(kagent)
+        succession.go_on(FIRST)
+        first = Taken.of(kagent)
+        succession.go_on(LOADS - FIRST)
+        assert not Taken.of(kagent).grown(start, first)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import random
 import re
 import signal
 import socket
+import statistics
 import threading
 import time
 from collections import Counter
@@ -16,6 +18,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple
 
+from kagent.custody.shelf import Shelf
 from kagent.private.verify import BadSignature, verify
 from kagent.protocol.constraints import Lifetime
 from kagent.protocol.messages import (
@@ -38,6 +41,10 @@ _REST = 0.5
 _PATIENCE = 600.0  # of the last of many, on a machine that is busy otherwise
 _MOST_LOADS = 16  # at once: kagent.keeper
 _SIGN_WORKERS = 2  # sockets of theirs
+_MEMFD = "/memfd:"
+_KEPT = 512  # KiB, in one process
+_RSA_PAIRS = 8
+_SIGNED = 7  # of so many loads one
 
 
 class Closed(Exception):
@@ -225,28 +232,35 @@ CROWD = {
 
 
 class Figures(NamedTuple):
-    """What an agent has in use: what its processes have for themselves, descriptors, keys of its
-    user in the kernel, and processes that live long."""
+    """What an agent has in use: what its processes have for themselves, descriptors, processes that
+    live long, its user's keys and bytes in the kernel's quota, keys that /proc/keys shows of that
+    user, and what its shelves hold."""
 
     memory: int  # KiB
     descriptors: int
     keys: int
     processes: int
+    bytes: int
+    shown: int
+    shelves: int  # bytes
 
     @classmethod
     def of(cls, agent: Agent) -> Figures:
         """Now.  As root."""
-        pids = [agent.keeper, *children_of(agent.keeper)]
-        pids += [one for pid in pids[1:] for one in children_of(pid)]
-        memory = descriptors = 0
+        pids = _processes(agent)
+        descriptors = 0
         for pid in pids:
             with suppress(FileNotFoundError, ProcessLookupError):  # it has ended
-                rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
-                memory += sum(map(int, re.findall(r"^Private_\w+: +(\d+)", rollup, re.MULTILINE)))
                 descriptors += len(os.listdir(f"/proc/{pid}/fd"))
+        uid = agent.person.uid
         users = Path("/proc/key-users").read_text()
-        keys = re.search(rf"^ *{agent.person.uid}: +\d+ (\d+)/", users, re.MULTILINE)
-        return cls(memory, descriptors, int(keys[1]) if keys else 0, len(pids))
+        quota = re.search(rf"^ *{uid}: +\d+ \d+/\d+ (\d+)/\d+ (\d+)/", users, re.MULTILINE)
+        keys, taken = map(int, quota.groups()) if quota else (0, 0)
+        shown = [line for line in Path("/proc/keys").read_text().splitlines() if _is_of(uid, line)]
+        memory = sum(memory_of(agent).values())
+        return cls(
+            memory, descriptors, keys, len(pids), taken, len(shown), _in_shelves(agent.keeper)
+        )
 
     def is_no_more_than(self, before: Figures) -> bool:
         """Whether nothing has stayed but empty keyrings, which loads use again, and what the front
@@ -261,8 +275,76 @@ class Figures(NamedTuple):
     def __str__(self) -> str:
         return (
             f"{self.memory / 1024:6.1f} MiB, {self.descriptors:4} descriptors, "
-            f"{self.keys:3} keys, {self.processes} processes"
+            f"{self.keys:3} keys of {self.bytes} bytes, {self.shown} in /proc/keys, "
+            f"{self.processes} processes, {self.shelves} bytes in shelves"
         )
+
+
+def memory_of(agent: Agent) -> dict[str, int]:
+    """What each kind of process has for itself now, in KiB.  As root."""
+    memory: Counter[str] = Counter()
+    for pid in _processes(agent):
+        with suppress(FileNotFoundError, ProcessLookupError):  # it has ended
+            name = Path(f"/proc/{pid}/comm").read_text().strip()
+            rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
+            memory[name] += sum(map(int, re.findall(r"^Private_\w+: +(\d+)", rollup, re.MULTILINE)))
+    return dict(memory)
+
+
+class Taken(NamedTuple):
+    """What an agent has in use when it rests, and what memory each kind of process has of that."""
+
+    figures: Figures
+    memory: dict[str, int]  # KiB
+
+    @classmethod
+    def of(cls, agent: Agent) -> Taken:
+        """As soon as it rests.  As root."""
+        return cls(settled(agent), memory_of(agent))
+
+    def grown(self, start: Taken, first: Taken) -> list[str]:
+        """What is more than it was at `first`, in words; of memory, by more than it had grown from
+        the `start` to that, and by more than libraries keep now and then.
+        """
+        names = ("descriptors", "keys", "processes", "bytes", "shown", "shelves")
+        pairs = [
+            (name, getattr(self.figures, name), getattr(first.figures, name)) for name in names
+        ]
+        for name, now in self.memory.items():
+            before = first.memory.get(name, 0)
+            spare = max(_KEPT, before - start.memory.get(name, 0))
+            pairs.append((f"memory of {name}", now, before + spare))
+        return [f"{name}: {now}, and not {most}" for name, now, most in pairs if now > most]
+
+    def __str__(self) -> str:
+        each = ", ".join(f"{name} {kib}" for name, kib in sorted(self.memory.items()))
+        return f"{self.figures}; KiB: {each}"
+
+
+def _processes(agent: Agent) -> list[int]:
+    pids = [agent.keeper, *children_of(agent.keeper)]
+    return pids + [one for pid in pids[1:] for one in children_of(pid)]
+
+
+def _is_of(uid: int, line: str) -> bool:
+    """Whether a line of /proc/keys is of a key of that user's; proc_keys(5)."""
+    return line.split()[5] == str(uid)
+
+
+def _in_shelves(keeper: int) -> int:
+    files = {}
+    for path in Path(f"/proc/{keeper}/fd").iterdir():
+        with suppress(FileNotFoundError):
+            if os.readlink(path).startswith(_MEMFD):
+                files[path.stat().st_ino] = path
+    total = 0
+    for path in files.values():
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            total += sum(map(len, Shelf(descriptor).entries().values()))
+        finally:
+            os.close(descriptor)
+    return total
 
 
 def held(client: Client) -> list[Pair]:
@@ -276,12 +358,59 @@ def rested(agent: Agent, pairs: Sequence[Pair]) -> Figures:
     """What it has in use when all is answered, and what it starts for signatures is there."""
     with Client(agent.socket) as client:
         assert client.signs(pairs[0])
+    return settled(agent)
+
+
+def settled(agent: Agent) -> Figures:
+    """What it has in use once that doesn't change any more."""
     last, now = None, Figures.of(agent)
     deadline = time.monotonic() + SECONDS
     while time.monotonic() < deadline and (last is None or now[1:] != last[1:]):
         time.sleep(_REST)
         last, now = now, Figures.of(agent)
     return now
+
+
+class Succession:
+    """Keys loaded and removed, one after the other: of each kind in turn, with and without a
+    lifetime, and every third once more before it goes.
+    """
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        # Which take long to make.
+        self._rsa = itertools.cycle([Pair.rsa() for _ in range(_RSA_PAIRS)])
+        self._kinds = itertools.cycle([Pair.new, Pair.ecdsa, lambda: next(self._rsa)])
+        self.number = 0
+
+    def go_on(self, count: int) -> float:
+        """So many loads, or one more, and removals; milliseconds that a load takes, the median.
+
+        Raises AssertionError for an answer that is wrong.
+        """
+        client, took = self._client, []
+        last = self.number + count
+        while self.number < last:
+            pair = next(self._kinds)()
+            before = time.perf_counter()
+            assert client.add(pair, *self._constraints()), f"load {self.number} was refused"
+            took.append(time.perf_counter() - before)
+            if self.number % 3 == 0:
+                self.number += 1
+                assert client.add(pair, *self._constraints()), f"load {self.number} was refused"
+            if self.number % _SIGNED == 0:
+                data = os.urandom(32)
+                answer = client.ask(sign(pair, data))
+                assert isinstance(answer, SignResponse), f"no signature after load {self.number}"
+                verify(PublicKey.parse(pair.blob), answer.signature, data)
+            assert client.remove(pair), f"the key of load {self.number} was not there"
+            if self.number % _SIGNED == 0:
+                assert not client.signs(pair), f"the key of load {self.number} was not removed"
+            self.number += 1
+        return statistics.median(took) * 1000
+
+    def _constraints(self) -> list[Lifetime]:
+        return [Lifetime(3600)] if self.number % 2 else []
 
 
 def kill_fronts(agent: Agent, seconds: float) -> int:
