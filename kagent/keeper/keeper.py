@@ -262,14 +262,23 @@ class Keeper:
                 self._start_lookout()
 
     def _readable(self, descriptors: Sequence[int], seconds: float) -> set[int]:
-        """Those of them that can be read, at the latest in so many seconds."""
-        for descriptor in descriptors:
-            self._watched.register(descriptor, select.EPOLLIN)
+        """Those of them that can be read, at the latest in so many seconds.
+
+        None, after a moment, where the kernel can't watch them: it has no memory, or the user's
+        other programs have all watched that a user may (epoll(7), max_user_watches).
+        """
         try:
+            for descriptor in descriptors:
+                self._watched.register(descriptor, select.EPOLLIN)
             return {descriptor for descriptor, _ in self._watched.poll(seconds)}
+        except OSError as error:
+            log.error(f"can't watch for requests: {error}")
+            time.sleep(_RETRY_SECONDS)
+            return set()
         finally:
             for descriptor in descriptors:
-                self._watched.unregister(descriptor)
+                with suppress(FileNotFoundError):
+                    self._watched.unregister(descriptor)
 
     def _seconds(self) -> float:
         """Until something is due, at the latest."""
