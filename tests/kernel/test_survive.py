@@ -14,7 +14,7 @@ from kagent.private.keyfile import parse
 from kagent.protocol.messages import SignRequest, encode
 from tests.kernel import keys
 from tests.support.frames import ask
-from tests.support.programs import Agent, Person, agent
+from tests.support.programs import SECONDS, Agent, Person, agent
 
 
 def certified(person: Person, path: Path) -> Path:
@@ -90,3 +90,51 @@ def sign_on(kagent: Agent, blob: bytes) -> None:
                 pass
     except OSError:
         pass
+
+
+def test_two_agents_in_one_session(person: Person) -> None:
+    """They have in common what the kernel signs with, and nothing else; none harms the other's.
+
+    As kagent(7) says, WHAT SURVIVES WHAT: what is in common outlives each of them, and all of an
+    agent that is locked ends with it.
+    """
+    common = [person.file(f"rsa{number}", keys.rsa(2048, number)) for number in range(3)]
+    for number, path in enumerate(common):
+        person.file(f"{path.name}.pub", keys.rsa(2048, number).with_suffix(".pub"))
+    sealed = [person.key(name) for name in ("a", "b")]
+    askpass = person.file("askpass", "#!/bin/sh\necho secret\n", 0o700)
+    secret = {"SSH_ASKPASS": str(askpass), "SSH_ASKPASS_REQUIRE": "force"}
+    with agent(person) as one, agent(person) as other:
+
+        def have(running: Agent, *paths: Path) -> None:
+            """Whether it lists these, and signs with these alone."""
+            listed = running.run("ssh-add", "-l", check=False).stdout
+            assert listed.count("SHA256") == len(paths)
+            for path in (*common, *sealed):
+                signed = running.run("ssh-add", "-T", f"{path}.pub", check=False)
+                assert (signed.returncode == 0) == (path in paths), path.name
+
+        one.run("ssh-add", "-q", common[0], sealed[0])
+        other.run("ssh-add", "-q", common[1], sealed[1], common[2])
+        have(one, *common, sealed[0])
+        have(other, *common, sealed[1])
+        one.run("ssh-add", "-x", **secret)
+        have(one)
+        have(other, sealed[1])
+        one.run("ssh-add", "-X", **secret)
+        have(one, *common, sealed[0])
+        have(other, *common, sealed[1])
+        one.run("ssh-add", "-d", f"{common[1]}.pub")
+        have(other, common[0], common[2], sealed[1])
+        os.kill(one.keeper, signal.SIGKILL)
+        have(other, common[0], common[2], sealed[1])
+        with agent(person) as third:
+            have(third, common[0], common[2])
+            other.run("kagent", "-k", SSH_AGENT_PID=str(other.process.pid))
+            other.process.wait(SECONDS)
+            have(third, common[0], common[2])
+            third.run("ssh-add", "-x", **secret)
+            os.kill(third.keeper, signal.SIGKILL)
+            third.process.wait(SECONDS)
+        with agent(person) as fourth:
+            have(fourth)
