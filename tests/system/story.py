@@ -571,7 +571,9 @@ def main(report: str, *stories: str) -> int:
             traceback.print_exc(file=sys.stdout)
             journal = ["journalctl", "--no-pager", "--lines=40", "--output=short-monotonic"]
             print(subprocess.run(journal, capture_output=True, text=True).stdout)
-        print(f"{told}: {chapter.__name__} ({time.monotonic() - started:.0f} s)", flush=True)
+        seconds = time.monotonic() - started
+        case.set("time", f"{seconds:.3f}")
+        print(f"{told}: {chapter.__name__} ({seconds:.0f} s)", flush=True)
         if failed:
             break
     suite.set("tests", str(len(suite)))
