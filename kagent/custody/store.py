@@ -263,10 +263,14 @@ class Store:
         for key in [key for key, _ in keys_in(anchor.keyring) if key.serial in ours]:
             try:
                 rings.withdrawn.link(key)
+            except NothingFoundOut:
+                raise
             except KernelKeyError as error:
                 faults.append(f"key {key.serial} will not be put back: {error}")
             try:
                 anchor.keyring.unlink(key)
+            except NothingFoundOut:
+                raise
             except KernelKeyError as error:
                 faults.append(f"key {key.serial} can't be withdrawn: {error}")
         return faults
