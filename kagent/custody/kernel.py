@@ -5,9 +5,10 @@ Nothing here can hold a private key.  Loading one is in `pkcs8`, which only work
 
 from __future__ import annotations
 
+import errno
 import hashlib
 
-from ..keyctl import AsymmetricKey, Quota
+from ..keyctl import AsymmetricKey, KeyRejected, Quota, RsaPublicKey
 from ..protocol.algorithms import ALGORITHMS, KEY_TYPES
 from ..protocol.publickey import PublicKey
 from ..protocol.wire import STRING, TEXT
@@ -48,11 +49,16 @@ def room(uid: int) -> int | None:
     return quota.room(_KEYS, _BYTES, up_to=_MOST_OF_QUOTA) if quota else None
 
 
-def sign(key: AsymmetricKey, bits: int, algorithm: str, data: bytes) -> bytes:
-    """A signature as ssh sends it: string algorithm, string signature; `bits` is the key's size.
+def sign(key: AsymmetricKey, public: PublicKey, algorithm: str, data: bytes) -> bytes:
+    """A signature as ssh sends it: string algorithm, string signature; `public` is the RSA key's.
 
-    Blocks for milliseconds, without the GIL.  Raises KernelKeyError.
+    Blocks for milliseconds, without the GIL.  Raises KernelKeyError, also where the signature is
+    another key's: whoever possesses the keyring can put one in the place of this.
     """
     hash_name = _HASHES[algorithm]
     digest = hashlib.new(hash_name, data, usedforsecurity=False).digest()
-    return TEXT.write(algorithm) + STRING.write(key.sign(digest, hash_name, (bits + 7) // 8))
+    made = key.sign(digest, hash_name, (public.bits + 7) // 8)
+    numbers = RsaPublicKey(int(public.numbers["e"]), int(public.numbers["n"]))
+    if not numbers.verify(made, digest, hash_name):
+        raise KeyRejected(errno.EKEYREJECTED, "another key is in its place, load it again")
+    return TEXT.write(algorithm) + STRING.write(made)

@@ -259,7 +259,7 @@ class Signing:
         assert case.held.key
         if case.held.identity.ended(clock.now()):
             raise KeyExpired(errno.EKEYEXPIRED, "sign")
-        made = kernel.sign(case.held.key, case.key.bits, case.algorithm, case.request.data)
+        made = kernel.sign(case.held.key, case.key, case.algorithm, case.request.data)
         case.peer.answers.begin(SignResponse(made))
 
     def _sign_if_still_held(self, case: _Case) -> None:

@@ -40,6 +40,7 @@ _KILLED_EVERY = 0.1
 _REST = 0.5
 _PATIENCE = 600.0  # of the last of many, on a machine that is busy otherwise
 _MOST_LOADS = 16  # at once: kagent.keeper
+_INBOX_BYTES = 16  # what such a keyring counts: its description
 _SIGN_WORKERS = 2  # sockets of theirs
 _MEMFD = "/memfd:"
 _KEPT = 512  # KiB, in one process
@@ -248,16 +249,16 @@ class Figures(NamedTuple):
     def of(cls, agent: Agent) -> Figures:
         """Now.  As root."""
         pids = _processes(agent)
-        descriptors = 0
+        memory = descriptors = 0
         for pid in pids:
             with suppress(FileNotFoundError, ProcessLookupError):  # it has ended
+                memory += _rollup(pid, r"Private_\w+")
                 descriptors += len(os.listdir(f"/proc/{pid}/fd"))
         uid = agent.person.uid
         users = Path("/proc/key-users").read_text()
         quota = re.search(rf"^ *{uid}: +\d+ \d+/\d+ (\d+)/\d+ (\d+)/", users, re.MULTILINE)
         keys, taken = map(int, quota.groups()) if quota else (0, 0)
         shown = [line for line in Path("/proc/keys").read_text().splitlines() if _is_of(uid, line)]
-        memory = sum(memory_of(agent).values())
         return cls(
             memory, descriptors, keys, len(pids), taken, len(shown), _in_shelves(agent.keeper)
         )
@@ -281,14 +282,19 @@ class Figures(NamedTuple):
 
 
 def memory_of(agent: Agent) -> dict[str, int]:
-    """What each kind of process has for itself now, in KiB.  As root."""
+    """What each kind of process has that is no file's, in KiB, whoever shares it.  As root."""
     memory: Counter[str] = Counter()
     for pid in _processes(agent):
         with suppress(FileNotFoundError, ProcessLookupError):  # it has ended
             name = Path(f"/proc/{pid}/comm").read_text().strip()
-            rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
-            memory[name] += sum(map(int, re.findall(r"^Private_\w+: +(\d+)", rollup, re.MULTILINE)))
+            memory[name] += _rollup(pid, "Anonymous")
     return dict(memory)
+
+
+def _rollup(pid: int, fields: str) -> int:
+    """The sum of these in /proc/PID/smaps_rollup, in KiB; proc_pid_smaps(5)."""
+    rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
+    return sum(map(int, re.findall(rf"^{fields}: +(\d+)", rollup, re.MULTILINE)))
 
 
 class Taken(NamedTuple):
@@ -299,21 +305,28 @@ class Taken(NamedTuple):
 
     @classmethod
     def of(cls, agent: Agent) -> Taken:
-        """As soon as it rests.  As root."""
+        """As soon as it rests, with a lookout, which ends now and then.  As root."""
+        with Client(agent.socket) as client:
+            assert not client.signs(Pair.new())
         return cls(settled(agent), memory_of(agent))
 
     def grown(self, start: Taken, first: Taken) -> list[str]:
         """What is more than it was at `first`, in words; of memory, by more than it had grown from
         the `start` to that, and by more than libraries keep now and then.
         """
-        names = ("descriptors", "keys", "processes", "bytes", "shown", "shelves")
-        pairs = [
-            (name, getattr(self.figures, name), getattr(first.figures, name)) for name in names
-        ]
+        before = first.figures
+        allowed = before._replace(
+            descriptors=before.descriptors + _SIGN_WORKERS,
+            # As many empty keyrings may stay as loads had at once, to be used again.
+            keys=before.keys + _MOST_LOADS,
+            bytes=before.bytes + _MOST_LOADS * _INBOX_BYTES,
+        )
+        pairs = list(zip(Figures._fields, self.figures, allowed, strict=True))
+        del pairs[0]  # the memory of all
         for name, now in self.memory.items():
-            before = first.memory.get(name, 0)
-            spare = max(_KEPT, before - start.memory.get(name, 0))
-            pairs.append((f"memory of {name}", now, before + spare))
+            kib = first.memory.get(name, 0)
+            spare = max(_KEPT, kib - start.memory.get(name, 0))
+            pairs.append((f"memory of {name}", now, kib + spare))
         return [f"{name}: {now}, and not {most}" for name, now, most in pairs if now > most]
 
     def __str__(self) -> str:

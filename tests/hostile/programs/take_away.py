@@ -16,14 +16,15 @@ from kagent.keyctl.errors import KernelKeyError
 _OPEN = 0x3F3F3F3F
 
 
-def _below(ring: Keyring, seen: set[int]) -> Iterator[tuple[Keyring, int]]:
+def below(ring: Keyring, seen: set[int]) -> Iterator[tuple[Keyring, int]]:
+    """The asymmetric keys below it, each with the keyring that it is in."""
     if ring.serial in seen:
         return
     seen.add(ring.serial)
     with suppress(KernelKeyError):
         for key, about in list(ring.described()):
             if about.type == "keyring":
-                yield from _below(Keyring(key.serial), seen)
+                yield from below(Keyring(key.serial), seen)
             elif about.type == "asymmetric":
                 yield ring, key.serial
 
@@ -31,7 +32,7 @@ def _below(ring: Keyring, seen: set[int]) -> Iterator[tuple[Keyring, int]]:
 def take(permissions: int, hide: bool, own: int) -> set[int]:
     taken = set()
     session = Keyring(syscalls.get_keyring_id(syscalls.SESSION_KEYRING, False))
-    for ring, serial in list(_below(session, {own})):
+    for ring, serial in list(below(session, {own})):
         with suppress(KernelKeyError):
             syscalls.link(serial, own)
             taken.add(serial)
