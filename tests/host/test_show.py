@@ -100,7 +100,7 @@ def test_without_an_agent_and_with_a_locked_one(kagent: Agent) -> None:
             SSH_ASKPASS=str(askpass),
             SSH_ASKPASS_REQUIRE="force",
         )
-        assert refused.stderr.endswith("kagent: the agent is locked\n")
+        assert "\nkagent: the agent is locked\n" in refused.stderr
 
 
 def test_with_another_agent(person: Person) -> None:
