@@ -1,4 +1,4 @@
-"""Kernel keys that another program of the login ends, hides or replaces, at every moment.
+"""Kernel keys that another program of the login ends, hides or replaces, at any moment.
 
 A signature that was begun is right or refused; and so is the next one.
 """
@@ -6,8 +6,9 @@ A signature that was begun is right or refused; and so is the next one.
 from __future__ import annotations
 
 import select
+import time
 from collections.abc import Callable, Iterator
-from itertools import count
+from itertools import chain, count
 from typing import TypeAlias
 
 import pytest
@@ -25,6 +26,7 @@ pytestmark = pytest.mark.skipif("rsa" not in PAIRS, reason="this kernel takes no
 
 DEEDS = ("revoke", "expire", "invalidate", "unlink", "chmod", "replace")
 DATA = b"to be signed"
+EACH = 4  # of the moments, other ones in each run: in a machine of its own one takes seconds
 
 Spoil: TypeAlias = Callable[[], None]
 
@@ -63,16 +65,14 @@ def ask_and_spoil(agent: Agent, client: Client, pair: Pair, moment: int, spoil: 
 
 
 @pytest.mark.parametrize("deed", DEEDS)
-def test_before_and_at_every_moment_of_a_signature(
-    kagent: Agent, client: Client, deed: str
-) -> None:
+def test_before_and_in_the_middle_of_a_signature(kagent: Agent, client: Client, deed: str) -> None:
     keeper, answers = kagent.keeper, []
     with attack(kagent.person, Login.SAME, "spoil") as attacker:
 
         def spoil() -> None:
             assert int(turn(attacker, deed)) == 1
 
-        for moment in count():
+        for moment in chain([0], count(1 + int(time.time()) % EACH, EACH)):
             pair = Pair.rsa()
             assert client.add(pair)
             if moment:
