@@ -237,9 +237,11 @@ class Signing:
 
     async def _sign_in_kernel(self, case: _Case) -> None:
         pid = case.peer.process.pid
+        # One that nobody has loaded stays when the same is loaded under a constraint meanwhile.
+        sign = self._sign_with_it if case.loaded else self._sign_if_still_held
         if case.held.key:
             try:
-                return await self._signers.call(partial(self._sign_with_it, case), pid)
+                return await self._signers.call(partial(sign, case), pid)
             except _GONE:
                 # Loading a key again replaces it, which may have happened since it was looked up:
                 # it is gone then, or just not possessed any more.  A fetched one has its time.
@@ -252,8 +254,8 @@ class Signing:
     def _sign_with_it(self, case: _Case) -> None:
         """Have the kernel sign with the key that was found, and begin the answer; in any thread.
 
-        What removes or replaces a key here ends the kernel's, which then refuses: so of the key
-        only the time is looked at again.
+        What removes or replaces a loaded key ends the kernel's, which then refuses: so of such a
+        key only the time is looked at again.
         """
         self._check_all_but_the_key(case)
         assert case.held.key

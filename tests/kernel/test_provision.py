@@ -16,7 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -228,6 +228,30 @@ def test_what_changes_while_it_is_fetched(
         go.touch()
         signed = isinstance(client.answer(), SignResponse)
     assert signed if what == "nothing" else before or not signed
+
+
+def test_a_constraint_counts_for_who_waits_for_a_turn(
+    provisioning: Provisioning, kagent: Agent
+) -> None:
+    """The key that was fetched is still there, but the same was loaded with -c meanwhile."""
+    path = keys.rsa(4096)
+    pair = Pair(parse(path.read_bytes())[0], path.read_bytes(), b"")
+    secret = provisioning.secret("deploy", path.read_bytes())
+    provisioning.rule("kagent:deploy", f'{{ file = "{secret}" }}')
+    provisioning.identity("kagent:deploy", path)
+    with ExitStack() as stack, Client(kagent.socket) as other:
+        assert isinstance(other.ask(sign(pair)), SignResponse)  # it is fetched by then
+        clients = [stack.enter_context(Client(kagent.socket)) for _ in range(100)]
+        for client in clients:
+            client.send(sign(pair))
+        assert other.add(pair, Confirm())
+        streams = [client.stream for client in clients]
+        before = select.select(streams, [], [], 0)[0]
+        answers = [(client.answer(), client.stream in before) for client in clients]
+    signed = [early for answer, early in answers if isinstance(answer, SignResponse)]
+    assert len(signed) < len(clients)
+    # What was being made when the constraint came is given away.
+    assert signed.count(False) <= (os.cpu_count() or 1)
 
 
 def test_what_the_receiver_may_do(provisioning: Provisioning) -> None:
