@@ -202,7 +202,15 @@ def test_types_that_ssh_does_not_take(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "data", [b"", b"garbage", b"-----BEGIN RSA PRIVATE KEY-----\n", b"\0" * 99]
+    "data",
+    [
+        b"",
+        b"garbage",
+        b"-----BEGIN RSA PRIVATE KEY-----\n",
+        b"\0" * 99,
+        b"DEK-Info: " + b"A" * (1 << 19),  # which looked for it over and over, for half an hour
+    ],
+    ids=["empty", "garbage", "beginning", "zeros", "cipher"],
 )
 def test_no_key_at_all(data: bytes) -> None:
     with pytest.raises(KeyFileError, match="invalid format"):

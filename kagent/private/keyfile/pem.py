@@ -37,7 +37,7 @@ _NO_KEY = (ValueError, InternalError, UnsupportedAlgorithm)
 
 # RFC 1421 4.6.1.3.  The library ends in an assertion where the vector is too short for the cipher,
 # which has as many bytes as a block.
-_DEK_INFO = re.compile(rb"^DEK-Info:\s*([A-Z0-9]+)[A-Z0-9-]*,([0-9A-Fa-f]*)", re.MULTILINE)
+_DEK_INFO = re.compile(rb"^DEK-Info:\s*([A-Z0-9]++)[A-Z0-9-]*,([0-9A-Fa-f]*)", re.MULTILINE)
 _BLOCKS = {b"AES": 16, b"DES": 8}
 
 # OpenSSL's name -> ssh's.
