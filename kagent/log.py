@@ -1,14 +1,16 @@
 """Where kagent says what it does: standard error with -d and -D, else the system log.
 
-Nothing waits for who reads it: what the log has no room for is lost, and counted.
+The agent waits for nobody who reads it: what the log has no room for is lost, and counted.  All
+else waits, as kagent-provision, whose lines nobody is to keep out by filling the log.
 
 Not the logging package: its import would be a quarter of the time in which kagent starts.  And not
-syslog(3), which waits for a log daemon that has stopped.
+syslog(3), which always waits for a log daemon that has stopped.
 """
 
 from __future__ import annotations
 
 import codecs
+import errno
 import os
 import select
 import socket
@@ -31,6 +33,7 @@ _threshold = syslog.LOG_INFO
 _system_log: socket.socket | None = None
 _SYSTEM_LOG = "/dev/log"
 _confined = False  # a fork of the keeper, which may not be able to connect
+_waits = True  # for who reads
 _stream: socket.socket | None = None  # standard error, if that is one
 _lost = 0  # lines
 _waiting: int | None = None  # who has started this process, and is to hear why it can't live
@@ -58,12 +61,15 @@ def _stderr_is_the_journals() -> bool:
 
 
 def never_wait() -> None:
-    """Have standard error keep nobody waiting who doesn't read it, a full pipe say.
+    """Have this process and its forks wait for nobody who doesn't read the log, a full pipe say.
 
-    It is opened anew for that, since others have the description that was passed on to us, a shell
-    its terminal; with a socket it can be said for each line.
+    Standard error is opened anew for that, since others have the description that was passed on to
+    us, a shell its terminal; with a socket it can be said for each line.
     """
-    global _stream
+    global _stream, _waits
+    _waits = False
+    if _system_log:
+        _system_log.setblocking(False)
     try:
         kind = os.fstat(2).st_mode
         if stat.S_ISSOCK(kind):
@@ -74,7 +80,7 @@ def never_wait() -> None:
             os.dup2(own, 2)
             os.close(own)
     except OSError:
-        pass  # it is closed, or another user's: `_write_to_stderr` looks whether there is room
+        pass  # it is closed, or another user's: `_send` looks whether there is room
 
 
 def _connect() -> None:
@@ -82,12 +88,13 @@ def _connect() -> None:
     global _system_log
     if _system_log:
         _system_log.close()
-    _system_log = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-    _system_log.setblocking(False)
+        _system_log = None
     try:
+        _system_log = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        _system_log.setblocking(_waits)
         _system_log.connect(_SYSTEM_LOG)
     except OSError:
-        pass  # there is no log, or not yet
+        pass  # there is no log, or not yet; or no descriptor, which is no reason to end
 
 
 def tell_too(descriptor: int | None) -> None:
@@ -142,10 +149,11 @@ def _send(level: int, line: str) -> None:
     if _stream:
         _stream.send(packet, socket.MSG_DONTWAIT)
         return
-    poll = select.poll()
-    poll.register(2, select.POLLOUT)
-    if not poll.poll(0):
-        raise BlockingIOError
+    if not _waits:
+        poll = select.poll()
+        poll.register(2, select.POLLOUT)
+        if not poll.poll(0):
+            raise BlockingIOError
     os.write(2, packet)
 
 
@@ -153,16 +161,21 @@ def _send_to_system_log(level: int, line: str) -> None:
     # As syslog(3) has it, and RFC 3164.
     when = time.strftime("%b %e %H:%M:%S")
     packet = f"<{syslog.LOG_AUTH | level}>{when} {_name}[{os.getpid()}]: {line}".encode()
-    assert _system_log
     try:
-        _system_log.send(packet)
+        _send_packet(packet)
     except BlockingIOError:
         raise
     except OSError:
         if _confined:
             raise
         _connect()  # the log was started anew
-        _system_log.send(packet)
+        _send_packet(packet)
+
+
+def _send_packet(packet: bytes) -> None:
+    if not _system_log:
+        raise OSError(errno.ENOTCONN, os.strerror(errno.ENOTCONN))
+    _system_log.send(packet)
 
 
 def _write_to(descriptor: int, line: str) -> None:

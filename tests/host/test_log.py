@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import fcntl
 import os
+import resource
 import socket
+import threading
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -63,23 +66,62 @@ def test_nobody_reads_standard_error(person: Person, kind: str) -> None:
             os.close(writing)
 
 
-def test_nobody_reads_the_system_log(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As when its daemon is stopped."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as daemon:
-        daemon.bind(str(folder / "log"))
+@pytest.fixture
+def daemon(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[socket.socket]:
+    """The system log's, which is to read when the test does."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listening:
+        listening.bind(str(folder / "log"))
+        listening.settimeout(SECONDS)
         monkeypatch.setattr(log, "_SYSTEM_LOG", str(folder / "log"))
         monkeypatch.setattr(log, "_confined", False)
-        log.configure(to_stderr=False, verbose=False, name="a test")
-        try:
-            for number in range(5000):
-                log.error(f"line {number}")
-            assert b"line 0" in daemon.recv(1000)
-            daemon.setblocking(False)
-            with suppress(BlockingIOError):
-                while daemon.recv(1000):
-                    pass
-            log.error("the last")
-            assert LOST in daemon.recv(1000).decode()
-            assert daemon.recv(1000).decode().endswith(f"a test[{os.getpid()}]: error: the last")
-        finally:
-            log.configure(to_stderr=True, verbose=False)
+        yield listening
+        log.configure(to_stderr=True, verbose=False)
+
+
+def test_nobody_reads_the_system_log(
+    daemon: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when its daemon is stopped."""
+    monkeypatch.setattr(log, "_waits", False)
+    log.configure(to_stderr=False, verbose=False, name="a test")
+    for number in range(5000):
+        log.error(f"line {number}")
+    assert b"line 0" in daemon.recv(1000)
+    daemon.setblocking(False)
+    with suppress(BlockingIOError):
+        while daemon.recv(1000):
+            pass
+    log.error("the last")
+    assert LOST in daemon.recv(1000).decode()
+    assert daemon.recv(1000).decode().endswith(f"a test[{os.getpid()}]: error: the last")
+
+
+def test_who_is_no_agent_waits(daemon: socket.socket, folder: Path) -> None:
+    """What kagent-provision has done is told, whoever fills the log."""
+    log.configure(to_stderr=False, verbose=False)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as filling:
+        filling.setblocking(False)
+        filling.connect(str(folder / "log"))
+        with suppress(BlockingIOError):
+            while filling.send(b"full"):
+                pass
+    telling = threading.Thread(target=log.info, args=["delivered"])
+    telling.start()
+    telling.join(0.2)  # else it would have been lost by then
+    while (line := daemon.recv(1000)) == b"full":
+        pass
+    assert line.endswith(b"delivered")
+    telling.join()
+
+
+def test_no_descriptor_for_the_system_log(daemon: socket.socket) -> None:
+    """It is no reason to end, and the log is heard once there is one."""
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, most[1]))
+    try:
+        log.configure(to_stderr=False, verbose=False)
+        log.error("that nobody hears")
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, most)
+    log.error("that is heard")
+    assert daemon.recv(1000).endswith(b"that is heard")
