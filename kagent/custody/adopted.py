@@ -33,6 +33,7 @@ from .sharing import Giver
 _ROOT = 0
 # No process but this knows it, and it is less than the modulus of any key that ssh takes.
 _CHALLENGE = os.urandom(100)
+_TRIES = 3  # before memory is lacking for that key alone
 
 
 class Found(NamedTuple):
@@ -134,7 +135,10 @@ class Adopted:
     def _public(self, key: AsymmetricKey) -> RsaPublicKey | None:
         """None for what can't sign: public keys, certificates, what has expired."""
         try:
-            mark = key.serial, key.encrypt_raw(_CHALLENGE)
+            made = _made_of_challenge(key)
+            if made is None:
+                return None
+            mark = key.serial, made
             if mark not in self._known:
                 self._known[mark] = recover(key)
         except NotRecovered:
@@ -150,6 +154,21 @@ class Adopted:
         if key.serial not in self._refused:
             self._refused.add(key.serial)
             log.warning(f"refused: key {key.serial}, {about.description}: {error}")
+
+
+def _made_of_challenge(key: AsymmetricKey) -> bytes | None:
+    """What the key makes of the challenge; None where the kernel has no memory for it alone.
+
+    The kernel says so at each use of a key that is too long for it (crypto/rsa.c), which anybody
+    can load: such a key signs for nobody, and must not keep the others from being found.  Raises
+    KernelKeyError; NothingFoundOut where the key can't even be described.
+    """
+    for _ in range(_TRIES):
+        try:
+            return key.encrypt_raw(_CHALLENGE)
+        except NothingFoundOut:
+            key.describe()
+    return None
 
 
 def _recorded(about: Description, record: Key | None) -> Identity | None:

@@ -99,6 +99,31 @@ def test_what_cannot_sign_is_passed_over(kagent: Agent) -> None:
     assert listed(kagent) == [line(keys.rsa(2048), "the key itself")]
 
 
+def der(tag: int, *parts: bytes) -> bytes:
+    content = b"".join(parts)
+    length = len(content).to_bytes(2, "big")
+    return bytes((tag, 0x82)) + length + content
+
+
+@pytest.mark.parametrize("bits", [5000, 16392])
+def test_a_key_that_nobody_can_compute_with(kagent: Agent, bits: int) -> None:
+    """The kernel takes it, and says at each use that it has no memory: the others are found."""
+    person = kagent.person
+    numbers = [(1 << bits) - 1, 65537, *(3,) * 6]
+    integers = [der(2, b"\0" + one.to_bytes(bits // 8, "big").lstrip(b"\0")) for one in numbers]
+    key = der(0x30, b"\x02\x01\0", *integers)
+    rsa = bytes.fromhex("300d06092a864886f70d0101010500")
+    whole = person.file("giant", der(0x30, b"\x02\x01\0", rsa, der(4, key)))
+    person.run("sh", "-c", f"keyctl padd asymmetric giant @s < {whole}")
+    path = keys.rsa(2048)
+    padd(person, path, "deploy")
+    assert listed(kagent) == [line(path, "deploy")]
+    kagent.run("ssh-add", "-t", "100", person.file("loaded", path))
+    assert listed(kagent) == [line(path, "key-2048-0")]
+    kagent.run("ssh-add", "-D")
+    assert listed(kagent) == []
+
+
 def test_removed_with_ssh_add(kagent: Agent) -> None:
     """One, and all; from the kernel, and not only from the list."""
     person = kagent.person
