@@ -287,8 +287,10 @@ def test_in_the_middle_of_a_burst(person: Person, what: str) -> None:
         settle(running)
         with Client(running.socket) as client, Client(running.socket) as changing:
             assert client.add(other)
+            begun = time.monotonic()
             assert client.add(pair, *lifetime)
-            assert all(client.signs(one) for one in (pair, other) * 5)
+            signed = all(client.signs(one) for one in (pair, other) * 5)
+            assert signed or (lifetime and time.monotonic() - begun > SPAN)  # a loaded machine
             MEANWHILE[what](changing, pair)
             assert not client.signs(pair)
             assert client.signs(other) == (what in ("removed", "expired"))
