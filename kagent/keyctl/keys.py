@@ -238,6 +238,9 @@ class Keyring(Key):
                 self.unlink(key)
         except KeyNotFound:
             pass
+        except NothingFoundOut:
+            if key.alive:  # else the kernel forgets it by itself, a little later
+                raise
 
     def clear(self) -> None:
         """Unlink everything."""

@@ -6,10 +6,11 @@ This kernel need not sign: what it takes for a key of that name is a certificate
 from __future__ import annotations
 
 import datetime
+import errno
 import math
 import resource
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import pytest
 import trio
@@ -22,7 +23,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from kagent.custody import clock
 from kagent.custody.anchor import RECORD_TYPES, Anchor
 from kagent.custody.identity import Custody, Identity
-from kagent.custody.rings import POSSESSOR_ONLY, KeeperRings, Place, Rings
+from kagent.custody.rings import LOCK_NAME, POSSESSOR_ONLY, KeeperRings, Place, Rings
 from kagent.custody.store import Store
 from kagent.front import lock
 from kagent.keyctl import (
@@ -31,6 +32,7 @@ from kagent.keyctl import (
     Key,
     KeyNotFound,
     Keyring,
+    NothingFoundOut,
     Permission,
     join_anonymous_session,
     mask,
@@ -588,3 +590,22 @@ def test_what_the_ledger_offers(keeper: KeeperRings, store: Store) -> None:
     assert store.find(ended.blob) is None
     assert store.find(SECRET.blob) is None
     assert store.find(b"unknown") is None
+
+
+def test_an_unlock_that_is_all_but_done(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The lock has ended, and there is no memory to see whether it is still in its keyring."""
+    locked = lock.AgentLock(store)
+    assert trio.run(locked.lock, b"right")
+    key, whole = store.rings.private.find("user", LOCK_NAME), Keyring.keys
+    assert key is not None
+
+    def keys(keyring: Keyring) -> Sequence[int]:
+        if not key.alive:
+            raise NothingFoundOut(errno.ENOMEM, "read")
+        return whole(keyring)
+
+    monkeypatch.setattr(Keyring, "keys", keys)
+    assert trio.run(locked.unlock, b"right", 1)
+    assert not locked.locked
+    monkeypatch.undo()
+    assert not lock.AgentLock(store).locked, "a front that is started anew"
