@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from kagent.keyctl.syscalls import Operation
+from tests.hostile.stepping import tracing
 from tests.support.programs import SECONDS
 
 # asm/unistd_64.h: those that a table below names.
@@ -182,22 +183,8 @@ class Injector:
 @contextmanager
 def injecting(*roots: int) -> Iterator[Injector]:
     """Hold these processes and all their children, now and later, until the block ends."""
-    pipe = subprocess.PIPE
-    with subprocess.Popen(
-        [sys.executable, "-m", __name__, *map(str, roots)],
-        stdin=pipe,
-        stdout=pipe,
-        text=True,
-        cwd=Path(__file__).parents[2],
-    ) as process:
-        try:
-            assert process.stdout is not None
-            assert process.stdout.readline() == '["ready"]\n'
-            yield Injector(process)
-        finally:
-            # Its end lets all go on.
-            process.kill()
-            process.wait(SECONDS)
+    with tracing(__name__, *roots) as process:
+        yield Injector(process)
 
 
 def _request(number: int, pid: int, address: int = 0, data: int = 0) -> None:
@@ -383,7 +370,7 @@ def main() -> None:
 
     def obey() -> None:
         ready.wait()
-        print('["ready"]', flush=True)
+        print("ready", flush=True)
         for line in sys.stdin:
             match line.split():
                 case ["arm", fault, role, call, number, lasting]:

@@ -83,9 +83,16 @@ class Stepper:
 @contextmanager
 def stepping(keeper: int) -> Iterator[Stepper]:
     """Hold that process and all its children, now and later, until the block ends."""
+    with tracing(__name__, keeper) as process:
+        yield Stepper(process)
+
+
+@contextmanager
+def tracing(module: str, *roots: int) -> Iterator[subprocess.Popen[str]]:
+    """A process that runs that module, which holds these processes until the block ends."""
     pipe = subprocess.PIPE
     with subprocess.Popen(
-        [sys.executable, "-m", __name__, str(keeper)],
+        [sys.executable, "-m", module, *map(str, roots)],
         stdin=pipe,
         stdout=pipe,
         text=True,
@@ -94,7 +101,7 @@ def stepping(keeper: int) -> Iterator[Stepper]:
         try:
             assert process.stdout is not None
             assert process.stdout.readline() == "ready\n"
-            yield Stepper(process)
+            yield process
         finally:
             # Its end lets all go on.
             process.kill()
