@@ -199,6 +199,7 @@ class _Tracer:
         self._roles: dict[int, str] = {}
         self._results: dict[int, int] = {}  # what a call that isn't made gives, by the thread
         self._limits: dict[int, tuple[int, int]] = {}  # RLIMIT_NOFILE, to be restored
+        self._breaks: dict[int, int] = {}  # what brk(2) was asked for, to be restored
         self._inside: set[int] = set()  # threads in a call
         self._keeper = 0
         self.last_stop = 0.0
@@ -238,6 +239,7 @@ class _Tracer:
                 self._inside.discard(pid)
                 self._results.pop(pid, None)
                 self._limits.pop(pid, None)
+                self._breaks.pop(pid, None)
                 self.last_stop = time.monotonic()
                 continue
             number, event = os.WSTOPSIG(status), status >> 16
@@ -291,6 +293,8 @@ class _Tracer:
             self._limits[pid] = soft, hard
             resource.prlimit(pid, resource.RLIMIT_NOFILE, (0, hard))
         elif name == "brk":
+            # Its caller compares what it gets with what it asked for, in the same register.
+            self._breaks[pid] = registers[_DI]
             _request(_POKEUSER, pid, 8 * _DI, 0)
         else:
             _request(_POKEUSER, pid, 8 * _ORIGINAL_AX, -1)
@@ -299,6 +303,8 @@ class _Tracer:
     def _leave(self, pid: int) -> None:
         if (result := self._results.pop(pid, None)) is not None:
             _request(_POKEUSER, pid, 8 * _AX, result)
+        if (asked := self._breaks.pop(pid, None)) is not None:
+            _request(_POKEUSER, pid, 8 * _DI, asked)
         if limits := self._limits.pop(pid, None):
             resource.prlimit(pid, resource.RLIMIT_NOFILE, limits)
         registers = self._registers(pid)

@@ -25,7 +25,8 @@ from tests.support.programs import Agent, wait_until
 
 CONNECTIONS = 2000
 CLIENTS = 64
-FIRST, LOADS = 50, 200
+FIRST, LOADS = 50, 150
+TRIES = 3
 # contrib/soak goes on for an hour.
 EACH = 3  # acts of each kind: some take seconds, of others there are hundreds meanwhile
 KILLING = 6.0  # seconds
@@ -89,12 +90,21 @@ def test_clients_while_fronts_are_killed(kagent: Agent, pairs: list[Pair]) -> No
 
 
 def test_one_load_after_the_other(kagent: Agent) -> None:
-    """Removed each time: what was there after the first is there at the end, and no more."""
+    """Removed each time: what was there after the first is there at the end, and no more.
+
+    A heap may grow once, for whatever reason: what is lost with each load does so every time.
+    """
     with Client(kagent.socket) as client:
         succession = Succession(client)
         succession.go_on(1)
         start = Taken.of(kagent)
         succession.go_on(FIRST)
         first = Taken.of(kagent)
-        succession.go_on(LOADS - FIRST)
-        assert not Taken.of(kagent).grown(start, first)
+        for _ in range(TRIES):
+            succession.go_on(LOADS)
+            now = Taken.of(kagent)
+            if not (grown := now.grown(start, first)):
+                break
+            print(first, now, sep="\n")
+            first = first._replace(memory=now.memory)
+        assert not grown

@@ -23,6 +23,11 @@ Machine = Kernel | UserModeKernel
 HERE = Path(__file__).parent
 _DRIVERS = ("virtio_pci", "9p", "9pnet_virtio", "overlay")
 
+# An emulator of processors that change their own code, as a kernel does when it starts, fails at
+# that now and then: the kernel panics before its first program runs.
+_TRIES = 3
+_BEGIN_SECONDS = 300.0
+
 
 class MachineError(Exception):
     """The machine ended, or didn't, without telling how the command did."""
@@ -84,8 +89,37 @@ def booted(
         f"TERMINAL={'yes' if terminal else ''}\n"
     )
     Path(exchange, "command").write_text(f"{shlex.join(command)}\n")
-    told = exchange / "exit-code"
-    told.unlink(missing_ok=True)
+    told, begun = exchange / "exit-code", exchange / "begun"
+    for file in (told, begun):
+        file.unlink(missing_ok=True)
+    for tries_left in reversed(range(_TRIES)):
+        with _started(kernel, exchange, root, tpm, output, terminal) as process:
+            if _begins(process, begun) or not tries_left:
+                yield Booted(process, told)
+                return
+        print("the machine ended before its first program ran: once more")
+
+
+def _begins(process: subprocess.Popen[bytes], begun: Path) -> bool:
+    """Whether the machine gets to its first program, or takes long for that, rather than ends."""
+    deadline = time.monotonic() + _BEGIN_SECONDS
+    while not begun.exists() and time.monotonic() < deadline:
+        if process.poll() is not None:
+            return False
+        time.sleep(0.05)
+    return True
+
+
+@contextmanager
+def _started(
+    kernel: Machine,
+    exchange: Path,
+    root: Path,
+    tpm: bool,
+    output: IO[bytes] | None,
+    terminal: bool,
+) -> Iterator[subprocess.Popen[bytes]]:
+    """The machine's process."""
     sys.stdout.flush()
     with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
         folder = Path(name)
@@ -103,7 +137,7 @@ def booted(
             stderr=output,
         ) as process:
             try:
-                yield Booted(process, told)
+                yield process
             finally:
                 process.kill()
 
