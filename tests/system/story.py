@@ -110,6 +110,12 @@ def processes() -> dict[str, int]:
     return {name: pid for name, pid in all_processes().items() if name.startswith("kagent-")}
 
 
+def lasting() -> dict[str, int]:
+    """Those of them that live as long as the agent."""
+    names = ("kagent", "kagent-keeper", "kagent-front")
+    return {name: pid for name, pid in all_processes().items() if name in names}
+
+
 def keys() -> Counter[str]:
     """What of kagent's alice can see in /proc/keys, by type."""
     told = subprocess.run(
@@ -421,10 +427,10 @@ def upgraded_with_keys_held() -> None:
     assert "holds what would end with it" in told, told
     assert "upgrade" not in told, told
     wait_until(lambda: {"kagent-lookout", "kagent-sign"} <= processes().keys(), "all are there")
-    before = processes()
-    with somebody_asks():
+    before = lasting()
+    with under_load("key.pub", "sealed.pub"):
         apt(f"install ./{packages()[1]}")
-    assert processes() == before
+    assert lasting() == before
     assert [one.name for one in Path("/usr/share/kagent").iterdir()] == [version(packages()[1])]
     reload = alice("systemctl --user show -P NeedDaemonReload kagent.service kagent.socket")
     assert reload.split() == ["no", "no"], reload
@@ -454,7 +460,7 @@ def the_new_one_starts_when_the_user_says_so() -> None:
 
 def or_when_the_old_one_is_idle() -> None:
     """The other way round, as the next version is older here."""
-    with somebody_asks():
+    with under_load("key.pub"):
         apt(f"install --allow-downgrades ./{packages()[0]}")
         told = alice.shell("kagentctl status")
     assert f"to {version(packages()[0])} when idle" in told, told
@@ -489,21 +495,39 @@ def removed() -> None:
     assert "kagent" not in as_root("grep -r kagent /etc || true")
 
 
+# What a user's programs do again and again, each of them at once; in the last a number is theirs.
+BUSY = (
+    *["ssh-add -l"] * 2,
+    *["ssh-add -T $KEYS"] * 4,
+    *["ssh-add -q -t 100 own$N && ssh-add -T own$N.pub && ssh-add -q -d own$N"] * 2,
+)
+
+
 @contextmanager
-def somebody_asks() -> Iterator[None]:
-    """All the time, and gets an answer each time."""
-    words = f"export SSH_AUTH_SOCK={SOCKET}; touch asks; while [ -e asks ]; do ssh-add -l; done"
+def under_load(*keys: str) -> Iterator[None]:
+    """Meanwhile keys are listed, sign, are loaded and removed all the time; never is one refused.
+
+    `keys` are files of those that sign.
+    """
+    makes = "rm -f own$N own$N.pub && ssh-keygen -q -t ed25519 -N '' -f own$N"
+    words = [f"export SSH_AUTH_SOCK={SOCKET} KEYS='{' '.join(keys)}'", "touch busy"]
+    for number, command in enumerate(BUSY):
+        again = f"while [ -e busy ]; do if {command}; then echo did {number}; else echo failed; fi"
+        words.append(f"(N={number}; {makes}; {again}; done) 2>&1 &")
     with subprocess.Popen(
-        [*SSH, "-n", "-S", alice.control, "alice@localhost", words],
+        [*SSH, "-n", "-S", alice.control, "alice@localhost", "\n".join([*words, "wait"])],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-    ) as client:
+    ) as clients:
         yield
-        alice("rm asks")
-        answers = client.communicate()[0].splitlines()
-    assert answers
-    assert {line.split()[0] for line in answers} <= {"2048", "256"}, set(answers)
+        alice("rm busy")
+        told = clients.communicate()[0]
+    did = Counter(re.findall(r"^did (\d)$", told, re.MULTILINE))
+    assert "failed" not in told, told
+    assert len(did) == len(BUSY), did
+    told = ", ".join(f"{BUSY[int(number)]}: {count}" for number, count in sorted(did.items()))
+    print(f"done meanwhile: {told}")
 
 
 def packages() -> list[str]:
