@@ -44,6 +44,8 @@ from .turns import Turns
 
 _LONGEST_SHOWN = 1000  # characters; a question shows less, the beginning and the end
 _SECONDS_UNDER_WAY = 1.0
+# The other half is for what is between its last look and the answer.
+_LONG = int(_SECONDS_UNDER_WAY / 2 * clock.SECOND)
 # What the kernel says of a key that isn't there any more, for us.
 _GONE = (KeyNotFound, KeyExpired, KeyRevoked, PermissionDenied)
 
@@ -255,13 +257,17 @@ class Signing:
         """Have the kernel sign with the key that was found, and begin the answer; in any thread.
 
         What removes or replaces a loaded key ends the kernel's, which then refuses: so of such a
-        key only the time is looked at again.
+        key only the time is looked at again, unless the signature has taken longer than those who
+        change something wait for.
         """
+        begun = clock.now()
         self._check_all_but_the_key(case)
         assert case.held.key
         if case.held.identity.ended(clock.now()):
             raise KeyExpired(errno.EKEYEXPIRED, "sign")
         made = kernel.sign(case.held.key, case.key, case.algorithm, case.request.data)
+        if clock.now() - begun >= _LONG:
+            self._check(case)
         case.peer.answers.begin(SignResponse(made))
 
     def _sign_if_still_held(self, case: _Case) -> None:

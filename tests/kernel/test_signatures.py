@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+import time
+from collections.abc import Callable
 from functools import lru_cache
 
 import pytest
@@ -14,8 +16,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from kagent.private.keyfile import parse
-from kagent.protocol.messages import SignRequest, SignResponse, decode, encode
+from kagent.protocol.constraints import Confirm
+from kagent.protocol.messages import Failure, SignRequest, SignResponse, decode, encode
 from kagent.protocol.wire import STRING, TEXT, Reader
+from tests.hostile.asking import Client, Pair, sign
 from tests.kernel import keys
 from tests.support.frames import ask, explained
 from tests.support.programs import Agent, Person, agent
@@ -85,6 +89,48 @@ def test_unknown_flags_are_refused(kagent: Agent) -> None:
         for flags in (1, 8, 10, 2**31):
             ask(stream, encode(SignRequest(named.public_blob, b"data", flags)))
             assert "unknown signature flags" in explained(stream)
+
+
+# The kernel takes two seconds for a signature.
+_SLOW = """
+import time
+from kagent.custody import kernel
+sign = kernel.sign
+def slow(*given):
+    made = sign(*given)
+    time.sleep(2)
+    return made
+kernel.sign = slow
+"""
+
+
+@pytest.mark.parametrize(
+    "ends",
+    [
+        Client.remove,
+        lambda client, _: client.remove_all(),
+        lambda client, _: client.lock(),
+        lambda client, pair: client.add(pair, Confirm()),
+    ],
+    ids=["removed", "all removed", "locked", "loaded to be confirmed"],
+)
+def test_no_signature_is_given_away_after_its_keys_end(
+    person: Person, ends: Callable[[Client, Pair], bool]
+) -> None:
+    """However long it has taken the kernel."""
+    pair, other = Pair.rsa(), Pair.rsa()
+    with (
+        agent(person, env=person.changed_kagent(_SLOW)) as kagent,
+        Client(kagent.socket) as asking,
+        Client(kagent.socket) as ending,
+    ):
+        assert asking.add(pair)
+        assert asking.add(other)
+        assert asking.signs(other)
+        asking.send(sign(pair))
+        time.sleep(0.5)
+        assert ends(ending, pair)
+        assert isinstance(asking.answer(), Failure)
 
 
 @pytest.mark.parametrize(
