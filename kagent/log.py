@@ -35,6 +35,7 @@ _SYSTEM_LOG = "/dev/log"
 _confined = False  # a fork of the keeper, which may not be able to connect
 _waits = True  # for who reads
 _stream: socket.socket | None = None  # standard error, if that is one
+_looks_for_room = False  # where a write would wait
 _lost = 0  # lines
 _waiting: int | None = None  # who has started this process, and is to hear why it can't live
 codecs.lookup("unicode_escape")  # loads it while this process may still open files
@@ -66,7 +67,7 @@ def never_wait() -> None:
     Standard error is opened anew for that, since others have the description that was passed on to
     us, a shell its terminal; with a socket it can be said for each line.
     """
-    global _stream, _waits
+    global _stream, _waits, _looks_for_room
     _waits = False
     if _system_log:
         _system_log.setblocking(False)
@@ -79,8 +80,8 @@ def never_wait() -> None:
             own = os.open("/proc/self/fd/2", flags)
             os.dup2(own, 2)
             os.close(own)
-    except OSError:
-        pass  # it is closed, or another user's: `_send` looks whether there is room
+    except OSError:  # it is closed, or another user's
+        _looks_for_room = True
 
 
 def _connect() -> None:
@@ -149,7 +150,7 @@ def _send(level: int, line: str) -> None:
     if _stream:
         _stream.send(packet, socket.MSG_DONTWAIT)
         return
-    if not _waits:
+    if _looks_for_room:
         poll = select.poll()
         poll.register(2, select.POLLOUT)
         if not poll.poll(0):

@@ -23,7 +23,7 @@ from .wording import origin, worded
 
 _LONGEST_REQUEST = 2 * MAX_PAYLOAD
 _SECONDS = 2  # the front waits for one
-_FAILED = 2
+_UNREAD, _FAILED = 1, 2  # exit codes; after the first the keeper drops the request
 # As long as somebody is at work; a new one is a fork, in milliseconds.
 _IDLE_SECONDS = 600
 
@@ -43,7 +43,12 @@ def run(channel: socket.socket) -> NoReturn:
 def _next(channel: socket.socket) -> tuple[bytes, int]:
     asked = select.poll()
     asked.register(channel, select.POLLIN)
-    if not asked.poll(_IDLE_SECONDS * 1000):
+    try:
+        is_asked = asked.poll(_IDLE_SECONDS * 1000)
+    except OSError as error:  # no descriptor is allowed any more, and any program can see to that
+        log.error(f"who asks can't be told: {error}")
+        os._exit(_UNREAD)
+    if not is_asked:
         os._exit(0)  # what comes now waits in the channel, and the keeper starts another
     request, descriptors, _, _ = socket.recv_fds(channel, _LONGEST_REQUEST, 1)
     if not request:

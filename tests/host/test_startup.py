@@ -11,11 +11,14 @@ import socket
 import stat
 import subprocess
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 import kagent
+from tests.hostile.asking import Client, Pair
 from tests.machine.openssh import programs
 from tests.support.programs import Person, agent, background, is_running, variables, wait_until
 
@@ -265,6 +268,15 @@ def test_where_files_may_not_grow(person: Person, most: int) -> None:
     assert not (person.home / "socket").exists()
 
 
+@contextmanager
+def lowered(pid: int, most: int) -> Iterator[None]:
+    """Meanwhile that process may open so many descriptors."""
+    limits = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (most, limits[1]))
+    yield
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, limits)
+
+
 @pytest.mark.parametrize("most", [0, 3, 8])
 def test_descriptors_taken_away(person: Person, most: int) -> None:
     """By any program of the user, when the agent has just started, and when it has a key.
@@ -276,11 +288,25 @@ def test_descriptors_taken_away(person: Person, most: int) -> None:
         found = variables(out)
         pid = int(found["SSH_AGENT_PID"])
         for key in first, second:
-            limits = resource.prlimit(pid, resource.RLIMIT_NOFILE)
-            resource.prlimit(pid, resource.RLIMIT_NOFILE, (most, limits[1]))
-            person.run("ssh-add", "-q", key, check=False, **found)
-            time.sleep(0.2)  # until it would get ready for keys
-            assert is_running(pid)
-            resource.prlimit(pid, resource.RLIMIT_NOFILE, limits)
+            with lowered(pid, most):
+                person.run("ssh-add", "-q", key, check=False, **found)
+                time.sleep(0.2)  # until it would get ready for keys
+                assert is_running(pid)
             person.run("ssh-add", "-q", key, **found)
         person.run("ssh-add", "-T", f"{first}.pub", f"{second}.pub", **found)
+
+
+def test_what_cannot_wait_is_not_started_over_and_over(person: Person) -> None:
+    """As a lookout without a descriptor: poll(2) refuses it."""
+    pair = Pair.new()
+    with agent(person) as running, Client(running.socket) as client:
+        assert client.add(pair)
+        with lowered(running.keeper, 0):
+            for lookout in running.lookouts:
+                os.kill(lookout, signal.SIGKILL)
+            with Client(running.socket) as another:
+                another.signs(pair)
+            time.sleep(0.5)
+        assert "who asks can't be told" in running.logged()
+        assert running.logged().count("who asks can't be told") < 10
+        wait_until(lambda: client.signs(pair))
