@@ -30,7 +30,7 @@ from kagent.protocol.wire import ProtocolError
 from tests.destinations.requests import REMOVE_ALL
 from tests.machine.openssh import programs
 from tests.support.frames import ask, explained
-from tests.support.programs import SECONDS, Person, agent
+from tests.support.programs import SECONDS, Person, agent, wait_until
 
 from .sequences import Step
 
@@ -104,6 +104,10 @@ class Player:
         if self.ended:
             self._running = self._start()
         return self._running.connect()
+
+    def end(self) -> None:
+        self._running.process.terminate()
+        wait_until(lambda: self.ended)
 
 
 class _Connections:
@@ -198,7 +202,11 @@ def _connected(player: Player) -> Iterator[_Connections]:
                 break
             connections.ask(2, encode(Unlock(passphrase)))
         else:
-            assert connections.ask(2, REMOVE_ALL)[4:] == bytes((Type.SUCCESS,))
+            if connections.ask(2, REMOVE_ALL)[4:] != bytes((Type.SUCCESS,)):
+                # With a passphrase that was damaged on its way.
+                connections.close()
+                player.end()
+                connections = _Connections(player)
         yield connections
     finally:
         connections.close()
