@@ -113,6 +113,7 @@ class Requests:
         self._certificates = desk.certificates
         self._idle_exit = desk.settings.idle_exit
         self._tally = desk.tally
+        self._scanning = desk.scanning
         self._signing = signing
 
     async def add(self, peer: Peer, message_type: int, body_length: int) -> Message | None:
@@ -348,11 +349,14 @@ class Requests:
 
     async def _shown(self, peer: Peer) -> list[Shown]:
         """What is held and may be seen here, and what is configured or behind kagent besides."""
-        held = await trio.to_thread.run_sync(self._store.all)
+        async with self._scanning.of(peer.process.pid):
+            held = await trio.to_thread.run_sync(self._store.all)
         shown = [_about(one) for one in held if _is_visible(one, peer)]
         # What is held is asked for first, so that its constraints count.
         blobs = {one.blob for one in held}
-        configured = await self._fetching.offered(forwarded=peer.sessions.forwarded)
+        configured = await self._fetching.offered(
+            peer.process.pid, forwarded=peer.sessions.forwarded
+        )
         for one in (*configured.shown, *configured.sources):
             if one.blob not in blobs:
                 blobs.add(one.blob)
@@ -367,7 +371,8 @@ class Requests:
     async def _remove(self, peer: Peer, blob: bytes) -> Message:
         held = self._store.find_readable(blob)
         if held is None:
-            held = await trio.to_thread.run_sync(self._store.find_adopted, blob)
+            async with self._scanning.of(peer.process.pid):
+                held = await trio.to_thread.run_sync(self._store.find_adopted, blob)
         if held:
             check_visible(held.identity, peer.sessions, time.time())
         elif not self._store.has_some_of(blob):
@@ -377,7 +382,9 @@ class Requests:
                     "the certificate is not loaded, but printed by a command: it goes with its "
                     "key, or with that line of kagent.toml",
                 )
-            configured = await self._fetching.offered(forwarded=peer.sessions.forwarded)
+            configured = await self._fetching.offered(
+                peer.process.pid, forwarded=peer.sessions.forwarded
+            )
             if any(one.blob == blob for one in configured.sources):
                 raise Refusal(
                     Cause.CONFIGURED,
