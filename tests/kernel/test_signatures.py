@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from collections.abc import Callable
@@ -9,9 +10,14 @@ from functools import lru_cache
 
 import pytest
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import padding
+from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
-from cryptography.hazmat.primitives.serialization import load_ssh_private_key
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_ssh_private_key,
+)
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -148,6 +154,21 @@ def test_custody_by_what_the_kernel_can(kagent: Agent, options: list[str], custo
     kagent.person.run("ssh-keygen", "-q", "-N", "", "-f", key, *options)
     assert f"custody {custody}" in kagent.run("kagent-add", "-v", key).stderr
     kagent.run("ssh-add", "-T", f"{key}.pub")
+
+
+def test_an_exponent_that_takes_the_front_long_to_verify_with(kagent: Agent) -> None:
+    """The kernel would take it; but who loads such a key could keep all others waiting."""
+    usual = rsa.generate_private_key(65537, 2048).private_numbers()
+    order = math.lcm(usual.p - 1, usual.q - 1)
+    exponent = next(one for one in range(2**2000 + 1, 2**2001, 2) if math.gcd(one, order) == 1)
+    d = pow(exponent, -1, order)
+    dmp1, dmq1 = rsa.rsa_crt_dmp1(d, usual.p), rsa.rsa_crt_dmq1(d, usual.q)
+    public = rsa.RSAPublicNumbers(exponent, usual.public_numbers.n)
+    numbers = rsa.RSAPrivateNumbers(usual.p, usual.q, d, dmp1, dmq1, usual.iqmp, public)
+    pem = numbers.private_key().private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption())
+    told = kagent.run("kagent-add", "-v", kagent.person.file("key", pem)).stderr
+    assert "custody sealed (the kernel doesn't sign with an RSA key of an exponent of 2001" in told
+    kagent.run("ssh-add", "-T", kagent.person.file("key.pub", kagent.run("ssh-add", "-L").stdout))
 
 
 def test_sealed_although_the_kernel_could(person: Person) -> None:
