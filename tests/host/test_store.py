@@ -609,3 +609,21 @@ def test_an_unlock_that_is_all_but_done(store: Store, monkeypatch: pytest.Monkey
     assert not locked.locked
     monkeypatch.undo()
     assert not lock.AgentLock(store).locked, "a front that is started anew"
+
+
+def test_a_lock_that_can_not_be_undone_is_one(
+    store: Store, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Without memory no keyring can be read: keys can't be withdrawn, nor put back."""
+    locked = lock.AgentLock(store)
+
+    def keys(keyring: Keyring) -> Sequence[int]:
+        raise NothingFoundOut(errno.ENOMEM, "read")
+
+    monkeypatch.setattr(Keyring, "keys", keys)
+    assert trio.run(locked.lock, b"right"), "who asked knows that it takes the passphrase"
+    assert locked.locked
+    assert "may still be in others' reach" in capfd.readouterr().err
+    monkeypatch.undo()
+    assert trio.run(locked.unlock, b"right", 1)
+    assert not locked.locked
