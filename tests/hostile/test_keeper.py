@@ -65,9 +65,9 @@ def test_a_front_dies_with_its_workers_unread(kagent: Agent) -> None:
     assert kagent.front != front
 
 
-def limit(kagent: Agent, processes: str) -> None:
+def limit(kagent: Agent, processes: str, of: str = "nproc") -> None:
     """As any program of the user can; and as a full machine does."""
-    kagent.person.run("prlimit", "-p", str(kagent.keeper), f"--nproc={processes}:")
+    kagent.person.run("prlimit", "-p", str(kagent.keeper), f"--{of}={processes}:")
 
 
 def test_a_front_dies_where_no_process_can_be_started(kagent: Agent) -> None:
@@ -114,6 +114,20 @@ def test_an_answer_that_nobody_reads(kagent: Agent) -> None:
     job = "Kind.DROP"
     python_in(kagent.front, SEND.format(before=FILL, job=job, record=b"", after=""))
     with Client(kagent.socket, seconds=10) as client:
+        assert client.add(Pair.new())
+
+
+def test_a_job_that_there_is_no_memory_for(kagent: Agent) -> None:
+    """A record can be as long as a message."""
+    pair = Pair.new()
+    with Client(kagent.socket) as client:
+        assert client.add(pair)
+        limit(kagent, "1", of="as")
+        long = "socket.send_fds(workers._keeper._socket, [job.pack() + bytes(200_000)], [writing])"
+        python_in(kagent.front, SEND.format(before="", job="Kind.DROP", record=b"", after=long))
+        wait_until(lambda: "there is no memory" in kagent.logged())
+        limit(kagent, "unlimited", of="as")
+        assert client.signs(pair)
         assert client.add(Pair.new())
 
 
