@@ -154,6 +154,9 @@ class Requests:
                         async with self._holding.changing:
                             identity = await self._holding.hold(peer, number, beginning)
                         peer.explanation = tell(identity)
+                        if identity.constraints:
+                            # The same key may have been held without, and be signing yet.
+                            await self._signing.settled()
                     case Inserted():
                         peer.explanation = await self._hold_inserted(peer, number, answer)
                     case Removal(provider):

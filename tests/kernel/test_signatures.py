@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+import select
 import sys
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from functools import lru_cache
 
 import pytest
@@ -97,19 +99,20 @@ def test_unknown_flags_are_refused(kagent: Agent) -> None:
             assert "unknown signature flags" in explained(stream)
 
 
-# The kernel takes two seconds for a signature.
+# The kernel takes so many seconds for a signature.
 _SLOW = """
 import time
 from kagent.custody import kernel
 sign = kernel.sign
 def slow(*given):
     made = sign(*given)
-    time.sleep(2)
+    time.sleep({seconds})
     return made
 kernel.sign = slow
 """
 
 
+@pytest.mark.parametrize("seconds", [0.4, 2])
 @pytest.mark.parametrize(
     "ends",
     [
@@ -121,22 +124,28 @@ kernel.sign = slow
     ids=["removed", "all removed", "locked", "loaded to be confirmed"],
 )
 def test_no_signature_is_given_away_after_its_keys_end(
-    person: Person, ends: Callable[[Client, Pair], bool]
+    person: Person, ends: Callable[[Client, Pair], bool], seconds: float
 ) -> None:
     """However long it has taken the kernel."""
+    slow = person.changed_kagent(_SLOW.format(seconds=seconds))
     pair, other = Pair.rsa(), Pair.rsa()
     with (
-        agent(person, env=person.changed_kagent(_SLOW)) as kagent,
-        Client(kagent.socket) as asking,
+        agent(person, env=slow) as kagent,
         Client(kagent.socket) as ending,
+        ExitStack() as several,
     ):
-        assert asking.add(pair)
-        assert asking.add(other)
-        assert asking.signs(other)
-        asking.send(sign(pair))
-        time.sleep(0.5)
+        # So many that the kernel is always at some.
+        asking = [several.enter_context(Client(kagent.socket)) for _ in range(8)]
+        assert ending.add(pair)
+        assert ending.add(other)
+        assert ending.signs(other)
+        for client in asking:
+            client.send(sign(pair))
+        time.sleep(0.2)
         assert ends(ending, pair)
-        assert isinstance(asking.answer(), Failure)
+        given, _, _ = select.select([client.stream for client in asking], [], [], 0)
+        late = [client for client in asking if client.stream not in given]
+        assert all(isinstance(client.answer(), Failure) for client in late)
 
 
 @pytest.mark.parametrize(
