@@ -239,8 +239,10 @@ def _check_host(key: PublicKey) -> None:
     if not key.known:
         return
     try:
-        check_usable(key)
-        check_certificate(key)
+        if key.certificate:
+            check_certificate(key)
+        else:
+            check_usable(key)
     except CannotVerify:
         return  # as one of a type that isn't known: no host will have proved itself with it
     except BadSignature as error:
