@@ -96,7 +96,7 @@ async def serve(
             with trio.open_signal_receiver(signal.SIGUSR1) as told:
                 async for _ in told:
                     try:
-                        await requests.remove_all()
+                        await requests.remove_all(even_if_locked=True)
                     except (Refusal, OSError) as error:
                         log.error(f"SIGUSR1: {error}")
 
