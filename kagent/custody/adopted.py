@@ -20,6 +20,7 @@ from ..keyctl import (
     Keyring,
     NothingFoundOut,
     NotRecovered,
+    PkeyOp,
     RsaPublicKey,
     recover,
 )
@@ -159,13 +160,17 @@ class Adopted:
 def _made_of_challenge(key: AsymmetricKey) -> bytes | None:
     """What the key makes of the challenge; None where the kernel has no memory for it alone.
 
-    The kernel says so at each use of a key that is too long for it (crypto/rsa.c), which anybody
-    can load: such a key signs for nobody, and must not keep the others from being found.  Raises
-    KernelKeyError; NothingFoundOut where the key can't even be described.
+    None too for a public key, with which that can take a third of a second.  That there is no
+    memory the kernel says at each use of a key that is too long for it (crypto/rsa.c), which
+    anybody can load: such a key signs for nobody, and must not keep the others from being found.
+    Raises KernelKeyError; NothingFoundOut where the key can't even be described.
     """
     for _ in range(_TRIES):
         try:
-            return key.encrypt_raw(_CHALLENGE)
+            limits = key.limits("enc=raw")
+            if not limits.supported_ops & PkeyOp.DECRYPT:
+                return None
+            return key.encrypt_raw(_CHALLENGE, limits.max_enc_size)
         except NothingFoundOut:
             key.describe()
     return None

@@ -354,6 +354,17 @@ def test_an_anchor_that_nobody_may_read_is_passed_over(keeper: KeeperRings, stor
     assert store.remove(OPEN.blob) == []
 
 
+def test_nothing_is_computed_with_public_keys_of_others(
+    keeper: KeeperRings, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There may be many, and each can take a third of a second: by each list."""
+    AsymmetricKey.add("a server's", CERTIFICATE, keeper.shared.login)
+    used: list[AsymmetricKey] = []
+    monkeypatch.setattr(AsymmetricKey, "encrypt_raw", lambda key, *_: used.append(key))
+    assert store.adopted.all() == []
+    assert not used
+
+
 # The lock.
 
 

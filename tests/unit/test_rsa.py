@@ -29,10 +29,10 @@ class Standin(AsymmetricKey):
         size = (self.public.n.bit_length() + 7) // 8
         return PkeyLimits(self.ops, 8 * size, size, size, size, size)
 
-    def encrypt_raw(self, data: bytes) -> bytes:
+    def encrypt_raw(self, data: bytes, size: int = 0) -> bytes:
         return self.public.encrypt_raw(data)
 
-    def sign(self, digest: bytes, hash_name: str) -> bytes:
+    def sign(self, digest: bytes, hash_name: str, size: int = 0) -> bytes:
         return self.signs.sign(digest, padding.PKCS1v15(), Prehashed(HASHES[hash_name]))
 
 
