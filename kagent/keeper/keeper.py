@@ -60,7 +60,7 @@ _MOST_SHORT_LIVES = 5
 
 # More than this at once are no user's doing.  The front lets fewer come, so that one who wants
 # many keeps nobody out; this is for a front that is somebody else's.
-_MOST_LOADS = 16
+_MOST_LOADS = 24
 _MOST_ERRANDS = 80
 
 # A persistent keyring ends three days after it was last asked for.
