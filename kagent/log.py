@@ -30,6 +30,9 @@ _to_stderr = True
 _to_journal = False
 _name = "kagent"
 _threshold = syslog.LOG_INFO
+# In bytes, of a line: with what goes before it a pipe takes that whole or not at all, pipe(7), so
+# that no line is the end of another; and a datagram that is too long is lost.
+_LONGEST = 4000
 _system_log: socket.socket | None = None
 _SYSTEM_LOG = "/dev/log"
 _confined = False  # a fork of the keeper, which may not be able to connect
@@ -124,7 +127,7 @@ def settings() -> tuple[bool, bool]:
 def _write(level: int, text: str) -> None:
     if level > _threshold:
         return
-    line = _LABELS[level] + printable(text)
+    line = _LABELS[level] + _shortened(printable(text))
     if _waiting is not None and level <= syslog.LOG_ERR:
         _write_to(_waiting, f"{_name}: {printable(text)}\n")
     global _lost
@@ -137,6 +140,15 @@ def _write(level: int, text: str) -> None:
         _lost += 1
     except OSError:
         pass  # nobody is left to read it
+
+
+def _shortened(line: str) -> str:
+    """Both ends of what is long, as any client can make a name."""
+    content = line.encode()
+    if len(content) <= _LONGEST:
+        return line
+    half = _LONGEST // 2 - 2
+    return f"{content[:half].decode(errors='ignore')}…{content[-half:].decode(errors='ignore')}"
 
 
 def _send(level: int, line: str) -> None:

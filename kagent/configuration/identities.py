@@ -79,11 +79,6 @@ class Identities:
                 faults += wrong
         return cls(tuple(entries.values())[:_MOST], tuple(faults), **general)
 
-    def find(self, blob: bytes) -> Entry | None:
-        """The entry of that public key or certificate, or of the key that it certifies."""
-        found = {entry.public.blob: entry for entry in self.entries}
-        return found.get(blob) or found.get(PublicKey.parse_any(blob).plain_blob)
-
 
 def of_file(file: File) -> tuple[list[Entry], dict[str, Any], list[Fault]]:
     """Its entries, what it says of all keys, and what is wrong with it."""

@@ -6,7 +6,9 @@ It is looked for anew at each request, in the session's keyrings, the user's, an
 
 from __future__ import annotations
 
+import math
 import os
+import time
 from collections.abc import Callable, Iterator
 from threading import Lock
 from typing import NamedTuple
@@ -20,6 +22,7 @@ from ..keyctl import (
     Keyring,
     NothingFoundOut,
     NotRecovered,
+    PkeyOp,
     RsaPublicKey,
     recover,
 )
@@ -33,6 +36,7 @@ from .sharing import Giver
 _ROOT = 0
 # No process but this knows it, and it is less than the modulus of any key that ssh takes.
 _CHALLENGE = os.urandom(100)
+_MOST_WASTED = 0.5  # seconds of a processor, in one look at all
 _TRIES = 3  # before memory is lacking for that key alone
 
 
@@ -57,22 +61,26 @@ class Adopted:
         self._around = around
         self._anchor = anchor
         self._turn = Lock()
-        # By serial and what the key makes of the challenge: a serial may be given to another key.
-        self._known: dict[tuple[int, bytes], RsaPublicKey | None] = {}
-        self._seen: set[tuple[int, bytes]] = set()
+        # By serial, with what the key makes of the challenge: the serial may become another key's.
+        self._known: dict[int, tuple[bytes, RsaPublicKey]] = {}
+        self._useless: set[int] = set()
+        self._seen: set[int] = set()
+        self._wasted = 0.0  # seconds
         self._refused: set[int] = set()
 
-    def all(self) -> list[Found]:
-        """What can be offered now."""
+    def all(self, *, thorough: bool = False) -> list[Found]:
+        """What can be offered now; all that is there, however long it takes, if `thorough`."""
         with self._turn:
-            self._seen = set()
+            self._seen, self._wasted = set(), -math.inf if thorough else 0.0
             everything = [found for place in self._places() for found in self._in(*place)]
-            self._known = {mark: self._known[mark] for mark in self._seen}
+            self._known = {one: self._known[one] for one in self._known.keys() & self._seen}
+            self._useless &= self._seen
             return everything
 
     def within(self, keyring: Keyring) -> list[Found]:
         """What that keyring has of ours."""
         with self._turn:
+            self._wasted = 0.0
             return list(self._in(keyring, None))
 
     def find(self, blob: bytes) -> Found | None:
@@ -85,7 +93,7 @@ class Adopted:
         What belongs to another user, or to root, is let go of instead.
         """
         faults = []
-        for found in self.all():
+        for found in self.all(thorough=True):
             if blob not in (None, found.identity.blob):
                 continue
             for key in filter(None, (found.key, found.record)):
@@ -133,22 +141,32 @@ class Adopted:
                 self._refuse(key, about, error)
 
     def _public(self, key: AsymmetricKey) -> RsaPublicKey | None:
-        """None for what can't sign: public keys, certificates, what has expired."""
+        """None for what can't sign: public keys, certificates, what has expired.
+
+        Somebody may have put many keys there with which the kernel computes long, for nothing.  So
+        what is of no use is looked at once; and when that has taken long, the other new ones are
+        for another time.
+        """
+        self._seen.add(key.serial)
+        known = self._known.get(key.serial)
+        if key.serial in self._useless or (known is None and self._wasted >= _MOST_WASTED):
+            return None
+        begun = time.thread_time()
         try:
             made = _made_of_challenge(key)
             if made is None:
                 return None
-            mark = key.serial, made
-            if mark not in self._known:
-                self._known[mark] = recover(key)
+            if known is None or known[0] != made:
+                known = self._known[key.serial] = made, recover(key)
         except NotRecovered:
-            self._known[mark] = None
+            self._useless.add(key.serial)
+            self._wasted += time.thread_time() - begun
+            return None
         except NothingFoundOut:
             raise
         except KernelKeyError:
             return None
-        self._seen.add(mark)
-        return self._known[mark]
+        return known[1]
 
     def _refuse(self, key: Key, about: Description, error: Exception) -> None:
         if key.serial not in self._refused:
@@ -159,13 +177,17 @@ class Adopted:
 def _made_of_challenge(key: AsymmetricKey) -> bytes | None:
     """What the key makes of the challenge; None where the kernel has no memory for it alone.
 
-    The kernel says so at each use of a key that is too long for it (crypto/rsa.c), which anybody
-    can load: such a key signs for nobody, and must not keep the others from being found.  Raises
-    KernelKeyError; NothingFoundOut where the key can't even be described.
+    None too for a public key, with which that can take a third of a second.  That there is no
+    memory the kernel says at each use of a key that is too long for it (crypto/rsa.c), which
+    anybody can load: such a key signs for nobody, and must not keep the others from being found.
+    Raises KernelKeyError; NothingFoundOut where the key can't even be described.
     """
     for _ in range(_TRIES):
         try:
-            return key.encrypt_raw(_CHALLENGE)
+            limits = key.limits("enc=raw")
+            if not limits.supported_ops & PkeyOp.DECRYPT:
+                return None
+            return key.encrypt_raw(_CHALLENGE, limits.max_enc_size)
         except NothingFoundOut:
             key.describe()
     return None

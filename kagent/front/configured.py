@@ -12,10 +12,13 @@ from ..jobs.questions import Fetch, Offer
 from ..keyctl import AsymmetricKey
 from .channels import Workers
 from .peer import refusal
+from .turns import Turns
 
 # Most users have nothing configured, and a look costs a worker.
 _SECONDS_OF_NOTHING = 1.0
-_MOST_OFFERS = 4  # at once
+# At once: the keeper, which starts a worker for each, does so for other requests too, in order.
+_MOST_OFFERS, _MOST_OFFERS_EACH = 4, 2
+_MOST_FETCHES, _MOST_FETCHES_EACH = 8, 4
 _NOTHING = Offered(())
 
 
@@ -27,20 +30,22 @@ class Fetching:
         self._held: dict[bytes, Held] = {}  # only what a worker has found to be the right key
         self._under_way: dict[bytes, trio.Event] = {}
         self._nothing_until = 0.0  # of trio's clock
-        self._offering = trio.CapacityLimiter(_MOST_OFFERS)
+        self._offering = Turns(_MOST_OFFERS, _MOST_OFFERS_EACH)
+        self._fetching = Turns(_MOST_FETCHES, _MOST_FETCHES_EACH)
         # What was said of keys at the last look, when that was, and of whose use the user is told.
         self.rules: tuple[Rule, ...] = ()
         self.looked = -math.inf  # of trio's clock
         self.notify = "never"
 
-    async def offered(self, *, forwarded: bool) -> Offered:
+    async def offered(self, pid: int, *, forwarded: bool) -> Offered:
         """All that are configured, whether their keys are there or not.
 
-        For a request that is `forwarded`, without what may not be fetched for one.
+        `pid` is who asks.  Without what may not be fetched for a request that is `forwarded`, if
+        this is one.
         """
         if trio.current_time() < self._nothing_until:
             return _NOTHING
-        async with self._offering:
+        async with self._offering.of(pid):
             answer = await self._workers.send_out(Kind.OFFER, Offer(forwarded))
         if not isinstance(answer, Offered):
             return _NOTHING
@@ -60,14 +65,18 @@ class Fetching:
         """The one with that public key, if its key has been fetched."""
         return self._held.get(blob)
 
-    async def fetch(self, blob: bytes) -> Held:
-        """The one with that public key.  Takes as long as fetching its key.  Raises Refusal."""
+    async def fetch(self, blob: bytes, pid: int) -> Held:
+        """The one with that public key, for that process.  Takes as long as fetching its key.
+
+        Raises Refusal.
+        """
         while blob in self._under_way:
             await self._under_way[blob].wait()
         if blob not in self._held:
             arrival = self._under_way[blob] = trio.Event()
             try:
-                self._held[blob] = await self._fetch(blob)
+                async with self._fetching.of(pid):
+                    self._held[blob] = await self._fetch(blob)
             finally:
                 del self._under_way[blob]
                 arrival.set()

@@ -17,6 +17,7 @@ from .sign_workers import SignWorkers
 from .sources import Sources
 from .tally import Tally
 from .threads import Signers
+from .turns import Turns
 
 if TYPE_CHECKING:
     from .behind import Behind
@@ -39,3 +40,4 @@ class Desk(NamedTuple):
     behind: Behind | None  # with --behind only
     holding: Holding
     sources: Sources
+    scanning: Turns  # who looks at what others have put into the keyrings, which may be much

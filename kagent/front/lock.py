@@ -10,6 +10,7 @@ import hashlib
 import hmac
 import os
 import struct
+from contextlib import suppress
 from typing import NamedTuple
 
 import trio
@@ -64,7 +65,7 @@ class AgentLock:
     async def lock(self, passphrase: bytes) -> bool:
         """Lock; False if it is locked already, or if there is no passphrase.
 
-        All of it or nothing.  Raises KernelKeyError.
+        Raises KernelKeyError if it isn't locked.
         """
         if self.locked or not passphrase:
             return False
@@ -78,10 +79,17 @@ class AgentLock:
         try:
             key.set_permissions(POSSESSOR_ONLY)
             self._withdraw()
-        except KernelKeyError:
+        except KernelKeyError as error:
             # Who asked is told that it isn't locked: so its keys are there for who has them by it.
-            self._open(key)
-            raise
+            try:
+                self._open(key)
+            except KernelKeyError:
+                # Then it is locked, and its passphrase opens it.
+                with suppress(KernelKeyError):
+                    self._withdraw()  # what was put back by then
+                log.error(f"locked, but keys may still be in others' reach: {error}")
+            else:
+                raise
         return True
 
     async def unlock(self, passphrase: bytes, pid: int) -> bool:

@@ -5,6 +5,7 @@ Nothing that signs waits for it, and whatever clients do, one worker at a time i
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from typing import NamedTuple
 
@@ -91,7 +92,7 @@ class Notices:
 
     async def _look(self) -> None:
         try:
-            await self._fetching.offered(forwarded=False)
+            await self._fetching.offered(os.getpid(), forwarded=False)
         except OSError as error:
             log.error(f"who wants to be told of signatures is unknown: {error}")
 

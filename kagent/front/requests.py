@@ -113,6 +113,7 @@ class Requests:
         self._certificates = desk.certificates
         self._idle_exit = desk.settings.idle_exit
         self._tally = desk.tally
+        self._scanning = desk.scanning
         self._signing = signing
 
     async def add(self, peer: Peer, message_type: int, body_length: int) -> Message | None:
@@ -153,6 +154,9 @@ class Requests:
                         async with self._holding.changing:
                             identity = await self._holding.hold(peer, number, beginning)
                         peer.explanation = tell(identity)
+                        if identity.constraints:
+                            # The same key may have been held without, and be signing yet.
+                            await self._signing.settled()
                     case Inserted():
                         peer.explanation = await self._hold_inserted(peer, number, answer)
                     case Removal(provider):
@@ -213,9 +217,8 @@ class Requests:
 
     async def _remove_token(self, peer: Peer, provider: str) -> None:
         """Raises Refusal, NotPermitted."""
-        if self._lock.locked:  # meanwhile
-            raise Refusal(Cause.LOCKED, "the agent is locked")
         async with self._holding.changing:
+            self._check_unlocked()  # meanwhile
             identities = self._of_token(provider)
             if not identities:
                 raise Refusal(Cause.UNKNOWN_KEY, f"no key of {provider} is held")
@@ -348,11 +351,14 @@ class Requests:
 
     async def _shown(self, peer: Peer) -> list[Shown]:
         """What is held and may be seen here, and what is configured or behind kagent besides."""
-        held = await trio.to_thread.run_sync(self._store.all)
+        async with self._scanning.of(peer.process.pid):
+            held = await trio.to_thread.run_sync(self._store.all)
         shown = [_about(one) for one in held if _is_visible(one, peer)]
         # What is held is asked for first, so that its constraints count.
         blobs = {one.blob for one in held}
-        configured = await self._fetching.offered(forwarded=peer.sessions.forwarded)
+        configured = await self._fetching.offered(
+            peer.process.pid, forwarded=peer.sessions.forwarded
+        )
         for one in (*configured.shown, *configured.sources):
             if one.blob not in blobs:
                 blobs.add(one.blob)
@@ -367,7 +373,8 @@ class Requests:
     async def _remove(self, peer: Peer, blob: bytes) -> Message:
         held = self._store.find_readable(blob)
         if held is None:
-            held = await trio.to_thread.run_sync(self._store.find_adopted, blob)
+            async with self._scanning.of(peer.process.pid):
+                held = await trio.to_thread.run_sync(self._store.find_adopted, blob)
         if held:
             check_visible(held.identity, peer.sessions, time.time())
         elif not self._store.has_some_of(blob):
@@ -377,7 +384,9 @@ class Requests:
                     "the certificate is not loaded, but printed by a command: it goes with its "
                     "key, or with that line of kagent.toml",
                 )
-            configured = await self._fetching.offered(forwarded=peer.sessions.forwarded)
+            configured = await self._fetching.offered(
+                peer.process.pid, forwarded=peer.sessions.forwarded
+            )
             if any(one.blob == blob for one in configured.sources):
                 raise Refusal(
                     Cause.CONFIGURED,
@@ -402,15 +411,20 @@ class Requests:
                 Cause.FROM_AFAR, "the key's record can't be read, so who may remove it is unknown"
             )
         async with self._holding.changing:
+            self._check_unlocked()  # meanwhile
+            if now := self._store.find_readable(blob):
+                check_visible(now.identity, peer.sessions, time.time())
             faults = await self._end(blob)
         self._certificates.forget(blob)
         await self._removed(faults)
         log.info(f"{_fingerprint(blob)} was removed")
         return Success()
 
-    async def remove_all(self) -> None:
+    async def remove_all(self, *, even_if_locked: bool = False) -> None:
         """Remove all keys.  Raises Refusal if some can't be: the others are gone all the same."""
         async with self._holding.changing:
+            if not even_if_locked:
+                self._check_unlocked()  # meanwhile
             for one in self._store.identities():
                 self._tally.refusals.removed(one.blob)
             faults = faults_of(await self._workers.forget_all())
@@ -418,6 +432,11 @@ class Requests:
         self._certificates.forget()
         await self._removed(faults)
         log.info("all keys were removed")
+
+    def _check_unlocked(self) -> None:
+        """Raises Refusal."""
+        if self._lock.locked:
+            raise Refusal(Cause.LOCKED, "the agent is locked")
 
     async def _removed(self, faults: list[str]) -> None:
         await self._signing.settled()

@@ -31,8 +31,10 @@ from .signatures import Signing
 from .sources import Sources
 from .tally import Tally
 from .threads import Signers
+from .turns import Turns
 
 _MOMENT = 0.1  # seconds
+_MOST_SCANS, _MOST_SCANS_EACH = 2, 1  # at once; more would wait for each other
 
 
 async def serve(
@@ -82,6 +84,7 @@ async def serve(
             behind,
             holding,
             Sources(workers, holding),
+            Turns(_MOST_SCANS, _MOST_SCANS_EACH),
         )
         requests = Requests(desk, Signing(desk))
 
@@ -93,7 +96,7 @@ async def serve(
             with trio.open_signal_receiver(signal.SIGUSR1) as told:
                 async for _ in told:
                     try:
-                        await requests.remove_all()
+                        await requests.remove_all(even_if_locked=True)
                     except (Refusal, OSError) as error:
                         log.error(f"SIGUSR1: {error}")
 

@@ -89,6 +89,7 @@ class Signing:
         self._fingerprint_hash = desk.settings.fingerprint_hash
         self._web_safety = desk.settings.web_safety
         self._tally = desk.tally
+        self._scanning = desk.scanning
         # Two windows at once would take the keyboard from each other.
         self._asking = Turns(1, 1)
         self._at_tokens: dict[str, Turns] = {}  # by the provider
@@ -313,10 +314,13 @@ class Signing:
         """An identity that nobody has loaded into kagent.  Raises Refusal."""
         held = self._fetching.held(blob)
         if held is None:
-            held = await trio.to_thread.run_sync(self._store.find_adopted, blob)
+            async with self._scanning.of(peer.process.pid):
+                held = await trio.to_thread.run_sync(self._store.find_adopted, blob)
         if held:
             return held
-        configured = await self._fetching.offered(forwarded=peer.sessions.forwarded)
+        configured = await self._fetching.offered(
+            peer.process.pid, forwarded=peer.sessions.forwarded
+        )
         if not any(one.blob == blob for one in configured.shown):
             for one in configured.sources:
                 if one.blob == blob:
@@ -328,7 +332,7 @@ class Signing:
                 if faults := self._behind.faults(peer):
                     raise Refusal(Cause.BEHIND, f"no such key here, and {faults}")
         try:
-            return await self._fetching.fetch(blob)
+            return await self._fetching.fetch(blob, peer.process.pid)
         except Refusal as error:
             # A host that can't see a key isn't told that it was here, or that it could be.
             if error.cause is Cause.SOURCE and peer.sessions.forwarded:

@@ -60,8 +60,8 @@ _MOST_SHORT_LIVES = 5
 
 # More than this at once are no user's doing.  The front lets fewer come, so that one who wants
 # many keeps nobody out; this is for a front that is somebody else's.
-_MOST_LOADS = 16
-_MOST_ERRANDS = 64
+_MOST_LOADS = 24
+_MOST_ERRANDS = 80
 
 # A persistent keyring ends three days after it was last asked for.
 _RENEWAL_SECONDS = 3600.0
@@ -76,6 +76,7 @@ _LOOK_SECONDS = 5.0
 
 _MOST_PASSED = 4  # descriptors, with a job
 _DESCRIPTOR = struct.Struct("i")
+_NO_JOB = memoryview(bytes(LONGEST_JOB))
 
 _SIGNALS = (*ENDING, signal.SIGCHLD, signal.SIGUSR1)
 
@@ -447,7 +448,7 @@ class Keeper:
     def _take_job(self) -> None:
         descriptors: list[int] = []
         try:
-            packet, descriptors, cut_off = self._receive()
+            packet, cut_off = self._receive(descriptors)
             if not packet:
                 self._end_front()
                 return
@@ -457,21 +458,22 @@ class Keeper:
             self._carry_out(job, packet[HEADER_LENGTH:], *descriptors)
         except (ValueError, TypeError) as error:
             log.error(f"the front sent no job: {error}")
-        except (OSError, KeyError, ImportError) as error:
-            log.error(f"a job can't be done: {error}")
+        except (OSError, KeyError, ImportError, MemoryError) as error:
+            # The front hears no answer, and goes back.
+            log.error(f"a job can't be done: {str(error) or 'there is no memory'}")
         finally:
             for descriptor in descriptors:
                 os.close(descriptor)
 
-    def _receive(self) -> tuple[bytes, list[int], bool]:
-        """What the front sends: a packet, descriptors, and whether there was no room for all these.
+    def _receive(self, descriptors: list[int]) -> tuple[bytes, bool]:
+        """What the front sends: a packet, and whether there was no room for all `descriptors`.
 
         Into memory that is there: where there was none for as much as a job may have, Python's
-        recvmsg ended the process by a signal.
+        recvmsg ended the process by a signal.  Raises OSError and MemoryError.
         """
         control, space = self._sockets.control, socket.CMSG_SPACE(_MOST_PASSED * _DESCRIPTOR.size)
         length, ancillary, flags, _ = control.recvmsg_into([self._job], space)
-        descriptors = [
+        descriptors += [
             descriptor
             for level, kind, data in ancillary
             if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS)
@@ -479,9 +481,11 @@ class Keeper:
                 data[: len(data) - len(data) % _DESCRIPTOR.size]
             )
         ]
-        packet = bytes(memoryview(self._job)[:length])
-        self._job[:length] = bytes(length)  # forks would inherit it
-        return packet, descriptors, bool(flags & socket.MSG_CTRUNC)
+        job = memoryview(self._job)[:length]
+        try:
+            return bytes(job), bool(flags & socket.MSG_CTRUNC)
+        finally:
+            job[:] = _NO_JOB[:length]  # forks would inherit it
 
     def _carry_out(self, job: Job, record: bytes, *descriptors: int) -> None:
         match job.kind:
@@ -832,7 +836,7 @@ class Keeper:
                 # Last: what it says is there by then.
                 if record:
                     rings.records.put(description, record)
-            except OSError:
+            except (OSError, MemoryError):
                 if not again:
                     self._tokens.forget(description)
                     rings.remove(brought.custody, description)

@@ -140,10 +140,11 @@ class AsymmetricKey(Key):
         size = size or self.limits(info).max_sig_size
         return syscalls.pkey_sign(self.serial, info, digest, size)
 
-    def encrypt_raw(self, data: bytes) -> bytes:
-        """data^e mod n, big-endian."""
+    def encrypt_raw(self, data: bytes, size: int = 0) -> bytes:
+        """data^e mod n, big-endian; `size` as for `sign`."""
         info = "enc=raw"
-        return syscalls.pkey_encrypt(self.serial, info, data, self.limits(info).max_enc_size)
+        size = size or self.limits(info).max_enc_size
+        return syscalls.pkey_encrypt(self.serial, info, data, size)
 
 
 class Keyring(Key):

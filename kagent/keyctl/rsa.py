@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import os
+import time
 from typing import NamedTuple
 
 from .keys import AsymmetricKey, PkeyOp
@@ -16,6 +17,8 @@ from .keys import AsymmetricKey, PkeyOp
 # What is in use, the usual one first: OpenSSL and ssh-keygen; old keys; PuTTY's 37; ssh-keygen's
 # 35 of long ago.
 _EXPONENTS = (65537, 3, 17, 35, 37, 257)
+
+_LONG = 1.0  # seconds of a processor, where even an emulated one takes a tenth
 
 # What the differences may have in common besides n has small factors: three of them share a given
 # prime p with a probability of p^-3.
@@ -66,11 +69,15 @@ class RsaPublicKey(NamedTuple):
 def recover(key: AsymmetricKey) -> RsaPublicKey:
     """The public half of a private RSA key, proved by a signature that it verifies.
 
-    Takes tens of milliseconds.  Raises NotRecovered for any other key, and KernelKeyError.
+    Takes tens of milliseconds; a key with which the kernel computes much longer has no usual
+    exponent.  Raises NotRecovered for any other key, and KernelKeyError.
     """
     if not key.limits().supported_ops & PkeyOp.SIGN:
         raise NotRecovered("no private key")
+    begun = time.thread_time()
     for exponent in _EXPONENTS:
+        if time.thread_time() - begun > _LONG:
+            break
         public = RsaPublicKey(exponent, _modulus(key, exponent))
         if public.n.bit_length() > 512 and public.is_of(key):
             return public

@@ -9,19 +9,25 @@ from collections.abc import Sequence
 from .. import programs
 from ..confine.process import die_with_parent
 
-# What finds programs and the user's files, and what a window or a browser needs to be opened.
+# What finds programs and the user's files, and what a window or a browser needs to be opened.  Not
+# SSH_AUTH_SOCK: a command that needs the key that it is to give would wait for itself.
 _PASSED_ON = (
-    *("HOME", "LANG", "LOGNAME", "PATH", "USER"),
-    *("DISPLAY", "WAYLAND_DISPLAY", "XAUTHORITY", "XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS"),
+    *("HOME", "USER", "LOGNAME", "PATH", "LANG", "LC_ALL", "LC_CTYPE", "TMPDIR", "GNUPGHOME"),
+    *("XDG_RUNTIME_DIR", "XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_CACHE_HOME"),
+    *("DBUS_SESSION_BUS_ADDRESS", "DISPLAY", "WAYLAND_DISPLAY", "XAUTHORITY"),
 )
 
 
-def output(words: Sequence[str], seconds: float, most: int, **environment: str) -> bytes:
+def environment() -> dict[str, str]:
+    """What such a command is told of the user's session."""
+    return {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
+
+
+def output(words: Sequence[str], seconds: float, most: int, **besides: str) -> bytes:
     """What such a command prints, at most `most` bytes; its complaints are read by nobody.
 
-    `environment` is what it has besides the little that is passed on.
-    It has no descriptor of kagent's, and no keyring: those who call this have none.  Raises
-    programs.NoOutput.
+    `besides` is what its environment has more.  It has no descriptor of kagent's, and no keyring:
+    those who call this have none.  Raises programs.NoOutput.
     """
     return programs.output(
         words,
@@ -29,6 +35,6 @@ def output(words: Sequence[str], seconds: float, most: int, **environment: str) 
         most,
         stderr=subprocess.DEVNULL,
         cwd=os.environ.get("HOME", "/"),
-        env={one: os.environ[one] for one in _PASSED_ON if one in os.environ} | environment,
+        env=environment() | besides,
         preexec_fn=die_with_parent,
     )

@@ -210,10 +210,11 @@ class _Loading:
     def _have_the_kernel_sign(
         self, key: LibraryKey, kind: str, identity: Identity, *, forced: bool
     ) -> None:
-        way = self._way
-        if way.inbox is None or not (way.room or forced):
-            raise pkcs8.CannotSign(why_not(PublicKey.parse(identity.blob)) or _CROWDED)
-        inbox = way.inbox
+        way, inbox = self._way, self._way.inbox
+        if reason := why_not(PublicKey.parse(identity.blob)):
+            raise pkcs8.CannotSign(reason)
+        if inbox is None or not (way.room or forced):
+            raise pkcs8.CannotSign(_CROWDED)
         # Whatever ends this process before the key is proved, and may be no more than it should:
         # the keeper throws away what is there then.
         held = with_patience(lambda: pkcs8.load(key, kind, identity.description, inbox))
@@ -238,8 +239,10 @@ def _check_host(key: PublicKey) -> None:
     if not key.known:
         return
     try:
-        check_usable(key)
-        check_certificate(key)
+        if key.certificate:
+            check_certificate(key)
+        else:
+            check_usable(key)
     except CannotVerify:
         return  # as one of a type that isn't known: no host will have proved itself with it
     except BadSignature as error:

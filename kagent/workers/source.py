@@ -23,6 +23,7 @@ from ..jobs.questions import FromSource
 from ..openssh import askpass
 from ..private.keyfile import KeyFileError, is_encrypted
 from ..text import printable, shown
+from . import commands
 from .errands import receive
 from .opening import Material
 from .origins import constraints_of, place_of, source_of
@@ -30,15 +31,6 @@ from .origins import constraints_of, place_of, source_of
 _SECONDS = 130  # of which the user has 120
 _LARGEST = 65536  # bytes; an RSA key of 16384 bits has 13,000
 _SYSTEMD_CREDS = "/usr/bin/systemd-creds"
-
-# What a command is told of the user's session, to find the user's files and to ask for a
-# passphrase.  Not SSH_AUTH_SOCK: a command that needs the key that it is to give would wait for
-# itself.
-_PASSED_ON = (
-    *("HOME", "USER", "LOGNAME", "PATH", "LANG", "LC_ALL", "LC_CTYPE", "TMPDIR", "GNUPGHOME"),
-    *("XDG_RUNTIME_DIR", "XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_CACHE_HOME"),
-    *("DBUS_SESSION_BUS_ADDRESS", "DISPLAY", "WAYLAND_DISPLAY", "XAUTHORITY"),
-)
 
 
 class NoKey(Exception):
@@ -124,7 +116,7 @@ def _passphrase(entry: Entry, details: str, patience: askpass.Patience) -> bytes
 
 def _printed(words: Sequence[str], patience: askpass.Patience) -> bytes:
     """What that command of the user's prints.  Raises NoKey, Unanswered."""
-    environment = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
+    environment = commands.environment()
     try:
         # What it complains of isn't logged: it could be anything.
         errors = subprocess.DEVNULL

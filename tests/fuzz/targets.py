@@ -497,8 +497,8 @@ def configuration(data: bytes) -> None:
     for name, value in options:
         assert name.startswith("-")
         assert name != "--behind" or os.path.isabs(value)
+    assert len({entry.public.blob for entry in read.entries}) == len(read.entries)
     for entry in read.entries:
-        assert read.find(entry.public.blob) is entry
         assert entry.has_source or not (entry.lifetime or entry.idle or entry.passphrase)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import resource
+import select
 import socket
 import threading
 from collections.abc import Iterator
@@ -125,3 +126,13 @@ def test_no_descriptor_for_the_system_log(daemon: socket.socket) -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, most)
     log.error("that is heard")
     assert daemon.recv(1000).endswith(b"that is heard")
+
+
+def test_what_a_client_has_made_long_is_heard(daemon: socket.socket) -> None:
+    """No name is so long that a line is lost for it, or ends in the middle of it."""
+    log.configure(to_stderr=False, verbose=False)
+    log.error(f"from {'ä' * 300_000} to here")
+    line = daemon.recv(select.PIPE_BUF)
+    assert b"error: from " in line
+    assert line.endswith(b" to here")
+    assert b"\\" not in line, "no half of a letter"

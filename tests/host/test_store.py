@@ -354,6 +354,17 @@ def test_an_anchor_that_nobody_may_read_is_passed_over(keeper: KeeperRings, stor
     assert store.remove(OPEN.blob) == []
 
 
+def test_nothing_is_computed_with_public_keys_of_others(
+    keeper: KeeperRings, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There may be many, and each can take a third of a second: by each list."""
+    AsymmetricKey.add("a server's", CERTIFICATE, keeper.shared.login)
+    used: list[AsymmetricKey] = []
+    monkeypatch.setattr(AsymmetricKey, "encrypt_raw", lambda key, *_: used.append(key))
+    assert store.adopted.all() == []
+    assert not used
+
+
 # The lock.
 
 
@@ -609,3 +620,21 @@ def test_an_unlock_that_is_all_but_done(store: Store, monkeypatch: pytest.Monkey
     assert not locked.locked
     monkeypatch.undo()
     assert not lock.AgentLock(store).locked, "a front that is started anew"
+
+
+def test_a_lock_that_can_not_be_undone_is_one(
+    store: Store, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Without memory no keyring can be read: keys can't be withdrawn, nor put back."""
+    locked = lock.AgentLock(store)
+
+    def keys(keyring: Keyring) -> Sequence[int]:
+        raise NothingFoundOut(errno.ENOMEM, "read")
+
+    monkeypatch.setattr(Keyring, "keys", keys)
+    assert trio.run(locked.lock, b"right"), "who asked knows that it takes the passphrase"
+    assert locked.locked
+    assert "may still be in others' reach" in capfd.readouterr().err
+    monkeypatch.undo()
+    assert trio.run(locked.unlock, b"right", 1)
+    assert not locked.locked

@@ -5,17 +5,29 @@ from __future__ import annotations
 import math
 import secrets
 import select
+import socket
 import time
 from contextlib import ExitStack
+from datetime import UTC, datetime, timedelta
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import Encoding
 
-from kagent.protocol.messages import AddIdentity, SignRequest, Success, encode
+from kagent.protocol.messages import (
+    AddIdentity,
+    RequestIdentities,
+    SignRequest,
+    Success,
+    encode,
+)
 from kagent.protocol.privatekey import NamedPrivateKey, RsaPrivateKey
 from tests.hostile.asking import Client, Pair
 from tests.hostile.people import Login, attack, finish
 from tests.hostile.programs.crowd import KINDS
-from tests.support.programs import Agent
+from tests.support.programs import Agent, wait_until
 
 # For what takes a moment, on a machine that the crowd keeps busy too.
 SECONDS = 10.0
@@ -62,6 +74,46 @@ def test_many_signatures_of_one_process(kagent: Agent) -> None:
         answered, _, _ = select.select(streams, [], [], 0)
     # It was asked for last.
     assert len(answered) < CROWD // 2
+
+
+def test_many_questions_for_keys_that_are_not_there(kagent: Agent) -> None:
+    """For each of them a worker looks whether it is to be fetched."""
+    with Client(kagent.socket) as client, ExitStack() as crowd:
+        assert client.add(Pair.new())  # what that takes the keeper imports first
+        streams = [crowd.enter_context(Client(kagent.socket)).stream for _ in range(5 * CROWD)]
+        for stream in streams:
+            blob = Pair.new().blob
+            stream.sendall(encode(SignRequest(blob, b"data", 0)))
+        wait_until(lambda: len(_answered(streams)) >= CROWD // 2)
+        assert client.add(Pair.new())
+        # It was asked for last.
+        assert len(_answered(streams)) < len(streams) // 2
+
+
+def test_many_lists_for_one_process(kagent: Agent) -> None:
+    """Where somebody has put so much beside the keys that it takes long to look through it."""
+    certificate = kagent.person.file("certificate.der", certificate_of_a_server())
+    put = f"keyctl padd asymmetric $i @s <{certificate} || exit 1"
+    kagent.person.run("sh", "-c", f"for i in $(seq 100); do {put}; done")
+    with ExitStack() as crowd:
+        streams = [crowd.enter_context(Client(kagent.socket)).stream for _ in range(5 * CROWD)]
+        for stream in streams:
+            stream.sendall(encode(RequestIdentities()))
+        kagent.run("ssh-add", "-l", check=False)
+        assert len(_answered(streams)) < len(streams) // 2
+
+
+def _answered(streams: list[socket.socket]) -> list[socket.socket]:
+    return select.select(streams, [], [], 0)[0]
+
+
+def certificate_of_a_server() -> bytes:
+    """Of X.509, which any kernel takes."""
+    key = rsa.generate_private_key(65537, 1024)
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "server")])
+    now = datetime.now(UTC)
+    builder = x509.CertificateBuilder(name, name, key.public_key(), 1, now, now + timedelta(1))
+    return builder.sign(key, hashes.SHA256()).public_bytes(Encoding.DER)
 
 
 def slow_key() -> NamedPrivateKey:

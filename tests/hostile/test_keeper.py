@@ -18,7 +18,15 @@ from kagent.custody.identity import Custody, Identity
 from kagent.jobs.terms import Terms
 from kagent.keeper.keeper import Keeper, _close_all_but
 from kagent.protocol.constraints import Lifetime
-from kagent.protocol.messages import AddSmartcardKey, encode
+from kagent.protocol.messages import (
+    AddSmartcardKey,
+    Extension,
+    Failure,
+    RemoveAllIdentities,
+    RemoveIdentity,
+    Success,
+    encode,
+)
 from kagent.workers import sign
 from tests.hostile.asking import Client, Pair
 from tests.hostile.conftest import settle
@@ -65,9 +73,9 @@ def test_a_front_dies_with_its_workers_unread(kagent: Agent) -> None:
     assert kagent.front != front
 
 
-def limit(kagent: Agent, processes: str) -> None:
+def limit(kagent: Agent, processes: str, of: str = "nproc") -> None:
     """As any program of the user can; and as a full machine does."""
-    kagent.person.run("prlimit", "-p", str(kagent.keeper), f"--nproc={processes}:")
+    kagent.person.run("prlimit", "-p", str(kagent.keeper), f"--{of}={processes}:")
 
 
 def test_a_front_dies_where_no_process_can_be_started(kagent: Agent) -> None:
@@ -82,6 +90,34 @@ def test_a_front_dies_where_no_process_can_be_started(kagent: Agent) -> None:
     limit(kagent, most.stdout.strip())
     with Client(kagent.socket) as client:
         assert client.signs(pair)
+
+
+@pytest.mark.parametrize("all_of_them", [False, True])
+def test_what_has_waited_removes_nothing_from_a_locked_agent(
+    kagent: Agent, all_of_them: bool
+) -> None:
+    one, other = Pair.new(), Pair.new()
+    with (
+        Client(kagent.socket) as first,
+        Client(kagent.socket) as second,
+        Client(kagent.socket) as owner,
+    ):
+        assert owner.add(one)
+        assert owner.add(other)
+        with stopped(kagent.keeper):
+            for client, message in (
+                (first, RemoveIdentity(one.blob)),
+                (second, RemoveAllIdentities() if all_of_them else RemoveIdentity(other.blob)),
+            ):
+                client.send(message)
+                for _ in range(2):  # by then the front has begun with that
+                    owner.ask(Extension("query", b""))
+            assert owner.lock()
+        assert isinstance(first.answer(), Success)
+        assert isinstance(second.answer(), Failure)
+        assert owner.unlock()
+        assert not owner.lists(one)
+        assert owner.lists(other)
 
 
 # As a front that was taken over could: with what it has.
@@ -114,6 +150,20 @@ def test_an_answer_that_nobody_reads(kagent: Agent) -> None:
     job = "Kind.DROP"
     python_in(kagent.front, SEND.format(before=FILL, job=job, record=b"", after=""))
     with Client(kagent.socket, seconds=10) as client:
+        assert client.add(Pair.new())
+
+
+def test_a_job_that_there_is_no_memory_for(kagent: Agent) -> None:
+    """A record can be as long as a message."""
+    pair = Pair.new()
+    with Client(kagent.socket) as client:
+        assert client.add(pair)
+        limit(kagent, "1", of="as")
+        long = "socket.send_fds(workers._keeper._socket, [job.pack() + bytes(200_000)], [writing])"
+        python_in(kagent.front, SEND.format(before="", job="Kind.DROP", record=b"", after=long))
+        wait_until(lambda: "there is no memory" in kagent.logged())
+        limit(kagent, "unlimited", of="as")
+        assert client.signs(pair)
         assert client.add(Pair.new())
 
 

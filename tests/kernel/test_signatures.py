@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import math
+import select
 import sys
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from functools import lru_cache
 
 import pytest
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import padding
+from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
-from cryptography.hazmat.primitives.serialization import load_ssh_private_key
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_ssh_private_key,
+)
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -91,19 +99,20 @@ def test_unknown_flags_are_refused(kagent: Agent) -> None:
             assert "unknown signature flags" in explained(stream)
 
 
-# The kernel takes two seconds for a signature.
+# The kernel takes so many seconds for a signature.
 _SLOW = """
 import time
 from kagent.custody import kernel
 sign = kernel.sign
 def slow(*given):
     made = sign(*given)
-    time.sleep(2)
+    time.sleep({seconds})
     return made
 kernel.sign = slow
 """
 
 
+@pytest.mark.parametrize("seconds", [0.4, 2])
 @pytest.mark.parametrize(
     "ends",
     [
@@ -115,22 +124,28 @@ kernel.sign = slow
     ids=["removed", "all removed", "locked", "loaded to be confirmed"],
 )
 def test_no_signature_is_given_away_after_its_keys_end(
-    person: Person, ends: Callable[[Client, Pair], bool]
+    person: Person, ends: Callable[[Client, Pair], bool], seconds: float
 ) -> None:
     """However long it has taken the kernel."""
+    slow = person.changed_kagent(_SLOW.format(seconds=seconds))
     pair, other = Pair.rsa(), Pair.rsa()
     with (
-        agent(person, env=person.changed_kagent(_SLOW)) as kagent,
-        Client(kagent.socket) as asking,
+        agent(person, env=slow) as kagent,
         Client(kagent.socket) as ending,
+        ExitStack() as several,
     ):
-        assert asking.add(pair)
-        assert asking.add(other)
-        assert asking.signs(other)
-        asking.send(sign(pair))
-        time.sleep(0.5)
+        # So many that the kernel is always at some.
+        asking = [several.enter_context(Client(kagent.socket)) for _ in range(8)]
+        assert ending.add(pair)
+        assert ending.add(other)
+        assert ending.signs(other)
+        for client in asking:
+            client.send(sign(pair))
+        time.sleep(0.2)
         assert ends(ending, pair)
-        assert isinstance(asking.answer(), Failure)
+        given, _, _ = select.select([client.stream for client in asking], [], [], 0)
+        late = [client for client in asking if client.stream not in given]
+        assert all(isinstance(client.answer(), Failure) for client in late)
 
 
 @pytest.mark.parametrize(
@@ -148,6 +163,21 @@ def test_custody_by_what_the_kernel_can(kagent: Agent, options: list[str], custo
     kagent.person.run("ssh-keygen", "-q", "-N", "", "-f", key, *options)
     assert f"custody {custody}" in kagent.run("kagent-add", "-v", key).stderr
     kagent.run("ssh-add", "-T", f"{key}.pub")
+
+
+def test_an_exponent_that_takes_the_front_long_to_verify_with(kagent: Agent) -> None:
+    """The kernel would take it; but who loads such a key could keep all others waiting."""
+    usual = rsa.generate_private_key(65537, 2048).private_numbers()
+    order = math.lcm(usual.p - 1, usual.q - 1)
+    exponent = next(one for one in range(2**2000 + 1, 2**2001, 2) if math.gcd(one, order) == 1)
+    d = pow(exponent, -1, order)
+    dmp1, dmq1 = rsa.rsa_crt_dmp1(d, usual.p), rsa.rsa_crt_dmq1(d, usual.q)
+    public = rsa.RSAPublicNumbers(exponent, usual.public_numbers.n)
+    numbers = rsa.RSAPrivateNumbers(usual.p, usual.q, d, dmp1, dmq1, usual.iqmp, public)
+    pem = numbers.private_key().private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption())
+    told = kagent.run("kagent-add", "-v", kagent.person.file("key", pem)).stderr
+    assert "custody sealed (the kernel doesn't sign with an RSA key of an exponent of 2001" in told
+    kagent.run("ssh-add", "-T", kagent.person.file("key.pub", kagent.run("ssh-add", "-L").stdout))
 
 
 def test_sealed_although_the_kernel_could(person: Person) -> None:

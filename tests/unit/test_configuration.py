@@ -56,8 +56,6 @@ def test_what_it_says(own: Path, tmp_path: Path) -> None:
     assert (one.lifetime, one.idle, one.forwarded) == (8 * 3600, 1800, False)
     assert (two.place, two.comment, two.has_source) == (f"{own}:12", "two", False)
     assert (two.hosts, two.elsewhere, two.renew_before) == (("*.example.org",), False, 300)
-    assert read.find(two.public.blob) is two
-    assert read.find(b"\0\0\0\1x") is None
 
 
 def test_what_the_front_has_to_know(own: Path) -> None:

@@ -43,7 +43,7 @@ class Front:
         self.told.append(notice)
         return self.answer
 
-    async def offered(self, *, forwarded: bool) -> None:
+    async def offered(self, pid: int, *, forwarded: bool) -> None:
         self.looked = trio.current_time()
 
 

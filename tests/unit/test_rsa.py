@@ -8,6 +8,7 @@ from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
 
 from kagent.keyctl import AsymmetricKey, NotRecovered, PkeyLimits, RsaPublicKey, recover
+from kagent.keyctl import rsa as keyctl_rsa
 
 HASHES = {
     "sha1": hashes.SHA1(),
@@ -29,10 +30,10 @@ class Standin(AsymmetricKey):
         size = (self.public.n.bit_length() + 7) // 8
         return PkeyLimits(self.ops, 8 * size, size, size, size, size)
 
-    def encrypt_raw(self, data: bytes) -> bytes:
+    def encrypt_raw(self, data: bytes, size: int = 0) -> bytes:
         return self.public.encrypt_raw(data)
 
-    def sign(self, digest: bytes, hash_name: str) -> bytes:
+    def sign(self, digest: bytes, hash_name: str, size: int = 0) -> bytes:
         return self.signs.sign(digest, padding.PKCS1v15(), Prehashed(HASHES[hash_name]))
 
 
@@ -106,3 +107,20 @@ def test_trailing_garbage_is_no_signature() -> None:
         root = (2 * root + target // root**2) // 3
     assert (root**3).to_bytes(256, "big")[: len(short)] == short
     assert not recover(standin).verify(root.to_bytes(256, "big"), digest, "sha256")
+
+
+def test_one_that_takes_the_kernel_long_is_soon_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a usual exponent none does."""
+    used = 0
+
+    class Slow(Standin):
+        def encrypt_raw(self, data: bytes, size: int = 0) -> bytes:
+            nonlocal used
+            used += 1
+            return super().encrypt_raw(data)
+
+    monkeypatch.setattr(keyctl_rsa.time, "thread_time", lambda: float(used))
+    unusual = pair(2**64 + 13)
+    with pytest.raises(NotRecovered):
+        recover(Slow(unusual.public_key(), unusual))
+    assert used == 3

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from kagent.front import behind, certificates, configured, requests
 from kagent.front.turns import Row
+from kagent.keeper import keeper
 
 
 def test_a_row_has_one_of_each_in_turn() -> None:
@@ -16,3 +18,13 @@ def test_a_row_has_one_of_each_in_turn() -> None:
         assert row.take() is first
         taken.append(first)
     assert taken == ["a", "x", "b", "y", "c"]
+
+
+def test_what_the_front_lets_come_the_keeper_takes() -> None:
+    """Else who wants much of one thing would have others refused what they want."""
+    one = 1  # question to the user, key from a source, login to be learned, notice: one at a time
+    loads = requests._MOST_LOADS + requests._MOST_STALLING + requests._MOST_INSERTIONS + one
+    assert loads < keeper._MOST_LOADS
+    fetching = configured._MOST_OFFERS + configured._MOST_FETCHES + certificates._MOST_COMMANDS
+    asking = requests._MOST_BINDS + behind._MOST_LISTS + behind._MOST_SIGNATURES + 3 * one
+    assert fetching + asking < keeper._MOST_ERRANDS
