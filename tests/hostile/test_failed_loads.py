@@ -35,7 +35,7 @@ from kagent import log
 from kagent.custody.store import Store, StillThere
 from kagent.front.holding import Holding
 from kagent.front.requests import Requests
-async def nothing(requests):
+async def nothing(requests, **named):
     pass
 Requests.remove_all = nothing
 before = {step}

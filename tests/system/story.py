@@ -462,7 +462,7 @@ def or_when_the_old_one_is_idle() -> None:
     """The other way round, as the next version is older here."""
     with under_load("key.pub"):
         apt(f"install --allow-downgrades ./{packages()[0]}")
-        told = alice.shell("kagentctl status")
+    told = alice.shell("kagentctl status")
     assert f"to {version(packages()[0])} when idle" in told, told
     wait_until(lambda: not processes(), "it ends when idle")
     told = alice.shell("ssh-add -T key.pub && kagentctl status")
