@@ -99,8 +99,7 @@ class Holding:
     def check(self, peer: Peer, identity: Identity) -> None:
         """Whether it may be held, as things are now.  Raises Refusal, ProtocolError."""
         PublicKey.parse(identity.blob)  # that its worker says so proves nothing
-        if self._lock.locked:  # meanwhile
-            raise Refusal(Cause.LOCKED, "the agent is locked")
+        self._lock.check()  # meanwhile
         if identity.ended(clock.now()):
             raise Refusal(Cause.LIFETIME, "its time was over before it was there")
         # ssh-agent lets a host that can't see a key not change it either.

@@ -19,7 +19,9 @@ from .. import log
 from ..custody import clock
 from ..custody.rings import LOCK_NAME, POSSESSOR_ONLY
 from ..custody.store import Store
+from ..jobs.causes import Cause
 from ..keyctl import KernelKeyError, Key
+from .peer import Refusal
 from .turns import Turns
 
 # RFC 7914: 16 MiB and some ten milliseconds a guess.
@@ -61,6 +63,11 @@ class AgentLock:
             self._withdraw()
         # Guessing on several connections is no faster than on one.
         self._turns = Turns(1, 1)
+
+    def check(self) -> None:
+        """For what only an agent does that isn't locked.  Raises Refusal."""
+        if self.locked:
+            raise Refusal(Cause.LOCKED, "the agent is locked")
 
     async def lock(self, passphrase: bytes) -> bool:
         """Lock; False if it is locked already, or if there is no passphrase.

@@ -218,7 +218,7 @@ class Requests:
     async def _remove_token(self, peer: Peer, provider: str) -> None:
         """Raises Refusal, NotPermitted."""
         async with self._holding.changing:
-            self._check_unlocked()  # meanwhile
+            self._lock.check()  # meanwhile
             identities = self._of_token(provider)
             if not identities:
                 raise Refusal(Cause.UNKNOWN_KEY, f"no key of {provider} is held")
@@ -411,7 +411,7 @@ class Requests:
                 Cause.FROM_AFAR, "the key's record can't be read, so who may remove it is unknown"
             )
         async with self._holding.changing:
-            self._check_unlocked()  # meanwhile
+            self._lock.check()  # meanwhile
             if now := self._store.find_readable(blob):
                 check_visible(now.identity, peer.sessions, time.time())
             faults = await self._end(blob)
@@ -424,7 +424,7 @@ class Requests:
         """Remove all keys.  Raises Refusal if some can't be: the others are gone all the same."""
         async with self._holding.changing:
             if not even_if_locked:
-                self._check_unlocked()  # meanwhile
+                self._lock.check()  # meanwhile
             for one in self._store.identities():
                 self._tally.refusals.removed(one.blob)
             faults = faults_of(await self._workers.forget_all())
@@ -432,11 +432,6 @@ class Requests:
         self._certificates.forget()
         await self._removed(faults)
         log.info("all keys were removed")
-
-    def _check_unlocked(self) -> None:
-        """Raises Refusal."""
-        if self._lock.locked:
-            raise Refusal(Cause.LOCKED, "the agent is locked")
 
     async def _removed(self, faults: list[str]) -> None:
         await self._signing.settled()

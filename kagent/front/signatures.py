@@ -148,8 +148,7 @@ class Signing:
     async def _answer(
         self, peer: Peer, request: SignRequest, key: PublicKey | ProtocolError, entry: Entry
     ) -> None:
-        if self._lock.locked:
-            raise Refusal(Cause.LOCKED, "the agent is locked")
+        self._lock.check()
         held = self._store.find(request.blob)
         certificate = None if held else self._certificates.find(request.blob)
         if certificate:
@@ -210,8 +209,7 @@ class Signing:
         return now
 
     def _check_all_but_the_key(self, case: _Case) -> None:
-        if self._lock.locked:
-            raise Refusal(Cause.LOCKED, "the agent is locked")
+        self._lock.check()
         if case.certificate:
             self._certificates.check(case.certificate)
         check_signature(case.held.identity, case.peer.sessions, case.signed, time.time())
@@ -370,8 +368,7 @@ class Signing:
         self._tally.pending += 1
         try:
             async with self._asking.of(peer.process.pid):
-                if self._lock.locked:  # meanwhile
-                    raise Refusal(Cause.LOCKED, "the agent is locked")
+                self._lock.check()  # meanwhile
                 return await self._workers.ask_user(kind, request, peer.client, number)
         finally:
             self._tally.pending -= 1
