@@ -47,7 +47,7 @@ class Kind:
     name: str
     options: tuple[str, ...]  # ssh-keygen's
     count: int  # signatures that one client asks for in a round
-    each: int  # and each of many
+    together: int  # and many clients: as many whatever their number, so that as many bursts end
     one: Goal | None = None  # one client: time
     many: Goal | None = None  # many clients: throughput
 
@@ -56,21 +56,21 @@ class Kind:
         return path if path.exists() else person.key(self.name, *self.options)
 
 
-_ED25519 = Kind("Ed25519", ("-t", "ed25519"), 300, 50, Goal(0.9), Goal(1.5, at_least=True))
+_ED25519 = Kind("Ed25519", ("-t", "ed25519"), 300, 1600, Goal(0.9), Goal(1.5, at_least=True))
 SEALED = {
     "ed25519": _ED25519,
-    "ecdsa": Kind("ECDSA-256", ("-t", "ecdsa"), 300, 50, Goal(1.1), Goal(1.2, at_least=True)),
+    "ecdsa": Kind("ECDSA-256", ("-t", "ecdsa"), 300, 1600, Goal(1.1), Goal(1.2, at_least=True)),
     "rsa-2048": Kind(
-        "RSA-2048", ("-t", "rsa", "-b", "2048"), 200, 30, Goal(1.1), Goal(1.5, at_least=True)
+        "RSA-2048", ("-t", "rsa", "-b", "2048"), 200, 768, Goal(1.1), Goal(1.5, at_least=True)
     ),
-    "rsa-4096": Kind("RSA-4096", ("-t", "rsa", "-b", "4096"), 40, 8, Goal(1.1)),
+    "rsa-4096": Kind("RSA-4096", ("-t", "rsa", "-b", "4096"), 40, 256, Goal(1.1)),
 }
 KERNEL = {
     "rsa-2048": Kind(
-        "RSA-2048", ("-t", "rsa", "-b", "2048"), 30, 8, Goal(1.15), Goal(0.9, at_least=True)
+        "RSA-2048", ("-t", "rsa", "-b", "2048"), 30, 128, Goal(1.15), Goal(0.9, at_least=True)
     ),
     "rsa-4096": Kind(
-        "RSA-4096", ("-t", "rsa", "-b", "4096"), 8, 2, Goal(1.03), Goal(0.97, at_least=True)
+        "RSA-4096", ("-t", "rsa", "-b", "4096"), 8, 64, Goal(1.03), Goal(0.97, at_least=True)
     ),
 }
 
@@ -93,10 +93,10 @@ def sealed(kind: Kind, name: str, bench: Bench) -> Iterator[Row]:
         )
         yield _first(bench, name, kind, frame, kagent, openssh)
         few, stock_few, many, stock_many = bench.in_turn(
-            lambda: many_clients(kagent.socket, frame, FEW, kind.each),
-            lambda: many_clients(openssh.socket, frame, FEW, kind.each),
-            lambda: many_clients(kagent.socket, frame, MANY, kind.each),
-            lambda: many_clients(openssh.socket, frame, MANY, kind.each),
+            lambda: many_clients(kagent.socket, frame, FEW, kind.together // FEW),
+            lambda: many_clients(openssh.socket, frame, FEW, kind.together // FEW),
+            lambda: many_clients(kagent.socket, frame, MANY, kind.together // MANY),
+            lambda: many_clients(openssh.socket, frame, MANY, kind.together // MANY),
         )
     for clients, ours, theirs in ((FEW, few, stock_few), (MANY, many, stock_many)):
         pair = Series("kagent", ours), Series("ssh-agent", theirs)
@@ -125,10 +125,10 @@ def kernel(kind: Kind, name: str, bench: Bench) -> Iterator[Row]:
         yield Row(name, what, "ms", this, Series("ssh-agent", theirs))
         yield _first(bench, name, kind, frame, kagent, openssh)
         few, many, loops, stock = bench.in_turn(
-            lambda: many_clients(kagent.socket, frame, FEW, kind.each),
-            lambda: many_clients(kagent.socket, frame, MANY, kind.each),
+            lambda: many_clients(kagent.socket, frame, FEW, kind.together // FEW),
+            lambda: many_clients(kagent.socket, frame, MANY, kind.together // MANY),
             lambda: rate(_LOOPS, kind.count, lambda: lambda: repeat(sign, kind.count)),
-            lambda: many_clients(openssh.socket, frame, FEW, kind.each),
+            lambda: many_clients(openssh.socket, frame, FEW, kind.together // FEW),
         )
     beside, openssh_few = Series(f"{_LOOPS} bare loops", loops), Series("ssh-agent", stock)
     for clients, values, that, goal in (
@@ -152,9 +152,6 @@ def check_kernel_signs() -> None:
 def over_clients(name: str, bench: Bench) -> Iterator[Row]:
     """Throughput over the number of clients: what the chart shows."""
 
-    def each(clients: int) -> int:
-        return max(_ED25519.each, _ED25519.count // clients)
-
     key = _ED25519.key(bench.person)
     frame = sign_request(key)
     with (
@@ -163,7 +160,7 @@ def over_clients(name: str, bench: Bench) -> Iterator[Row]:
     ):
         taken = bench.in_turn(
             *(
-                partial(many_clients, one.socket, frame, clients, each(clients))
+                partial(many_clients, one.socket, frame, clients, _ED25519.together // clients)
                 for clients in _CHARTED
                 for one in (kagent, openssh)
             )
