@@ -22,9 +22,7 @@ def fingerprint(person: Person, path: Path) -> str:
     return person.run("ssh-keygen", "-l", "-f", path).stdout.split()[1]
 
 
-@pytest.mark.parametrize(
-    "loader", ["ssh-add", pytest.param("kagent-add", marks=pytest.mark.distribution)]
-)
+@pytest.mark.parametrize("loader", ["ssh-add", "kagent-add"])
 def test_login(kagent: Agent, folder: Path, loader: str) -> None:
     """Each size, each algorithm, in turn; the server says which key it has let in."""
     person = kagent.person
@@ -47,6 +45,7 @@ def test_login(kagent: Agent, folder: Path, loader: str) -> None:
         assert "Permission denied" in refused.stderr
 
 
+@pytest.mark.distribution
 def test_from_a_shell(person: Person, folder: Path) -> None:
     """As the manual says: eval, load, log in, end."""
     key = person.file("key", keys.rsa(2048))
