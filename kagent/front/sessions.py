@@ -69,7 +69,7 @@ class Sessions:
     def direct(self) -> Session | None:
         """The one session that the connection is for: a login from here to a host that has proved
         itself.  None if there is another, or the host may use the connection."""
-        if self.broken or len(self.bound) != 1 or self.forwarded:
+        if len(self.bound) != 1 or self.forwarded:
             return None
         [session] = self.bound
         return session if session.provable else None

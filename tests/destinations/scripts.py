@@ -5,13 +5,34 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TypeAlias
 
-from kagent.protocol.constraints import Hop, HostKey, PermittedHop
-from kagent.protocol.messages import SESSION_BIND, Extension, encode
+from kagent.protocol.constraints import (
+    Constraint,
+    Hop,
+    HostKey,
+    Lifetime,
+    PermittedHop,
+    RestrictDestination,
+)
+from kagent.protocol.messages import SESSION_BIND, AddIdConstrained, Extension, encode
 from kagent.protocol.publickey import USER, PublicKey
 from kagent.protocol.wire import STRING, TEXT, Reader
 
 from .agents import DONE, REFUSED, SIGNED, Answering, Outcome, outcome
-from .keys import AUTHORITY, CERTIFIED, FOREVER, SECOND, STRANGER, A, B, C, D, Key, hop, new
+from .keys import (
+    AUTHORITY,
+    CERTIFIED,
+    FOREVER,
+    SECOND,
+    STRANGER,
+    USERS_KEY,
+    A,
+    B,
+    C,
+    D,
+    Key,
+    hop,
+    new,
+)
 from .proofs import PROOFS, RSA
 from .requests import (
     LIST,
@@ -79,6 +100,10 @@ def _user(pattern: str, user: str, expected: Outcome) -> Script:
     )
 
 
+def _add_with(*constraints: Constraint) -> tuple[bytes, Outcome]:
+    return encode(AddIdConstrained(USERS_KEY.named(), USERS_KEY.name, constraints)), DONE
+
+
 def _zeros_in_front(key: Key) -> Key:
     """An RSA key's blob with a longer, though not larger, modulus."""
     reader = Reader(key.blob)
@@ -137,6 +162,18 @@ SCRIPTS: dict[str, Script] = {
         (add(HERE_TO_A), DONE),
         HIDDEN,
         (remove(), REFUSED),
+    ],
+    "another constraint only": [
+        _add_with(Lifetime(1000)),
+        *_way(B),
+        LISTED,
+        *_signs(login(B), SSHSIG),
+    ],
+    "another constraint too": [
+        _add_with(Lifetime(1000), RestrictDestination((HERE_TO_A,))),
+        *_way(B),
+        HIDDEN,
+        *_refuses(login(B)),
     ],
     "any user": _user("", "root", SIGNED),
     "the user": _user("root", "root", SIGNED),
@@ -384,5 +421,7 @@ SCRIPTS |= {
     "a user's pattern as long as may be": [
         (add(hop(A, user="x" * 256)), DONE),
         (add(hop(A, user="x" * 257)), REFUSED),
+        (add(hop(A, user="\udcff" * 256)), DONE),
+        (add(hop(A, user="ü" * 129)), REFUSED),
     ],
 }

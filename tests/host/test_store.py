@@ -10,6 +10,7 @@ import errno
 import math
 import resource
 import subprocess
+from collections import Counter
 from collections.abc import Iterator, Sequence
 
 import pytest
@@ -18,6 +19,7 @@ import trio.testing
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from kagent.custody import clock
@@ -34,6 +36,7 @@ from kagent.keyctl import (
     Keyring,
     NothingFoundOut,
     Permission,
+    QuotaExceeded,
     join_anonymous_session,
     mask,
 )
@@ -443,6 +446,9 @@ def test_until_the_passphrase_comes_again(
         assert kept is not None
         assert kept.describe().permissions == POSSESSOR_ONLY
         assert b"right" not in kept.read()
+        salt, verifier = kept.read()[:16], kept.read()[16:80]
+        dear = Scrypt(salt, 64, n=2**14, r=8, p=1)  # RFC 7914: what it takes for who logs in
+        assert dear.derive(b"right") == verifier
         assert await locked.unlock(b"right", 1)
         assert not locked.locked
         assert not lock.AgentLock(store).locked
@@ -478,8 +484,8 @@ def test_each_guess_is_slower_than_the_last(
         assert await seconds(b"wrong", b"wrong") == pytest.approx(0.4 + 0.5)
         assert await seconds(b"wrong", patience=0.01) == pytest.approx(0.01)
         locked = lock.AgentLock(store)
-        assert await seconds(b"wrong") == pytest.approx(0.6 - 0.01 + 0.7)
-        for _ in range(8, 100):
+        assert await seconds(b"wrong", b"wrong") == pytest.approx(0.6 - 0.01 + 0.7 + 0.8)
+        for _ in range(9, 100):
             await seconds(b"wrong")
         for _ in range(3):
             assert await seconds(b"wrong") == pytest.approx(10)
@@ -489,6 +495,26 @@ def test_each_guess_is_slower_than_the_last(
         assert await seconds(b"wrong") == pytest.approx(0.1)
 
     trio.run(story, clock=moments)
+
+
+def test_who_guesses_much_is_in_nobodys_way(store: Store, moments: trio.testing.MockClock) -> None:
+    locked = lock.AgentLock(store)
+    done = list[int]()
+
+    async def guess(passphrase: bytes, pid: int) -> None:
+        await locked.unlock(passphrase, pid)
+        done.append(pid)
+
+    async def story() -> None:
+        assert await locked.lock(b"right")
+        async with trio.open_nursery() as nursery:
+            for _ in range(4):
+                nursery.start_soon(guess, b"wrong", 1)
+            await trio.testing.wait_all_tasks_blocked()
+            nursery.start_soon(guess, b"right", 2)
+
+    trio.run(story, clock=moments)
+    assert done == [1, 2, 1, 1, 1]
 
 
 def test_of_two_that_lock_at_once_one_does(store: Store, moments: trio.testing.MockClock) -> None:
@@ -638,3 +664,52 @@ def test_a_lock_that_can_not_be_undone_is_one(
     monkeypatch.undo()
     assert trio.run(locked.unlock, b"right", 1)
     assert not locked.locked
+
+
+def fails(
+    monkeypatch: pytest.MonkeyPatch, doing: str, keyring: Keyring, error: type[KernelKeyError]
+) -> None:
+    """What is done there the second time fails, and not again."""
+    whole, times = getattr(Keyring, doing), Counter[int]()
+
+    def done(one: Keyring, key: Key) -> None:
+        times[one.serial] += 1
+        if (one, times[one.serial]) == (keyring, 2):
+            raise error(errno.ENOMEM, doing)
+        whole(one, key)
+
+    monkeypatch.setattr(Keyring, doing, done)
+
+
+def test_where_it_can_not_be_locked_nothing_has_been(
+    keeper: KeeperRings, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    locked = lock.AgentLock(store)
+    load(keeper, store, OPEN)
+    fails(monkeypatch, "unlink", anchor(keeper.shared), NothingFoundOut)
+    with pytest.raises(NothingFoundOut):
+        trio.run(locked.lock, b"right")
+    assert not locked.locked
+    assert not lock.AgentLock(store).locked, "a front that is started anew"
+    assert names(anchor(keeper.shared)) == pair(OPEN)
+
+
+def test_what_is_put_back_by_half_is_withdrawn(
+    keeper: KeeperRings, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As it is locked yet: whether it could be unlocked no more, or not even be locked."""
+    locked = lock.AgentLock(store)
+    load(keeper, store, OPEN)
+    there = anchor(keeper.shared)
+    fails(monkeypatch, "unlink", there, NothingFoundOut)
+    fails(monkeypatch, "link", there, QuotaExceeded)
+    assert trio.run(locked.lock, b"right")
+    assert locked.locked
+    assert not names(there)
+    fails(monkeypatch, "link", there, QuotaExceeded)
+    with pytest.raises(QuotaExceeded):
+        trio.run(locked.unlock, b"right", 1)
+    assert locked.locked
+    assert not names(there)
+    assert trio.run(locked.unlock, b"right", 1)
+    assert names(there) == pair(OPEN)

@@ -147,7 +147,12 @@ def test_a_certificate_ends_while_the_connection_goes_on() -> None:
     [
         ([sign(login(A))], "ssh has named none"),
         ([bind(A), sign(SSHSIG)], "no login"),
-        ([bind(A), sign(login(A, user="alice"))], "not for the hop from this machine to ED25519"),
+        (
+            [bind(A), sign(login(A, user="alice"))],
+            r"not for the hop from this machine to ED25519 SHA256:\S+ as 'alice'$",
+        ),
+        ([bind(B), LIST], r"not for the hop from this machine to ECDSA SHA256:\S+$"),
+        ([forward(A), bind(A, 1), LIST], r"from (ED25519 SHA256:\S+) to \1$"),
         ([bind(A), sign(login(A, number=1))], "another session"),
         ([bind(A), sign(login(A, to=B))], "another host"),
         ([forward(A), bind(B), sign(login(B, method=PLAIN))], "must name the host"),

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import tracemalloc
 import typing
+from collections.abc import Sequence
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from kagent.protocol import constraints, messages, privatekey, wire
+from kagent.protocol.algorithms import KEY_TYPES, PLAIN_TYPES
 from kagent.protocol.messages import Message, decode, encode
-from kagent.protocol.publickey import PublicKey
+from kagent.protocol.publickey import PublicKey, UnknownKeyType
 from kagent.protocol.wire import STRING, TEXT, ProtocolError, Record
+from tests.destinations.keys import AUTHORITY, A, Key
 
 BLOBS = st.binary(max_size=100)
 TEXTS = st.binary(max_size=60).map(
@@ -39,9 +42,15 @@ def built(cls: type[Record], **given: st.SearchStrategy) -> st.SearchStrategy:
     return st.builds(cls, **fields)
 
 
+CLASSES = typing.get_args(privatekey.PrivateKey)
+PLAIN = [cls for cls in CLASSES if cls.types[0] in KEY_TYPES]
+
+
 @st.composite
-def private_keys(draw: st.DrawFn) -> privatekey.NamedPrivateKey:
-    cls = draw(st.sampled_from(typing.get_args(privatekey.PrivateKey)))
+def private_keys(
+    draw: st.DrawFn, classes: Sequence[type[privatekey.PrivateKey]] = CLASSES
+) -> privatekey.NamedPrivateKey:
+    cls = draw(st.sampled_from(classes))
     name = draw(st.sampled_from(cls.types))
     key = draw(built(cls))
     if hasattr(key, "curve"):
@@ -176,6 +185,87 @@ def test_an_unknown_constraint_is_an_error_and_not_dropped() -> None:
             decode(frame[4:] + extra)
 
 
+def _strings(*values: bytes) -> bytes:
+    return b"".join(map(STRING.write, values))
+
+
+HOST = TEXT.write("ssh-ed25519") + STRING.write(b"p" * 32)
+
+
+def _one_hop(*, origin: bytes = b"", target: bytes = b"", hop: bytes = b"") -> bytes:
+    """The contents of a destination constraint, with that in its reserved fields."""
+    here = _strings(b"", b"", origin)
+    there = _strings(b"root", b"a", target, HOST) + b"\1"
+    return _strings(_strings(_strings(here, there, hop)))
+
+
+@pytest.mark.parametrize(
+    ("written", "constraint"),
+    [
+        (b"\1\0\0\1\2", constraints.Lifetime(258)),
+        (b"\2", constraints.Confirm()),
+        (
+            b"\xff" + _strings(b"restrict-destination-v00@openssh.com") + _one_hop(),
+            constraints.RestrictDestination(
+                (
+                    constraints.PermittedHop(
+                        constraints.Hop("", ""),
+                        constraints.Hop(
+                            "root", "a", keys=(constraints.HostKey(PublicKey.parse(HOST), True),)
+                        ),
+                    ),
+                )
+            ),
+        ),
+        (
+            b"\xff" + _strings(b"sk-provider@openssh.com", b"/lib/sk.so"),
+            constraints.SkProvider("/lib/sk.so"),
+        ),
+        (
+            b"\xff"
+            + _strings(b"associated-certs-v00@openssh.com")
+            + b"\1"
+            + _strings(_strings(b"one", b"other")),
+            constraints.AssociatedCertificates(True, (b"one", b"other")),
+        ),
+        *(
+            (
+                b"\xff" + _strings(b"custody@kagent", custody.encode()),
+                constraints.RequireCustody(custody),
+            )
+            for custody in ("kernel", "sealed")
+        ),
+        (b"\xff" + _strings(b"confirm-forwarded@kagent"), constraints.ConfirmForwarded()),
+        (
+            b"\xff" + _strings(b"idle-lifetime@kagent") + b"\0\0\1\2",
+            constraints.IdleLifetime(258),
+        ),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, Record) else "",
+)
+def test_a_constraint_is_what_other_programs_send(
+    written: bytes, constraint: constraints.Constraint
+) -> None:
+    """And what ours send: a name that is changed is one that no other version knows."""
+    assert constraints.CONSTRAINTS.parse(written) == (constraint,)
+    assert constraints.CONSTRAINTS.write((constraint,)) == written
+
+
+@pytest.mark.parametrize("where", ["origin", "target", "hop"])
+def test_what_restricts_a_destination_further_is_not_dropped(where: str) -> None:
+    written = b"\xff" + _strings(b"restrict-destination-v00@openssh.com")
+    with pytest.raises(constraints.UnknownConstraint):
+        constraints.CONSTRAINTS.parse(written + _one_hop(**{where: b"x"}))
+
+
+def test_as_many_certificates_as_openssh_takes() -> None:
+    most = constraints.AssociatedCertificates(False, (b"",) * 1024)
+    assert constraints.AssociatedCertificates.parse(most.write()) == most
+    more = most.replace(certificates=(b"",) * 1025)
+    with pytest.raises(ProtocolError, match="1025 certificates"):
+        constraints.AssociatedCertificates.parse(more.write())
+
+
 def test_a_constraint_given_twice_is_an_error() -> None:
     key = privatekey.NamedPrivateKey(
         "ssh-ed25519", privatekey.Ed25519PrivateKey(b"p" * 32, b"s" * 64)
@@ -185,9 +275,36 @@ def test_a_constraint_given_twice_is_an_error() -> None:
         decode(frame[4:] + b"\x01\0\0\0\x09")
 
 
+def test_a_key_of_every_type_that_is_known_can_be_sent_and_of_no_other() -> None:
+    for name in (*KEY_TYPES, *PLAIN_TYPES):
+        with pytest.raises(ProtocolError, match="truncated"):
+            privatekey.PRIVATE_KEY.parse(TEXT.write(name))
+    with pytest.raises(UnknownKeyType):
+        privatekey.PRIVATE_KEY.parse(TEXT.write("ssh-future"))
+
+
+@given(private_keys([privatekey.EcdsaPrivateKey, privatekey.SkEcdsaPrivateKey]))
+def test_a_curve_that_is_not_its_types_is_an_error(named: privatekey.NamedPrivateKey) -> None:
+    for curve in ("", "nistp224", "nistp256 "):
+        other = named._replace(key=named.key.replace(curve=curve))
+        with pytest.raises(ProtocolError, match="curve"):
+            privatekey.PRIVATE_KEY.parse(privatekey.PRIVATE_KEY.write(other))
+
+
+@given(private_keys(PLAIN))
+def test_a_key_under_a_certificate_is_the_same_key(plain: privatekey.NamedPrivateKey) -> None:
+    certificate = Key("", A.private, plain.public_blob).certified(AUTHORITY).public
+    certified = plain.certified(certificate)
+    assert (certified.type, certified.public_blob) == (certificate.type, certificate.blob)
+    assert certificate.plain_blob == plain.public_blob
+    sent = privatekey.PRIVATE_KEY.parse(privatekey.PRIVATE_KEY.write(certified))
+    for name in {*sent.key.layout} - {"certificate"}:
+        assert getattr(sent.key, name) == getattr(plain.key, name)
+
+
 @given(private_keys())
 def test_a_private_key_never_shows_itself(key: privatekey.NamedPrivateKey) -> None:
-    shown = repr(messages.AddIdentity(key, "comment"))
+    shown = repr(messages.AddIdentity(key, "comment")) + repr(key.key)
     for name in key.key.layout:
         value = getattr(key.key, name)
         if isinstance(value, int) and value > 10**6:
