@@ -61,7 +61,7 @@ class AgentLock:
             # A front may have been killed before it had withdrawn all, or after it began to put
             # things back.
             self._withdraw()
-        # Guessing on several connections is no faster than on one.
+        # Guessing on several connections is no faster than on one, and takes no more memory.
         self._turns = Turns(1, 1)
 
     def check(self) -> None:
@@ -69,35 +69,36 @@ class AgentLock:
         if self.locked:
             raise Refusal(Cause.LOCKED, "the agent is locked")
 
-    async def lock(self, passphrase: bytes) -> bool:
+    async def lock(self, passphrase: bytes, pid: int) -> bool:
         """Lock; False if it is locked already, or if there is no passphrase.
 
-        Raises KernelKeyError if it isn't locked.
+        `pid` is who locks.  Raises KernelKeyError if it isn't locked.
         """
         if self.locked or not passphrase:
             return False
-        salt = os.urandom(16)
-        verifier = await _derive(passphrase, salt)
-        if self.locked:  # meanwhile
-            return False
-        state = _State(salt, verifier, 0, 0)
-        key = self._ring.add("user", LOCK_NAME, state.write())
-        self.locked = True
-        try:
-            key.set_permissions(POSSESSOR_ONLY)
-            self._withdraw()
-        except KernelKeyError as error:
-            # Who asked is told that it isn't locked: so its keys are there for who has them by it.
+        async with self._turns.of(pid):
+            if self.locked:  # meanwhile
+                return False
+            salt = os.urandom(16)
+            state = _State(salt, await _derive(passphrase, salt), 0, 0)
+            key = self._ring.add("user", LOCK_NAME, state.write())
+            self.locked = True
             try:
-                self._open(key)
-            except KernelKeyError:
-                # Then it is locked, and its passphrase opens it.
-                with suppress(KernelKeyError):
-                    self._withdraw()  # what was put back by then
-                log.error(f"locked, but keys may still be in others' reach: {error}")
-            else:
-                raise
-        return True
+                key.set_permissions(POSSESSOR_ONLY)
+                self._withdraw()
+            except KernelKeyError as error:
+                # Who asked is told that it isn't locked: so its keys are there for who has them by
+                # it.
+                try:
+                    self._open(key)
+                except KernelKeyError:
+                    # Then it is locked, and its passphrase opens it.
+                    with suppress(KernelKeyError):
+                        self._withdraw()  # what was put back by then
+                    log.error(f"locked, but keys may still be in others' reach: {error}")
+                else:
+                    raise
+            return True
 
     async def unlock(self, passphrase: bytes, pid: int) -> bool:
         """Unlock; False if the passphrase is another, after a while, or if it isn't locked.

@@ -305,7 +305,7 @@ class Requests:
                 await self.remove_all()
                 return Success()
             case messages.Lock(passphrase):
-                if not await self._lock.lock(passphrase):
+                if not await self._lock.lock(passphrase, peer.process.pid):
                     raise Refusal(Cause.NO_PASSPHRASE, "not locked: there must be a passphrase")
                 await self._signing.settled()
                 log.info("locked")

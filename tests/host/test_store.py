@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import datetime
 import errno
+import hashlib
 import math
 import resource
 import subprocess
+import threading
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import pytest
 import trio
@@ -435,9 +438,13 @@ def test_until_the_passphrase_comes_again(
     async def story() -> None:
         assert not locked.locked
         assert not await locked.unlock(b"", 1)
-        assert not await locked.lock(b"")
-        assert await locked.lock(b"right")
-        for attempt in (locked.lock(b"other"), locked.unlock(b"wrong", 1), locked.unlock(b"", 1)):
+        assert not await locked.lock(b"", 1)
+        assert await locked.lock(b"right", 1)
+        for attempt in (
+            locked.lock(b"other", 1),
+            locked.unlock(b"wrong", 1),
+            locked.unlock(b"", 1),
+        ):
             assert not await attempt
             assert locked.locked
             assert lock.AgentLock(store).locked, "a front that is started anew"
@@ -454,7 +461,7 @@ def test_until_the_passphrase_comes_again(
         assert not lock.AgentLock(store).locked
         assert store.identities() == [OPEN]
         assert not await locked.unlock(b"right", 1)
-        assert await locked.lock(b"another")
+        assert await locked.lock(b"another", 1)
         assert not await locked.unlock(b"right", 1)
         assert await locked.unlock(b"another", 1)
 
@@ -478,7 +485,7 @@ def test_each_guess_is_slower_than_the_last(
 
     async def story() -> None:
         nonlocal locked
-        await locked.lock(b"right")
+        await locked.lock(b"right", 1)
         for number in range(1, 4):
             assert await seconds(b"wrong") == pytest.approx(number / 10)
         assert await seconds(b"wrong", b"wrong") == pytest.approx(0.4 + 0.5)
@@ -491,7 +498,7 @@ def test_each_guess_is_slower_than_the_last(
             assert await seconds(b"wrong") == pytest.approx(10)
         assert await seconds(b"right") == 0
         assert not locked.locked
-        await locked.lock(b"right")
+        await locked.lock(b"right", 1)
         assert await seconds(b"wrong") == pytest.approx(0.1)
 
     trio.run(story, clock=moments)
@@ -506,7 +513,7 @@ def test_who_guesses_much_is_in_nobodys_way(store: Store, moments: trio.testing.
         done.append(pid)
 
     async def story() -> None:
-        assert await locked.lock(b"right")
+        assert await locked.lock(b"right", 1)
         async with trio.open_nursery() as nursery:
             for _ in range(4):
                 nursery.start_soon(guess, b"wrong", 1)
@@ -517,18 +524,30 @@ def test_who_guesses_much_is_in_nobodys_way(store: Store, moments: trio.testing.
     assert done == [1, 2, 1, 1, 1]
 
 
-def test_of_two_that_lock_at_once_one_does(store: Store, moments: trio.testing.MockClock) -> None:
+def test_of_many_that_lock_at_once_one_does(
+    store: Store, moments: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And each passphrase takes 16 MiB: only one is looked at at a time."""
     locked = lock.AgentLock(store)
-    done = list[bytes]()
+    done, scrypt, one = list[bytes](), hashlib.scrypt, threading.Lock()
 
-    async def attempt(passphrase: bytes) -> None:
-        if await locked.lock(passphrase):
+    def alone(passphrase: bytes, **cost: Any) -> bytes:
+        assert one.acquire(blocking=False), "beside another"
+        try:
+            return scrypt(passphrase, **cost)
+        finally:
+            one.release()
+
+    monkeypatch.setattr(hashlib, "scrypt", alone)
+
+    async def attempt(passphrase: bytes, pid: int) -> None:
+        if await locked.lock(passphrase, pid):
             done.append(passphrase)
 
     async def story() -> None:
         async with trio.open_nursery() as nursery:
-            for passphrase in (b"one", b"other"):
-                nursery.start_soon(attempt, passphrase)
+            for number in range(4):
+                nursery.start_soon(attempt, b"%d" % number, number)
         assert len(done) == 1
         assert await locked.unlock(done[0], 1)
 
@@ -538,7 +557,7 @@ def test_of_two_that_lock_at_once_one_does(store: Store, moments: trio.testing.M
 def test_what_a_killed_front_had_not_withdrawn(
     keeper: KeeperRings, store: Store, moments: trio.testing.MockClock
 ) -> None:
-    trio.run(lock.AgentLock(store).lock, b"right", clock=moments)
+    trio.run(lock.AgentLock(store).lock, b"right", 1, clock=moments)
     load(keeper, store, OPEN)
     assert store.identities() == [OPEN]
     assert lock.AgentLock(store).locked
@@ -553,7 +572,7 @@ def test_what_a_lock_can_not_do_is_logged(
 ) -> None:
     locked = lock.AgentLock(store)
     load(keeper, store, OPEN)
-    trio.run(locked.lock, b"right", clock=moments)
+    trio.run(locked.lock, b"right", 1, clock=moments)
     lets_nobody_link(anchor(keeper.shared))
     trio.run(locked.unlock, b"right", 1, clock=moments)
     assert "can't be put back" in capfd.readouterr().err
@@ -561,7 +580,7 @@ def test_what_a_lock_can_not_do_is_logged(
     keeper.shared.login.unlink(anchor(keeper.shared))
     load(keeper, store, OTHER)
     lets_nobody_link(keeper.shared.withdrawn)
-    trio.run(locked.lock, b"right", clock=moments)
+    trio.run(locked.lock, b"right", 1, clock=moments)
     assert "will not be put back" in capfd.readouterr().err
     assert locked.locked
     assert not names(keeper.shared.anchor)
@@ -632,7 +651,7 @@ def test_what_the_ledger_offers(keeper: KeeperRings, store: Store) -> None:
 def test_an_unlock_that_is_all_but_done(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """The lock has ended, and there is no memory to see whether it is still in its keyring."""
     locked = lock.AgentLock(store)
-    assert trio.run(locked.lock, b"right")
+    assert trio.run(locked.lock, b"right", 1)
     key, whole = store.rings.private.find("user", LOCK_NAME), Keyring.keys
     assert key is not None
 
@@ -658,7 +677,7 @@ def test_a_lock_that_can_not_be_undone_is_one(
         raise NothingFoundOut(errno.ENOMEM, "read")
 
     monkeypatch.setattr(Keyring, "keys", keys)
-    assert trio.run(locked.lock, b"right"), "who asked knows that it takes the passphrase"
+    assert trio.run(locked.lock, b"right", 1), "who asked knows that it takes the passphrase"
     assert locked.locked
     assert "may still be in others' reach" in capfd.readouterr().err
     monkeypatch.undo()
@@ -688,7 +707,7 @@ def test_where_it_can_not_be_locked_nothing_has_been(
     load(keeper, store, OPEN)
     fails(monkeypatch, "unlink", anchor(keeper.shared), NothingFoundOut)
     with pytest.raises(NothingFoundOut):
-        trio.run(locked.lock, b"right")
+        trio.run(locked.lock, b"right", 1)
     assert not locked.locked
     assert not lock.AgentLock(store).locked, "a front that is started anew"
     assert names(anchor(keeper.shared)) == pair(OPEN)
@@ -703,7 +722,7 @@ def test_what_is_put_back_by_half_is_withdrawn(
     there = anchor(keeper.shared)
     fails(monkeypatch, "unlink", there, NothingFoundOut)
     fails(monkeypatch, "link", there, QuotaExceeded)
-    assert trio.run(locked.lock, b"right")
+    assert trio.run(locked.lock, b"right", 1)
     assert locked.locked
     assert not names(there)
     fails(monkeypatch, "link", there, QuotaExceeded)
