@@ -31,6 +31,7 @@ from kagent.custody.identity import Custody, Identity
 from kagent.custody.rings import LOCK_NAME, POSSESSOR_ONLY, KeeperRings, Place, Rings
 from kagent.custody.store import Store
 from kagent.front import lock
+from kagent.front.peer import Refusal
 from kagent.keyctl import (
     AsymmetricKey,
     KernelKeyError,
@@ -437,6 +438,7 @@ def test_until_the_passphrase_comes_again(
 
     async def story() -> None:
         assert not locked.locked
+        locked.check()
         assert not await locked.unlock(b"", 1)
         assert not await locked.lock(b"", 1)
         assert await locked.lock(b"right", 1)
@@ -449,6 +451,8 @@ def test_until_the_passphrase_comes_again(
             assert locked.locked
             assert lock.AgentLock(store).locked, "a front that is started anew"
             assert store.identities() == []
+            with pytest.raises(Refusal, match="locked"):
+                locked.check()
         kept = keeper.shared.private.find("user", "kagent-lock")
         assert kept is not None
         assert kept.describe().permissions == POSSESSOR_ONLY
