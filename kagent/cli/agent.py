@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import os
 import pwd
 import re
 import signal
 import sys
+from contextlib import redirect_stderr
 from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -157,6 +159,22 @@ class _Options:
             fail(_USAGE, end="")
         if not self.command and "-s" not in letters:
             self.csh = self.csh or os.environ.get("SHELL", "").endswith("csh")
+
+
+def why_not_started() -> str:
+    """What kagent says instead of starting, given no options; empty if it starts.
+
+    Not what is wrong with the files as such, of which configuration.settings tells.
+    """
+    if configured()[1]:
+        return ""
+    said = io.StringIO()
+    try:
+        with redirect_stderr(said):
+            _Options([])
+    except SystemExit:
+        return said.getvalue().partition("\n")[0]
+    return ""
 
 
 def _configured(given: list[tuple[str, str]]) -> list[tuple[str, str]]:

@@ -45,9 +45,9 @@ def opened(material: Material) -> AddIdConstrained:
     try:
         key, _ = parse(material.content, material.passphrase)
     except WrongPassphrase as error:
-        refuse(Cause.SOURCE, f"the passphrase for {material.place} is wrong", error)
+        refuse(Cause.SOURCE_PASSPHRASE, f"the passphrase for {material.place} is wrong", error)
     except KeyFileError as error:
-        refuse(Cause.SOURCE, f"{material.place}: {error}", error)
+        refuse(Cause.INVALID_KEY, f"{material.place}: {error}", error)
     wanted = PublicKey.parse(material.blob)
     if key.public_blob != wanted.plain_blob:
         refuse(Cause.SOURCE, f"{material.place} gives another key than [[identity]] says")
