@@ -217,6 +217,13 @@ def test_keys_that_can_not_be_held(kagent: Agent) -> None:
     assert one["cause"] == "kernel-signs-not"
     assert one["comment"] == "id käse"
     assert one["fingerprint"].startswith("SHA256:")
+    three = kagent.person.home / "three"
+    kagent.person.run("openssl", "genrsa", "-primes", "3", "-out", three, "2048")
+    for program in ("ssh-add", "kagent-add"):
+        told = kagent.run(program, three, check=False)
+        assert told.returncode != 0
+    assert "an RSA key of more than two primes is not supported" in told.stderr
+    assert last(kagent)["cause"] == "key-type"
     with kagent.connect() as stream:
         assert ask(stream, encode(Extension("no-such@extension", b""))) == FAILURE
         assert last(kagent)["cause"] == "unsupported"
