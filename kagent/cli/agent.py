@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import pwd
 import re
 import signal
+import socket
+import stat
 import sys
 from contextlib import redirect_stderr
 from functools import partial
@@ -350,7 +353,23 @@ def _listen(options: _Options) -> Listener:
         fail(f"kagent: {error}; kagent -T makes a socket in /tmp, and -a PATH one where you like")
     except OSError as error:
         place = options.address or "the agent's socket"
-        fail(f"kagent: cannot bind to {place}: {error.strerror or error}")
+        there = _what_is_there(options.address) if error.errno == errno.EADDRINUSE else ""
+        fail(f"kagent: cannot bind to {place}: {error.strerror or error}{there}")
+
+
+def _what_is_there(path: str | None) -> str:
+    """Of a path that something is at already: what that is, and what to do."""
+    with socket.socket(socket.AF_UNIX) as client:
+        client.setblocking(False)
+        try:
+            client.connect(path or "")
+        except ConnectionRefusedError:
+            if path and stat.S_ISSOCK(os.lstat(path).st_mode):
+                return f"; its agent has ended: rm {path}"
+            return "; that is another file: name a path where nothing is"
+        except OSError:
+            return ""
+    return f"; an agent is there already: SSH_AUTH_SOCK={path} is for it"
 
 
 def _look_behind(options: _Options, listener: Listener) -> None:

@@ -456,7 +456,12 @@ def test_remember_and_forget(home: Home, person: Person) -> None:
     assert file.stat().st_mode & 0o777 == 0o640
     assert home.agent.run("kagentctl", "check").returncode == 0
     again = home.agent.run("kagentctl", "remember", key, check=False)
-    assert (again.returncode, "has a source already" in again.stderr) == (1, True)
+    assert (
+        again.returncode,
+        "has a source already; to change it: kagentctl forget-source" in (again.stderr),
+    ) == (1, True)
+    public = home.agent.run("kagentctl", "remember", f"{key}.pub", check=False)
+    assert public.stderr == f"kagentctl: {key}.pub is a public key; its private half: {key}\n"
     assert home.signs(key)
     assert home.asked == 1
     home.agent.run("kagentctl", "forget-source", key)

@@ -47,6 +47,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(*, keyfile: str, idle: str, lifetime: str | None, forwarded: bool, tpm: bool) -> int:
     """Do it; the exit code."""
     path = os.path.abspath(keyfile)
+    if path.endswith(".pub"):
+        fail(f"kagentctl: {path} is a public key; its private half: {path.removesuffix('.pub')}")
     public, comment, encrypted = _looked_at(path)
     values = {"public": f"{public.line()} {comment}", "file": path, "idle": _time(idle, "--idle")}
     if lifetime:
@@ -114,7 +116,10 @@ def _refuse_twice(public: PublicKey, path: str) -> None:
     for entry in Identities.read().entries:
         if entry.public.blob == public.blob:
             if entry.has_source:
-                fail(f"kagentctl: {entry.place}: the key has a source already")
+                again = f"kagentctl forget-source {path}, and then this again"
+                fail(
+                    f"kagentctl: {entry.place}: the key has a source already; to change it: {again}"
+                )
             fail(f'kagentctl: {entry.place} is about this key already; add there: file = "{path}"')
 
 

@@ -12,8 +12,6 @@ from ..options import fail
 SERVICE = "kagent.service"
 SOCKET = "kagent.socket"
 AUTOLOAD = "kagent-autoload.service"  # what install writes for --autoload
-# What there is to do where no agent is.
-START = """to have one, `kagentctl install` and log in anew, or `eval "$(kagent -s)"`"""
 
 # Where a distribution's package has the units, for all users, and the commands that they name.
 _PACKAGED_UNITS, _PACKAGED_COMMANDS = Path("/usr/lib/systemd/user"), Path("/usr/bin")

@@ -23,10 +23,10 @@ from ...protocol.messages import (
 from ...protocol.refusals import Cause
 from ...protocol.wire import ProtocolError
 from ...text import printable
-from ..client import AgentError, AgentUnavailable, Client, unreachable
+from ..client import START, AgentError, AgentUnavailable, Client, unreachable
 from ..options import fail
 from ..steps import Step, step_for
-from .units import START, asleep, of_systemd
+from .units import asleep, of_systemd
 
 _LOAD, _TOKENS = "to hold a key", "to hold a token's keys"
 _ASKED = {
