@@ -12,6 +12,10 @@ from typing import BinaryIO
 LARGEST = 2**20  # bytes
 
 
+class TooOpen(ValueError):
+    """Others may do with a file what only its owner may; says what mends it."""
+
+
 def read_own(path: str | os.PathLike[str]) -> str:
     """The text of a file that only root and this user can write.
 
@@ -47,13 +51,13 @@ def read_private(path: str | os.PathLike[str], largest: int) -> bytes:
     """The content of a private key file, which others may not read if it is this user's: as ssh-add
     has it.
 
-    Whatever there is at that path must not hold anybody up.  Raises OSError, and ValueError for
-    what is no such file, or has more than `largest` bytes.
+    Whatever there is at that path must not hold anybody up.  Raises OSError, TooOpen, and
+    ValueError for what is no such file, or has more than `largest` bytes.
     """
     with open(_open(path, os.O_RDONLY), "rb") as file:
         about = os.fstat(file.fileno())
         if about.st_uid == os.getuid() and about.st_mode & 0o077:
-            raise ValueError(f"others can read it: chmod go= {path}")
+            raise TooOpen(f"others can read it: chmod go= {path}")
         return _content(file, largest)
 
 

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import os
 import pwd
 import re
 import signal
+import socket
+import stat
 import sys
+from contextlib import redirect_stderr
 from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -157,6 +162,22 @@ class _Options:
             fail(_USAGE, end="")
         if not self.command and "-s" not in letters:
             self.csh = self.csh or os.environ.get("SHELL", "").endswith("csh")
+
+
+def why_not_started() -> str:
+    """What kagent says instead of starting, given no options; empty if it starts.
+
+    Not what is wrong with the files as such, of which configuration.settings tells.
+    """
+    if configured()[1]:
+        return ""
+    said = io.StringIO()
+    try:
+        with redirect_stderr(said):
+            _Options([])
+    except SystemExit:
+        return said.getvalue().partition("\n")[0]
+    return ""
 
 
 def _configured(given: list[tuple[str, str]]) -> list[tuple[str, str]]:
@@ -332,7 +353,23 @@ def _listen(options: _Options) -> Listener:
         fail(f"kagent: {error}; kagent -T makes a socket in /tmp, and -a PATH one where you like")
     except OSError as error:
         place = options.address or "the agent's socket"
-        fail(f"kagent: cannot bind to {place}: {error.strerror or error}")
+        there = _what_is_there(options.address) if error.errno == errno.EADDRINUSE else ""
+        fail(f"kagent: cannot bind to {place}: {error.strerror or error}{there}")
+
+
+def _what_is_there(path: str | None) -> str:
+    """Of a path that something is at already: what that is, and what to do."""
+    with socket.socket(socket.AF_UNIX) as client:
+        client.setblocking(False)
+        try:
+            client.connect(path or "")
+        except ConnectionRefusedError:
+            if path and stat.S_ISSOCK(os.lstat(path).st_mode):
+                return f"; its agent has ended: rm {path}"
+            return "; that is another file: name a path where nothing is"
+        except OSError:
+            return ""
+    return f"; an agent is there already: SSH_AUTH_SOCK={path} is for it"
 
 
 def _look_behind(options: _Options, listener: Listener) -> None:

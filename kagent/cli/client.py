@@ -27,6 +27,11 @@ M = TypeVar("M", bound=Message)
 _FAILURES = (b"\x05", b"\x1c", b"\x1e", b"\x66")
 
 
+# What there is to do where no kagent is.
+START = """to have one, `kagentctl install` and log in anew, or `eval "$(kagent -s)"`"""
+_OTHER_AGENT = "another agent answers at SSH_AUTH_SOCK, not kagent"
+
+
 class AgentUnavailable(Exception):
     """No agent can be reached; says why."""
 
@@ -91,8 +96,13 @@ class Client:
         """Why it hasn't told how it is, and what it holds, after that was refused."""
         told = self.explanation()
         if told is None:
-            return "another agent answers at SSH_AUTH_SOCK, not kagent"
+            return _OTHER_AGENT
         return printable(told) or "it answers as another version of kagent does"
+
+    def what_to_do_instead(self) -> str:
+        """As `why_not_shown`, with what to do where that is another agent."""
+        told = self.why_not_shown()
+        return f"{told}; {START}" if told == _OTHER_AGENT else told
 
     def _exchange(self, message: Message) -> Message:
         try:

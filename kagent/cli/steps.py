@@ -21,6 +21,7 @@ class Step(NamedTuple):
 _LOAD = "ssh-add KEYFILE"
 _LOG = "kagentctl log"
 _DOCTOR = "kagentctl doctor"
+_AGAIN = "three seconds after that it may be tried again"
 
 STEPS = {
     Cause.LOCKED: Step(
@@ -30,7 +31,7 @@ STEPS = {
     Cause.WRONG_PASSPHRASE: Step(
         "ssh-add -X",
         "asks for the passphrase again; each wrong one has to wait longer. If it is "
-        "forgotten, end the agent (kagent -k, or systemctl --user stop kagent.service): "
+        "forgotten, end the agent (systemctl --user stop kagent.service): "
         "sealed keys and ones with constraints end with it",
     ),
     Cause.NO_PASSPHRASE: Step(
@@ -49,6 +50,10 @@ STEPS = {
     Cause.EXPIRED: Step(
         "ssh-add -t 8h KEYFILE",
         "loads it again, for eight hours; without -t it has no end",
+    ),
+    Cause.UNUSED: Step(
+        "kagent-add --idle 8h KEYFILE",
+        "loads it again, until it isn't used for eight hours; without --idle it stays",
     ),
     Cause.REMOVED: Step(
         _LOAD,
@@ -72,8 +77,13 @@ STEPS = {
     Cause.CANNOT_ASK: Step(
         "systemctl --user import-environment DISPLAY WAYLAND_DISPLAY",
         "tells systemd where your windows are; then systemctl --user restart kagent.service, "
-        "and load what ended with it. An agent that was started by hand goes by DISPLAY and "
-        "SSH_ASKPASS as they were then",
+        "and load what ended with it. Where there are no windows, ssh-add KEYFILE asks for a "
+        "passphrase on your terminal",
+    ),
+    Cause.NO_ASKPASS: Step(
+        "sudo apt-get install ssh-askpass",
+        "installs the program that asks you, on Debian. SSH_ASKPASS names another to an agent that "
+        "is started with it; ssh-add KEYFILE asks for a passphrase on your terminal",
     ),
     Cause.NO_HOST: Step(
         "ssh -V",
@@ -150,7 +160,31 @@ STEPS = {
     Cause.SOURCE: Step(
         "kagentctl check",
         "tells whether kagent.toml is as it should be, which says where the key comes from. If it "
-        "is, try again: a wrong passphrase is asked for anew after three seconds",
+        f"is, try again: {_AGAIN}",
+    ),
+    Cause.SOURCE_PASSPHRASE: Step(
+        "ssh-keygen -y -f KEYFILE",
+        "asks for the key file's passphrase too, and says whether it is right. kagent asks for it "
+        "anew when the key is needed again, three seconds after a wrong one or none",
+    ),
+    Cause.SOURCE_FILE: Step(
+        "kagentctl check",
+        "tells which files that kagent.toml names are not there. If one has moved, kagentctl "
+        "forget-source KEY and kagentctl remember KEYFILE write where it is now",
+    ),
+    Cause.SOURCE_OPEN: Step(
+        "chmod go= KEYFILE",
+        f"has nobody else read the key file, which ssh wouldn't take either; {_AGAIN}",
+    ),
+    Cause.SOURCE_COMMAND: Step(
+        "kagentctl check",
+        "tells which commands that kagent.toml names are not there. If all are, type this one to "
+        "see what it says: it must print the key, or the passphrase, and end with 0",
+    ),
+    Cause.SOURCE_FORWARDED: Step(
+        _LOAD,
+        "on this machine, loads it for requests from other hosts too. forwarded = true in its "
+        "[[identity]] of kagent.toml has it fetched for them",
     ),
     Cause.RENEWAL: Step(
         "kagentctl check",
@@ -256,13 +290,34 @@ STEPS = {
         "a process of kagent's has ended that should not have; this shows its last words",
     ),
 }
+# What to do instead where the agent isn't systemd's.
+BY_HAND = {
+    Cause.WRONG_PASSPHRASE: Step(
+        "ssh-add -X",
+        "asks for the passphrase again; each wrong one has to wait longer. If it is "
+        "forgotten, end the agent with kagent -k: sealed keys and ones with constraints end with "
+        "it",
+    ),
+    Cause.CANNOT_ASK: Step(
+        'eval "$(kagent -s)"',
+        "starts another agent, in a terminal of your desktop: an agent goes by DISPLAY, "
+        "WAYLAND_DISPLAY and SSH_ASKPASS as they were when it was started. kagent -k before ends "
+        "this one. Where there are no windows, ssh-add KEYFILE asks for a passphrase on your "
+        "terminal",
+    ),
+    Cause.LOOP: Step(
+        "kagent -k",
+        "ends an agent of a circle of agents, each behind another; start it without --behind",
+    ),
+}
 # Of another version of kagent, which has causes of its own.
 OTHERWISE = Step(_LOG, "shows what else was refused")
 
 
-def step_for(cause: str) -> Step:
-    """What to do about a cause that an agent has told of."""
+def step_for(cause: str, *, by_hand: bool = False) -> Step:
+    """What to do about a cause that an agent has told of, which was started `by_hand` or not."""
     try:
-        return STEPS[Cause(cause)]
+        known = Cause(cause)
     except ValueError:
         return OTHERWISE
+    return (by_hand and BY_HAND.get(known)) or STEPS[known]

@@ -99,7 +99,8 @@ def without_source(content: str, line: int) -> str:
         if line > 1 and not lines[line - 2].strip():
             spans.append((line - 1, line - 1))
     gone = {number for first, last in spans for number in range(first, last + 1)}
-    return "".join(one for number, one in enumerate(lines, 1) if number not in gone)
+    left = "".join(one for number, one in enumerate(lines, 1) if number not in gone)
+    return left.lstrip("\r\n") if line == 1 else left
 
 
 def _quoted(text: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -99,35 +99,44 @@ def of_file(file: File) -> tuple[list[Entry], dict[str, Any], list[Fault]]:
 def _entries(file: File, tables: object) -> list[Entry | Fault]:
     if not isinstance(tables, list) or not all(isinstance(one, dict) for one in tables):
         raise ValueError("is written as [[identity]]")
-    return [_entry(file, number, table) for number, table in enumerate(tables)]
+    return [one for number, table in enumerate(tables) for one in _entry(file, number, table)]
 
 
-def _entry(file: File, number: int, table: Mapping[str, Any]) -> Entry | Fault:
+def _entry(file: File, number: int, table: Mapping[str, Any]) -> list[Entry] | list[Fault]:
     values: dict[str, Any] = {}
+    faults: list[tuple[str, str]] = []  # at which word, and what
     for word, value in table.items():
         if word not in _WORDS:
-            return file.fault(unknown(word, WORDS), word, ("identity", number))
+            faults.append((word, unknown(word, WORDS)))
+            continue
         try:
             values[word.replace("-", "_")] = _WORDS[word](value)
         except (OSError, ValueError) as error:
-            why = getattr(error, "strerror", None) or error
-            return file.fault(f"{word}: {why}", word, ("identity", number))
-    if "public" not in values:
-        return file.fault("public is missing: whose key it is", "", ("identity", number))
+            faults.append((word, f"{word}: {getattr(error, 'strerror', None) or error}"))
+    if all(word in _WORDS for word in table):  # else what is missing may be there, misspelt
+        faults += _contradictions(table)
+    if faults:
+        return [file.fault(what, word, ("identity", number)) for word, what in faults]
     values["public"], values["comment"] = values["public"]
-    sources = [name for name in _SOURCES if name in values]
-    if len(sources) > 1:
-        what = f"{' and '.join(sources)}: a key comes from one of them"
-        return file.fault(what, sources[1], ("identity", number))
-    for word in ("passphrase", "lifetime", "idle", "confirm", "forwarded"):
-        if word in values and not sources:
-            what = f"{word} is for a key that comes from {', '.join(_SOURCES)}: none is named"
-            return file.fault(what, word, ("identity", number))
-    if not values.get("elsewhere", True) and "hosts" not in values:
-        what = "elsewhere = false is for a key that has hosts: none are named"
-        return file.fault(what, "elsewhere", ("identity", number))
     line = file.fault("", "", ("identity", number)).line
-    return Entry(f"{file.path}:{line}", **values)
+    return [Entry(f"{file.path}:{line}", **values)]
+
+
+def _contradictions(table: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """What is wrong with its words beside each other, and at which that stands."""
+    if "public" not in table:
+        yield "", "public is missing: whose key it is"
+    sources = [name for name in _SOURCES if name in table]
+    if len(sources) > 1:
+        yield sources[1], f"{' and '.join(sources)}: a key comes from one of them"
+    for word in ("passphrase", "lifetime", "idle", "confirm", "forwarded"):
+        if word in table and not sources:
+            yield (
+                word,
+                f"{word} is for a key that comes from {', '.join(_SOURCES)}: none is named",
+            )
+    if table.get("elsewhere") is False and "hosts" not in table:
+        yield "elsewhere", "elsewhere = false is for a key that has hosts: none are named"
 
 
 def _text(value: object) -> str:

@@ -77,7 +77,7 @@ class Holding:
             except BaseException:
                 await self._go_back(identity, before)
                 raise
-        self._refusals.holds(identity.blob, identity.deadline)
+        self._refusals.holds(identity)
         return identity
 
     async def _go_back(self, identity: Identity, before: Held | None) -> None:

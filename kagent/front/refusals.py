@@ -7,9 +7,10 @@ from one for a key that never was there but by this.
 from __future__ import annotations
 
 import time
+from typing import NamedTuple
 
 from ..custody import clock
-from ..custody.identity import description_of
+from ..custody.identity import Identity, description_of
 from ..jobs.causes import Cause
 from ..jobs.questions import Origin
 from ..protocol.messages import PastRefusal, Why
@@ -18,6 +19,29 @@ from .peer import Refusal
 _MOST = 40  # refusals; each of them fits into an answer with as many others
 _LONGEST = 200  # characters of each text: both of its ends
 _MOST_GONE = 200  # keys
+_ENDED = {
+    Cause.EXPIRED: "its lifetime ended",
+    Cause.UNUSED: "as it was not used for long enough, it was removed",
+    Cause.REMOVED: "it was removed",
+}
+
+
+class _End(NamedTuple):
+    """Why an identity isn't held any more, and from when on, as `clock` has it: that may be later.
+
+    `latest` is when it ends however much it is used, 0 for never.
+    """
+
+    cause: Cause
+    when: int
+    latest: int = 0
+
+    @classmethod
+    def by_itself(cls, deadline: int, latest: int) -> _End:
+        """Of one that nobody removes, at the earlier of the two."""
+        if latest and latest <= deadline:
+            return cls(Cause.EXPIRED, latest, latest)
+        return cls(Cause.UNUSED, deadline, latest)
 
 
 class Refusals:
@@ -31,9 +55,7 @@ class Refusals:
         self.last: PastRefusal | None = None
         self._past: dict[PastRefusal, PastRefusal] = {}
         self._number = 0
-        # By the identity's description, why it isn't held any more; and from when on, as `clock`
-        # has it, since a lifetime may not be over yet.
-        self._gone: dict[str, tuple[Cause, int]] = {}
+        self._gone: dict[str, _End] = {}  # by the identity's description
 
     def add(
         self,
@@ -79,30 +101,37 @@ class Refusals:
         """All of them."""
         return Why(since, self._number, tuple(self._past.values()))
 
-    def holds(self, blob: bytes, deadline: int) -> None:
-        """That identity is held from now on, until `deadline` of `clock`, or 0."""
-        self._gone.pop(description_of(blob), None)
-        if deadline:
-            self._goes(blob, Cause.EXPIRED, deadline)
+    def holds(self, identity: Identity) -> None:
+        """That identity is held from now on, until its deadline if it has one."""
+        self._gone.pop(identity.description, None)
+        if identity.deadline:
+            self._goes(identity.blob, _End.by_itself(identity.deadline, identity.latest))
+
+    def used(self, identity: Identity) -> None:
+        """One that ends when it isn't used was used now."""
+        before = self._gone.pop(identity.description, None)
+        if before and before.cause is Cause.REMOVED:  # meanwhile
+            self._gone[identity.description] = before
+            return
+        latest = before.latest if before else 0
+        self._goes(identity.blob, _End.by_itself(clock.now() + identity.idle, latest))
 
     def removed(self, blob: bytes) -> None:
         """That identity was removed by a client."""
-        self._goes(blob, Cause.REMOVED, clock.now())
+        self._goes(blob, _End(Cause.REMOVED, clock.now()))
 
-    def _goes(self, blob: bytes, cause: Cause, when: int) -> None:
-        self._gone[description_of(blob)] = (cause, when)
+    def _goes(self, blob: bytes, end: _End) -> None:
+        self._gone[description_of(blob)] = end
         if len(self._gone) > _MOST_GONE:
             del self._gone[next(iter(self._gone))]
 
     def no_such_key(self, blob: bytes) -> Refusal | None:
         """What to say of a key that isn't held any more; None if it never was."""
-        cause, when = self._gone.get(description_of(blob), (Cause.UNKNOWN_KEY, 0))
-        ago = (clock.now() - when) / clock.SECOND
-        if not when or ago < 0:
+        end = self._gone.get(description_of(blob))
+        if end is None or (ago := (clock.now() - end.when) / clock.SECOND) < 0:
             return None
-        what = "its lifetime ended" if cause is Cause.EXPIRED else "it was removed"
         at = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(time.time() - ago))
-        return Refusal(cause, f"no such key: {what} at {at}")
+        return Refusal(end.cause, f"no such key: {_ENDED[end.cause]} at {at}")
 
 
 def _shortened(text: str) -> str:

@@ -301,8 +301,11 @@ class Requests:
                 return await self._list(peer)
             case RemoveIdentity(blob):
                 return await self._remove(peer, blob)
-            case RemoveAllIdentities() | RemoveAllRsaIdentities():
+            case RemoveAllIdentities():
                 await self.remove_all()
+                return Success()
+            case RemoveAllRsaIdentities():  # ssh-add -D sends both
+                await self.remove_all(once_more=True)
                 return Success()
             case messages.Lock(passphrase):
                 if not await self._lock.lock(passphrase, peer.process.pid):
@@ -420,18 +423,23 @@ class Requests:
         log.info(f"{_fingerprint(blob)} was removed")
         return Success()
 
-    async def remove_all(self, *, even_if_locked: bool = False) -> None:
-        """Remove all keys.  Raises Refusal if some can't be: the others are gone all the same."""
+    async def remove_all(self, *, even_if_locked: bool = False, once_more: bool = False) -> None:
+        """Remove all keys; `once_more` is silent where there is none.
+
+        Raises Refusal if some can't be: the others are gone all the same.
+        """
         async with self._holding.changing:
             if not even_if_locked:
                 self._lock.check()  # meanwhile
-            for one in self._store.identities():
+            held = self._store.identities()
+            for one in held:
                 self._tally.refusals.removed(one.blob)
             faults = faults_of(await self._workers.forget_all())
             faults += await trio.to_thread.run_sync(self._store.remove_all)
         self._certificates.forget()
         await self._removed(faults)
-        log.info("all keys were removed")
+        if held or not once_more:
+            log.info("all keys were removed")
 
     async def _removed(self, faults: list[str]) -> None:
         await self._signing.settled()

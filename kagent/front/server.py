@@ -54,7 +54,7 @@ async def serve(
     for fault in store.tidy():
         log.error(fault)
     for identity in store.identities():  # of a front before this one
-        tally.refusals.holds(identity.blob, identity.deadline)
+        tally.refusals.holds(identity)
     idle = False
     async with trio.open_nursery() as serving, trio.open_nursery() as clients:
         workers, sign_workers = Workers(sockets), SignWorkers(sockets.signing)

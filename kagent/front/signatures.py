@@ -186,8 +186,7 @@ class Signing:
         identity = case.held.identity
         if identity.idle and clock.now() + identity.idle - identity.deadline >= clock.SECOND:
             self._workers.used(identity)
-            ends = [end for end in (clock.now() + identity.idle, identity.latest) if end]
-            self._tally.refusals.holds(identity.blob, min(ends))
+            self._tally.refusals.used(identity)
 
     def _check(self, case: _Case) -> Held:
         """All that a signature rests on, as it is now; the key to be used.  For any thread.
@@ -333,9 +332,9 @@ class Signing:
             return await self._fetching.fetch(blob, peer.process.pid)
         except Refusal as error:
             # A host that can't see a key isn't told that it was here, or that it could be.
-            if error.cause is Cause.SOURCE and peer.sessions.forwarded:
+            if error.cause is Cause.SOURCE_FORWARDED and peer.sessions.forwarded:
                 raise RefusalFromAfar(error, "no such key") from error
-            if error.cause is Cause.SOURCE and self._fetching.look_again():
+            if error.cause is Cause.SOURCE_FORWARDED and self._fetching.look_again():
                 return await self._find_elsewhere(peer, blob)
             if error.cause is not Cause.UNKNOWN_KEY or peer.sessions.attempted:
                 raise

@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any, NamedTuple
 
@@ -48,10 +48,11 @@ class Patience(NamedTuple):
     seconds: float = _SECONDS
 
 
-def usable() -> bool:
+def usable(environment: Mapping[str, str] = os.environ) -> bool:
     """Whether ssh-askpass may be run: there is a display, or the user says so."""
-    display = os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
-    return _requirement() == "force" or (bool(display) and _requirement() != "never")
+    display = environment.get("DISPLAY") or environment.get("WAYLAND_DISPLAY")
+    required = _requirement(environment)
+    return required == "force" or (bool(display) and required != "never")
 
 
 def preferred() -> bool:
@@ -59,9 +60,9 @@ def preferred() -> bool:
     return usable() and _requirement() in ("force", "prefer")
 
 
-def program() -> str:
+def program(environment: Mapping[str, str] = os.environ) -> str:
     """The ssh-askpass to run, a path or a name."""
-    return os.environ.get("SSH_ASKPASS", _DEFAULT)
+    return environment.get("SSH_ASKPASS", _DEFAULT)
 
 
 def ask(prompt: str, hint: str = "", patience: Patience | None = None) -> bytes:
@@ -224,11 +225,11 @@ def ask_without_terminal(prompt: str, hint: str, patience: Patience | None) -> b
         return ask(prompt, hint, patience)
     except OSError as error:
         raise CannotAsk(
-            Cause.CANNOT_ASK,
-            f"the user can't be asked: {program()}: {error.strerror}; set SSH_ASKPASS to "
-            "an ssh-askpass program before kagent is started",
+            Cause.NO_ASKPASS,
+            f"the user can't be asked: {program()}: {error.strerror}; install ssh-askpass, or set "
+            "SSH_ASKPASS to another program before kagent is started",
         ) from error
 
 
-def _requirement() -> str:
-    return os.environ.get("SSH_ASKPASS_REQUIRE", "").lower()
+def _requirement(environment: Mapping[str, str] = os.environ) -> str:
+    return environment.get("SSH_ASKPASS_REQUIRE", "").lower()

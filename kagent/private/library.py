@@ -127,6 +127,8 @@ def _build(named: NamedPrivateKey, public: PublicKey) -> LibraryKey:
             if modulus.bit_length() not in RSA_BITS:
                 allowed = f"{RSA_BITS[0]} to {RSA_BITS[-1]}"
                 raise ValueError(f"{modulus.bit_length()} bits; ssh takes {allowed}")
+            if modulus != key.p * key.q and modulus % (key.p * key.q) == 0:
+                refuse(Cause.KEY_TYPE, "an RSA key of more than two primes can't be held")
             if key.p * key.q != modulus or any(
                 key.d * exponent % (prime - 1) != 1 for prime in (key.p, key.q)
             ):

@@ -20,12 +20,14 @@ class Cause(StrEnum):
     # The key isn't there, or isn't what it was.
     UNKNOWN_KEY = "unknown-key"
     EXPIRED = "expired"
+    UNUSED = "unused"
     REMOVED = "removed"
     CHANGED = "changed"
     # The user.
     DENIED = "denied"
     UNANSWERED = "unanswered"
     CANNOT_ASK = "cannot-ask"
+    NO_ASKPASS = "no-askpass"
     # Where a key may be used.
     NO_HOST = "no-host"
     NO_LOGIN = "no-login"
@@ -64,6 +66,11 @@ class Cause(StrEnum):
     CONFIGURED = "configured"
     FETCH = "fetch"
     SOURCE = "source"
+    SOURCE_PASSPHRASE = "source-passphrase"  # noqa: S105
+    SOURCE_FILE = "source-file"
+    SOURCE_OPEN = "source-open"
+    SOURCE_COMMAND = "source-command"
+    SOURCE_FORWARDED = "source-forwarded"
     RENEWAL = "renewal"
     # This machine.
     LIBRARY = "library"

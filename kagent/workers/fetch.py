@@ -88,7 +88,7 @@ def fetch(request: Fetch, read: Read, ring: Keyring, terms: Terms) -> Fetched | 
     if configured is None:
         if source_of(request.blob, read.identities):
             told = "it isn't fetched for a forwarded request, as its [[identity]] has it"
-            return Refused(Cause.SOURCE, told)
+            return Refused(Cause.SOURCE_FORWARDED, told)
         faults = "; some lines that configure keys are of no use: see kagentctl check"
         wrong = read.configuration.faults or read.identities.faults
         return Refused(Cause.UNKNOWN_KEY, "no such key" + (faults if wrong else ""))

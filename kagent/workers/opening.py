@@ -7,7 +7,7 @@ import socket
 
 from ..jobs.causes import Cause
 from ..private import keyfile
-from ..private.keyfile import KeyFileError, WrongPassphrase, parse
+from ..private.keyfile import KeyFileError, ManyPrimes, WrongPassphrase, parse
 from ..private.library import refuse
 from ..protocol.constraints import CONSTRAINTS, Constraint, SkProvider
 from ..protocol.messages import AddIdConstrained
@@ -45,9 +45,11 @@ def opened(material: Material) -> AddIdConstrained:
     try:
         key, _ = parse(material.content, material.passphrase)
     except WrongPassphrase as error:
-        refuse(Cause.SOURCE, f"the passphrase for {material.place} is wrong", error)
+        refuse(Cause.SOURCE_PASSPHRASE, f"the passphrase for {material.place} is wrong", error)
+    except ManyPrimes as error:
+        refuse(Cause.KEY_TYPE, f"{material.place}: {error}", error)
     except KeyFileError as error:
-        refuse(Cause.SOURCE, f"{material.place}: {error}", error)
+        refuse(Cause.INVALID_KEY, f"{material.place}: {error}", error)
     wanted = PublicKey.parse(material.blob)
     if key.public_blob != wanted.plain_blob:
         refuse(Cause.SOURCE, f"{material.place} gives another key than [[identity]] says")

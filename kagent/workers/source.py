@@ -16,12 +16,13 @@ from typing import NoReturn
 
 from .. import log
 from ..configuration.identities import Entry, Identities
-from ..files import read_private
+from ..files import TooOpen, read_private
 from ..jobs.causes import Cause
 from ..jobs.jobs import LEFT_OF_SOURCE, Job, Refused, pack_answer
 from ..jobs.questions import FromSource
 from ..openssh import askpass
 from ..private.keyfile import KeyFileError, is_encrypted
+from ..protocol.refusals import Explained
 from ..text import printable, shown
 from . import commands
 from .errands import receive
@@ -33,7 +34,7 @@ _LARGEST = 65536  # bytes; an RSA key of 16384 bits has 13,000
 _SYSTEMD_CREDS = "/usr/bin/systemd-creds"
 
 
-class NoKey(Exception):
+class NoKey(Explained):
     """The source gives none; says why."""
 
 
@@ -50,10 +51,10 @@ def run(job: Job, request: int, client: int, answer: int, target: socket.socket)
             try:
                 target.sendall(_fetch(wanted, askpass.Patience((client, answer))).write())
                 code = LEFT_OF_SOURCE
-            except (askpass.CannotAsk, askpass.Unanswered) as error:
+            except Explained as error:
                 os.write(answer, pack_answer(Refused(error.cause, str(error))))
-            except (NoKey, KeyFileError) as error:
-                os.write(answer, pack_answer(Refused(Cause.SOURCE, str(error))))
+            except KeyFileError as error:
+                os.write(answer, pack_answer(Refused(Cause.INVALID_KEY, str(error))))
     except BrokenPipeError:
         pass  # nobody waits for it any more
     except Exception as error:
@@ -70,10 +71,10 @@ def _fetch(wanted: FromSource, patience: askpass.Patience) -> Material:
     if is_encrypted(content):
         passphrase = _passphrase(entry, wanted.details, patience)
         if not passphrase:
-            raise NoKey("no passphrase was given")
+            raise NoKey(Cause.SOURCE_PASSPHRASE, "no passphrase was given")
     # Commands take their time too: what is said of the key now is what it is held under.
     if _entry(wanted) != entry:
-        raise NoKey("its [[identity]] was changed meanwhile")
+        raise NoKey(Cause.SOURCE, "its [[identity]] was changed meanwhile")
     return Material(
         entry.public.blob,
         entry.comment,
@@ -87,9 +88,9 @@ def _fetch(wanted: FromSource, patience: askpass.Patience) -> Material:
 def _entry(wanted: FromSource) -> Entry:
     entry = source_of(wanted.blob, Identities.read())
     if entry is None:
-        raise NoKey("its [[identity]] was taken away meanwhile")
+        raise NoKey(Cause.SOURCE, "its [[identity]] was taken away meanwhile")
     if wanted.forwarded and not entry.forwarded:
-        raise NoKey("a forwarded request may not have it fetched")
+        raise NoKey(Cause.SOURCE_FORWARDED, "a forwarded request may not have it fetched")
     return entry
 
 
@@ -97,8 +98,11 @@ def _content(entry: Entry, patience: askpass.Patience) -> bytes:
     if entry.file:
         try:
             return read_private(entry.file, _LARGEST)
+        except TooOpen as error:
+            raise NoKey(Cause.SOURCE_OPEN, f"{entry.file}: {error}") from error
         except (OSError, ValueError) as error:
-            raise NoKey(f"{entry.file}: {getattr(error, 'strerror', None) or error}") from error
+            why = getattr(error, "strerror", None) or error
+            raise NoKey(Cause.SOURCE_FILE, f"{entry.file}: {why}") from error
     if entry.credential:
         decrypt = (_SYSTEMD_CREDS, "decrypt", "--user", entry.credential, "-")
         return _printed(decrypt, patience)
@@ -124,9 +128,11 @@ def _printed(words: Sequence[str], patience: askpass.Patience) -> bytes:
             printed = running.read(_LARGEST + 1)
             code = running.exit_code()
     except OSError as error:
-        raise NoKey(f"{words[0]}: {error.strerror}") from error
+        raise NoKey(Cause.SOURCE_COMMAND, f"{words[0]}: {error.strerror}") from error
     if len(printed) > _LARGEST:
-        raise NoKey(f"{words[0]} gives more than {_LARGEST} bytes, which no key has")
+        more = f"{words[0]} gives more than {_LARGEST} bytes, which no key has"
+        raise NoKey(Cause.SOURCE_COMMAND, more)
     if code:
-        raise NoKey(f"{words[0]} ended with {code}; try it by hand: it says why")
+        ended = f"{words[0]} ended with {code}; try it by hand: it says why"
+        raise NoKey(Cause.SOURCE_COMMAND, ended)
     return printed

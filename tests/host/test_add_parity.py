@@ -212,6 +212,13 @@ def test_default_files(person: Person, agents: tuple[Agent, Agent]) -> None:
     assert same().returncode == 1
 
 
-def test_no_agent(same: Same) -> None:
-    assert same("-l", SSH_AUTH_SOCK="").returncode == 2
-    assert same("-l", SSH_AUTH_SOCK="/nowhere").returncode == 2
+@pytest.mark.parametrize("place", ["", "/nowhere"])
+def test_no_agent(agents: tuple[Agent, Agent], place: str) -> None:
+    """As ssh-add has it; then what to do."""
+    theirs, ours = (
+        agents[0].run(program, "-l", check=False, SSH_AUTH_SOCK=place)
+        for program in ("ssh-add", "kagent-add")
+    )
+    assert (ours.returncode, theirs.returncode) == (2, 2)
+    told = ours.stderr.removeprefix(theirs.stderr)
+    assert told.startswith("kagent-add: to have one, `kagentctl install`")

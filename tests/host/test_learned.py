@@ -17,7 +17,7 @@ import pytest
 from kagent.learned import MOST, File, Learned, Unusable, with_login
 from kagent.protocol.publickey import parse_line
 from tests.destinations.agents import REFUSED, SIGNED, outcome
-from tests.destinations.keys import AUTHORITY, CERTIFIED, SECOND, USERS_KEY, A, B, D, Key, new
+from tests.destinations.keys import AUTHORITY, CERTIFIED, SECOND, USERS_KEY, A, B, C, D, Key, new
 from tests.destinations.requests import LIST, PLAIN, SSHSIG, add, bind, forward, login, remove, sign
 from tests.hostile.people import begin_login, forget, somebody
 from tests.machine.openssh import programs
@@ -448,12 +448,14 @@ def test_what_was_learned_is_shown_and_forgotten(loaded: Agent) -> None:
     """Hosts by the names that known_hosts has for them, also where it is hashed, and keys by their
     comments; either may be named by its fingerprint."""
     person = loaded.person
-    assert (ctl(loaded).stdout, ctl(loaded, "forget", "--all").stdout) == ("", "")
-    own_file(person, ".ssh/known_hosts", known_as(A, "web1") + known_as(B, "[web2]:2222"))
+    assert ctl(loaded).stdout.startswith("Nothing is learned yet")
+    assert ctl(loaded, "forget", "--all").stdout == ""
+    known = (known_as(A, "web1"), known_as(B, "[web2]:2222"), known_as(C, "web3"))
+    own_file(person, ".ssh/known_hosts", "".join(known))
     person.run("ssh-keygen", "-q", "-H", "-f", person.home / ".ssh/known_hosts")
     own_file(person, ".ssh/config", "Host web1 web2\nPort 2222\n")
     third, second = (key.public.fingerprint() for key in (THIRD, SECOND))
-    for host, key in ((A, THIRD), (A, SECOND), (B, THIRD), (D, SECOND)):
+    for host, key in ((A, THIRD), (A, SECOND), (B, THIRD), (C, SECOND), (D, SECOND)):
         learn(loaded, host, key)
     configure(person, f'public = "{THIRD.public.line()}"\nhosts = ["*.example.org"]')
     lines = ctl(loaded).stdout.splitlines()
@@ -465,10 +467,12 @@ def test_what_was_learned_is_shown_and_forgotten(loaded: Agent) -> None:
     assert re.fullmatch(rf"web2: {re.escape(third)} third, last on [-0-9]+", at_web2)
     [unknown] = [line for line in lines if line.startswith("unknown")]
     assert unknown.startswith(f"unknown, {D.public.fingerprint()}: {second} second, last on ")
+    [hashed] = [line for line in lines if line.startswith("hashed in known_hosts, ")]
+    assert hashed.split(": ")[0].endswith(C.public.fingerprint())
     told = json.loads(ctl(loaded, "--json").stdout)
     assert told["learns"] is True
-    assert len(told["hosts"]) == 5
-
+    assert len(told["hosts"]) == 6
+    ctl(loaded, "forget", "web3")
     ctl(loaded, "forget", "web1")
     assert {host for host, _ in noted(person)} == {one.public.fingerprint() for one in (B, D)}
     ctl(loaded, "forget", "second")

@@ -111,6 +111,17 @@ def test_constraints_where_there_should_be_none_are_kept(kagent: Agent) -> None:
         assert outcome(ask(stream, signing(RSA))) == "refused"
 
 
+def test_that_all_was_removed_is_logged_once(kagent: Agent) -> None:
+    """Though ssh-add asks for it twice; and also where there was nothing."""
+    kagent.person.key("id")
+    for number in (1, 2):
+        kagent.run("ssh-add", "-q", "id")
+        kagent.run("ssh-add", "-D")
+        assert kagent.logged().count("all keys were removed") == number
+    kagent.run("ssh-add", "-D")
+    assert kagent.logged().count("all keys were removed") == 3
+
+
 def test_a_signature_with_primes_the_other_way_round_is_good(kagent: Agent) -> None:
     assert isinstance(RSA.key, RsaPrivateKey)
     for odd in (RSA.key.replace(p=RSA.key.q, q=RSA.key.p), RSA.key.replace(iqmp=1)):

@@ -224,6 +224,17 @@ def test_status_without_an_agent(person: Person, path: str) -> None:
     assert "kagentctl install" in told.stderr
 
 
+def test_uninstall_without_systemd(person: Person) -> None:
+    """What to do instead, where there is something to undo and where there isn't."""
+    told = person.run("kagentctl", "uninstall")
+    assert told.stdout.endswith("what was started by hand ends with kagent -k\n")
+    person.run("mkdir", "-p", ".config/systemd/user")
+    unit = person.file(".config/systemd/user/kagent.socket", "")
+    told = person.run("kagentctl", "uninstall", check=False)
+    assert told.returncode == 1
+    assert told.stderr.endswith(f"; to remove it without: rm {unit}\n")
+
+
 def test_needs_a_socket_that_stays(person: Person) -> None:
     told = person.run("kagent", "-D", "--idle-exit", "60s", check=False)
     assert (told.returncode, told.stdout) == (1, "")

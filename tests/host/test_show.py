@@ -109,7 +109,8 @@ def test_with_another_agent(person: Person) -> None:
     with agent(person, "ssh-agent") as other:
         told = "another agent answers at SSH_AUTH_SOCK, not kagent"
         assert other.run("kagentctl", "show").stdout.endswith(f"{told}\n")
-        assert told in other.run("kagentctl", "status", check=False).stderr
+        status = other.run("kagentctl", "status", check=False).stderr
+        assert f"{told}; to have one, `kagentctl install`" in status
         for options in (["--custody", "sealed"], ["--confirm-forwarded"]):
             refused = other.run("kagent-add", *options, key, check=False)
             assert f"{options[0]} can be used with kagent only" in refused.stderr

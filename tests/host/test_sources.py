@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -307,6 +308,74 @@ def test_files_that_are_not_taken(home: Home, person: Person) -> None:
         wait_until(lambda: "a moment ago" not in (told := home.refusal(key)) and why in told)  # noqa: B023
 
 
+def test_what_to_do_where_none_comes(home: Home, person: Person) -> None:
+    """By what went wrong: each has a cause of its own, and so a step."""
+    names = ("wrong", "none", "open", "gone", "damaged", "ends", "missing")
+    keys = {name: person.key(name, passphrase=PASSPHRASE) for name in names}
+    keys["open"].chmod(0o644)
+    keys["gone"].unlink()
+    keys["damaged"].write_text("nothing")
+    commands = {"ends": "false", "missing": "/nowhere/give"}
+    tables = [
+        f'public = "{key}.pub"\ncommand = ["{commands[name]}"]'
+        if name in commands
+        else entry(key, *(['passphrase = ["true"]'] if name == "none" else []))
+        for name, key in keys.items()
+    ]
+    configure(person, *tables)
+    home.answers("echo wrong")
+    found = {}
+    for name, key in keys.items():
+        assert not home.signs(key)
+        told = json.loads(home.agent.run("kagentctl", "why", "--json").stdout)["refusals"][-1]
+        found[name] = (told["cause"], told["next"]["command"])
+    with home.agent.connect() as stream:
+        assert ask(stream, forward(A)) == SUCCESS
+        assert ask(stream, request(keys["none"])) == FAILURE
+    told = json.loads(home.agent.run("kagentctl", "why", "--json").stdout)["refusals"][-1]
+    found["forwarded"] = (told["cause"], told["next"]["command"])
+    wrong = ("source-passphrase", "ssh-keygen -y -f KEYFILE")
+    assert found == {
+        "wrong": wrong,
+        "none": wrong,
+        "open": ("source-open", "chmod go= KEYFILE"),
+        "gone": ("source-file", "kagentctl check"),
+        "damaged": ("invalid-key", "ssh-keygen -y -f KEYFILE"),
+        "ends": ("source-command", "kagentctl check"),
+        "missing": ("source-command", "kagentctl check"),
+        "forwarded": ("source-forwarded", "ssh-add KEYFILE"),
+    }
+    lines = home.agent.run("kagentctl", "check").stdout.splitlines()
+    warnings = {line.split(": warning: ")[1] for line in lines if "warning" in line}
+    assert warnings == {
+        f"file: {keys['open']}: others can read it: chmod go= {keys['open']}",
+        f"file: {keys['gone']}: No such file or directory",
+        "command: /nowhere/give: no such command",
+    }
+
+
+def test_who_can_not_be_asked_is_told_before(home: Home, person: Person) -> None:
+    """By remember, and by doctor once it is configured."""
+    key, plain = person.key("key", passphrase=PASSPHRASE), person.key("plain")
+    no_window = {"SSH_ASKPASS_REQUIRE": ""}
+    no_program = {"SSH_ASKPASS": "/nowhere/askpass"}
+    told = home.agent.run("kagentctl", "remember", plain, **no_window)
+    assert told.stderr == ""
+    assert "questions: kagent.toml has none asked\n" in doctor(home, **no_window)
+    told = home.agent.run("kagentctl", "remember", key, **no_window)
+    assert "a passphrase can't be asked for yet: no window can be opened. Next:\n" in told.stderr
+    assert 'eval "$(kagent -s)"\n' in told.stderr
+    assert "and no window can be opened\n" in doctor(home, **no_window)
+    assert "and /nowhere/askpass is not there\n" in doctor(home, **no_program)
+    assert "questions: they can be asked\n" in doctor(home)
+
+
+def doctor(home: Home, **variables: str) -> str:
+    """What it prints."""
+    asking = {"SSH_ASKPASS": str(home.person.home / "askpass"), "SSH_ASKPASS_REQUIRE": "force"}
+    return home.agent.run("kagentctl", "doctor", check=False, **{**asking, **variables}).stdout
+
+
 def test_unused_it_goes(home: Home, person: Person) -> None:
     """Each use puts its end off, but never beyond its lifetime; then the next use asks again."""
     key = person.key("key", passphrase=PASSPHRASE)
@@ -387,7 +456,12 @@ def test_remember_and_forget(home: Home, person: Person) -> None:
     assert file.stat().st_mode & 0o777 == 0o640
     assert home.agent.run("kagentctl", "check").returncode == 0
     again = home.agent.run("kagentctl", "remember", key, check=False)
-    assert (again.returncode, "has a source already" in again.stderr) == (1, True)
+    assert (
+        again.returncode,
+        "has a source already; to change it: kagentctl forget-source" in (again.stderr),
+    ) == (1, True)
+    public = home.agent.run("kagentctl", "remember", f"{key}.pub", check=False)
+    assert public.stderr == f"kagentctl: {key}.pub is a public key; its private half: {key}\n"
     assert home.signs(key)
     assert home.asked == 1
     home.agent.run("kagentctl", "forget-source", key)
@@ -403,11 +477,15 @@ def test_forget_leaves_what_else_is_said_of_a_key(home: Home, person: Person) ->
     hosts = 'hosts = [ # where\n  "*.example.org",\n]'
     configure(person, entry(key, hosts, "lifetime = 60"), f"# the other\n{entry(other)}")
     home.agent.run("kagentctl", "forget-source", f"{key}.pub")
-    text = (person.home / ".config/kagent/kagent.toml").read_text()
+    file = person.home / ".config/kagent/kagent.toml"
+    text = file.read_text()
     public = 'public = "{}.pub"'
     assert text == (
         f"[[identity]]\n{public.format(key)}\n{hosts}\n[[identity]]\n# the other\n{entry(other)}\n"
     )
+    configure(person, f"{entry(other)}\n", entry(key))
+    home.agent.run("kagentctl", "forget-source", other)
+    assert file.read_text() == f"[[identity]]\n{entry(key)}\n"
 
 
 def test_only_who_may_has_it_fetched_from_another_host(

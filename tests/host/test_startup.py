@@ -156,7 +156,8 @@ def test_a_socket_in_use_is_left_alone(person: Person) -> None:
     with agent(person) as first:
         second = person.run("kagent", "-D", "-a", first.socket, check=False)
         assert second.returncode == 1
-        assert "Address already in use" in second.stderr
+        assert "Address already in use; an agent is there already: " in second.stderr
+        assert f"SSH_AUTH_SOCK={first.socket} " in second.stderr
         assert first.run("ssh-add", "-l", check=False).returncode == 1
 
 
@@ -232,6 +233,19 @@ def test_places_that_make_no_sense(person: Person, words: list[str], told: str) 
     )
     assert ours.returncode == theirs.returncode
     assert ours.stderr.startswith(told)
+
+
+def test_what_is_where_the_socket_should_be(person: Person) -> None:
+    """It is told, with what to do; nothing of it is touched."""
+    with socket.socket(socket.AF_UNIX) as old:
+        old.bind(str(person.home / "old"))
+    (person.home / "old").chmod(0o777)
+    person.file("file", "")
+    for name, told in (("old", "its agent has ended: rm old"), ("file", "that is another file")):
+        started = person.run("kagent", "-a", name, "true", check=False)
+        assert started.returncode == 1
+        assert f"cannot bind to {name}: Address already in use; {told}" in started.stderr
+        assert (person.home / name).exists()
 
 
 def test_stale_sockets(person: Person) -> None:

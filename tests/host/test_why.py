@@ -128,6 +128,22 @@ def test_a_lifetime_that_is_over(kagent: Agent) -> None:
     assert one["next"]["command"] == "ssh-add -t 8h KEYFILE"
 
 
+def test_a_key_that_was_not_used(kagent: Agent) -> None:
+    """Told from one whose lifetime is over, also where it has both; each use puts it off."""
+    key, other = kagent.person.key("id"), kagent.person.key("other")
+    kagent.run("kagent-add", "-q", "--idle", "2s", "-t", "1h", key)
+    kagent.run("kagent-add", "-q", "--idle", "1h", "-t", "2s", other)
+    assert "s left if it isn't used" in kagent.run("kagentctl", "show").stdout
+    wait_until(lambda: kagent.run("ssh-add", "-l", check=False).returncode == 1)
+    sign(kagent, key)
+    one = last(kagent)
+    assert one["cause"] == "unused"
+    assert "as it was not used for long enough, it was removed at 20" in one["reason"]
+    assert one["next"]["command"].startswith("kagent-add --idle ")
+    sign(kagent, other)
+    assert last(kagent)["cause"] == "expired"
+
+
 def test_a_key_that_never_was_there(kagent: Agent) -> None:
     key = kagent.person.key("id")
     sign(kagent, key)
@@ -145,10 +161,16 @@ def test_the_user_says_no(person: Person) -> None:
         sign(running, key)
         one = last(running)
         assert (one["cause"], one["comment"]) == ("denied", "id käse")
-    with agent(person, env={"SSH_ASKPASS_REQUIRE": "never"}) as running:
-        running.run("ssh-add", "-q", "-c", key)
-        sign(running, key)
-        assert last(running)["cause"] == "cannot-ask"
+    for variables, cause, step in (
+        ({"SSH_ASKPASS_REQUIRE": "never"}, "cannot-ask", 'eval "$(kagent -s)"'),
+        ({"SSH_ASKPASS_REQUIRE": "force", "SSH_ASKPASS": "/no"}, "no-askpass", "sudo apt-get "),
+    ):
+        with agent(person, env=variables) as running:
+            running.run("ssh-add", "-q", "-c", key)
+            sign(running, key)
+            one = last(running)
+            assert one["cause"] == cause
+            assert one["next"]["command"].startswith(step)
 
 
 def test_another_host(person: Person, folder: Path) -> None:
@@ -195,6 +217,13 @@ def test_keys_that_can_not_be_held(kagent: Agent) -> None:
     assert one["cause"] == "kernel-signs-not"
     assert one["comment"] == "id käse"
     assert one["fingerprint"].startswith("SHA256:")
+    three = kagent.person.home / "three"
+    kagent.person.run("openssl", "genrsa", "-primes", "3", "-out", three, "2048")
+    for program in ("ssh-add", "kagent-add"):
+        told = kagent.run(program, three, check=False)
+        assert told.returncode != 0
+    assert "an RSA key of more than two primes is not supported" in told.stderr
+    assert last(kagent)["cause"] == "key-type"
     with kagent.connect() as stream:
         assert ask(stream, encode(Extension("no-such@extension", b""))) == FAILURE
         assert last(kagent)["cause"] == "unsupported"

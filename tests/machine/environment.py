@@ -165,7 +165,7 @@ def python_with(name: str, *requirements: str, base: Path | None = None) -> Path
     python = home / "bin/python"
     with making(home / "done") as missing:
         if missing:
-            print(f"making {home} (once)", flush=True)
+            print(f"making {home} (once; pip takes a minute or more)", flush=True)
             # Debian's that was unpacked has pip beside it, which no module of it finds.
             wheels = list((base.parents[1] / "share/python-wheels").glob("pip-*.whl"))
             apart = bool(wheels) and base.parents[1] != Path("/usr")

@@ -44,6 +44,7 @@ def kernel(version: str) -> Kernel:
     home = cache_directory() / "kernels" / version
     with making(home) as missing:
         if missing:
+            print(f"downloading Debian's Linux {version} to {home} (once)", flush=True)
             with tempfile.TemporaryDirectory(dir=home.parent) as folder:
                 _download(SUITES[version], Path(folder))
                 # In one step, so that an interrupted download is never taken for a kernel.

@@ -106,3 +106,11 @@ def test_what_is_wrong(own: Path, lines: list[str], line: int, told: str) -> Non
         read = Identities.read()
         assert [entry.public.line() for entry in read.entries] == [KEYS[2]]
         assert [fault.line for fault in read.faults] == [line + 3]
+
+
+def test_all_that_is_wrong_with_a_table(own: Path) -> None:
+    """But not what may only look so, as a word is misspelt."""
+    own.write_text("[[identity]]\nfile = 'a'\ncommand = ['b']\nidle = 'x'\n")
+    assert [fault.line for fault in Identities.read().faults] == [2, 4, 1, 3]
+    own.write_text(f"[[identity]]\npubic = '{KEYS[0]}'\nfil = '/a'\nidle = 0\n")
+    assert [fault.line for fault in Identities.read().faults] == [2, 3, 4]

@@ -13,7 +13,13 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kagent.private.keyfile import KeyFileError, WrongPassphrase, parse, public_key
+from kagent.private.keyfile import (
+    KeyFileError,
+    ManyPrimes,
+    WrongPassphrase,
+    parse,
+    public_key,
+)
 from kagent.private.keyfile.errors import UnsupportedCipher
 from kagent.protocol.privatekey import EcdsaPrivateKey
 from kagent.protocol.publickey import parse_line
@@ -192,6 +198,18 @@ def test_private_numbers_are_openssls(tmp_path: Path) -> None:
     subprocess.run(["ssh-keygen", "-q", "-p", "-N", "", "-f", tmp_path / "key"], check=True)
     openssh, _ = parse((tmp_path / "key").read_bytes())
     assert pem == openssh
+
+
+@pytest.mark.parametrize("form", [[], ["-traditional"], ["-aes256"], ["-traditional", "-aes256"]])
+def test_rsa_keys_of_more_than_two_primes(tmp_path: Path, form: list[str]) -> None:
+    """They are not called damaged."""
+    path = tmp_path / "key"
+    subprocess.run(["openssl", "genrsa", "-primes", "3", "-out", path, "2048"], check=True)
+    data = openssl(tmp_path, "rsa", *form)
+    with pytest.raises(ManyPrimes, match="more than two primes"):
+        parse(data, b"geheim", by_command=True)
+    with pytest.raises(WrongPassphrase if "-aes256" in form else KeyFileError):
+        parse(data, b"wrong", by_command=True)
 
 
 def test_types_that_ssh_does_not_take(tmp_path: Path) -> None:

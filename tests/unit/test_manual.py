@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 import re
+import shutil
+import subprocess
 
 import pytest
 
@@ -28,7 +30,7 @@ NOT_RUN = {
     ("kagent-provision.8", 'eval "$(kagent -s)" && git push'): (
         "system/story.py logs in instead: a_key_sealed_to_the_tpm_signs_for_ci"
     ),
-    ("kagent.7", " ssh ──1──▶ front"): "a picture",
+    ("kagent.7", " ssh --1--> front"): "a picture",
 }
 
 
@@ -57,6 +59,19 @@ def test_each_block_is_run() -> None:
     assert not told, "no test runs these; tests.support.manual.block gives them to one"
     for where, first in NOT_RUN:
         assert any(page == where and one.startswith(first) for page, one in there), first
+
+
+@pytest.mark.skipif(shutil.which("groff") is None, reason="groff is not installed")
+@pytest.mark.parametrize("page", [page for page in PAGES if page != README])
+def test_a_page_is_shown_as_it_is_meant(page: str) -> None:
+    """With no warning, in no more columns than a terminal has, and whole in ASCII as well."""
+    path = CHECKOUT / "contrib/man" / page
+    for device in ("utf8", "ascii"):
+        words = ["groff", "-k", "-ww", "-P-c", "-rLL=78n", f"-T{device}", "-mandoc", path]
+        shown = subprocess.run(words, capture_output=True, text=True)
+        assert shown.stderr == ""
+        lines = re.sub(".\b", "", shown.stdout).splitlines()
+        assert [line for line in lines if len(line) > 80] == []
 
 
 def named() -> list[str]:

@@ -7,21 +7,27 @@ from pathlib import Path
 
 import pytest
 
-from kagent.cli.steps import OTHERWISE, STEPS, Step, step_for
+from kagent.cli.steps import BY_HAND, OTHERWISE, STEPS, Step, step_for
 from kagent.protocol.refusals import Cause
 
 MANUAL = Path(__file__).parents[2] / "contrib/man"
 # What is typed: kagent's commands, OpenSSH's, and what changes the system.
-PROGRAMS = {"kagent", "kagent-add", "kagentctl", "ssh", "ssh-add", "ssh-keygen", "systemctl"}
+PROGRAMS = {
+    *("kagent", "kagentctl", "kagent-add", "kagent-provision"),
+    *("ssh", "ssh-add", "ssh-keygen", "systemctl", "sysctl", "apt-get", "chmod"),
+}
 
 
 @pytest.mark.parametrize("cause", Cause)
-def test_each_cause_has_a_step(cause: Cause) -> None:
-    step = step_for(cause)
-    words = [word for word in step.command.split() if word not in ("sudo", "SSH_AUTH_SOCK=SOCKET")]
-    assert words[0] in {*PROGRAMS, "kagent-provision", "sysctl"}
+@pytest.mark.parametrize("by_hand", [False, True])
+def test_each_cause_has_a_step(cause: Cause, by_hand: bool) -> None:
+    step = step_for(cause, by_hand=by_hand)
+    command = step.command.removeprefix('eval "$(').removesuffix(')"')
+    words = [word for word in command.split() if word not in ("sudo", "SSH_AUTH_SOCK=SOCKET")]
+    assert words[0] in PROGRAMS
     assert step.why
     assert not step.why.endswith(".")
+    assert not (by_hand and "systemctl" in f"{step}")
 
 
 def test_a_cause_of_another_version() -> None:
@@ -35,7 +41,7 @@ def manual_of(command: str) -> str:
 
 @pytest.mark.parametrize(
     "step",
-    [step for step in STEPS.values() if re.match("kagent", step.command)],
+    [s for s in (*STEPS.values(), *BY_HAND.values()) if re.match("kagent", s.command)],
     ids=lambda step: step.command,
 )
 def test_what_is_to_be_typed_is_in_the_manual(step: Step) -> None:

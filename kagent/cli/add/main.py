@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import NoReturn
 
 from ...confine.process import forbid_core_dumps
-from ..client import AgentUnavailable, Client
+from ..client import START, AgentUnavailable, Client
 from ..command import command
 from ..options import fail
 from .options import Options
@@ -42,9 +42,10 @@ def _main() -> int:
         with Client() as client:
             return int(not _run(client, options))
     except AgentUnavailable as error:
+        told = "Could not open a connection to your authentication agent."
         if str(error):
-            fail(f"Error connecting to agent: {error}", 2)
-        fail("Could not open a connection to your authentication agent.", 2)
+            told = f"Error connecting to agent: {error}"
+        fail(f"{told}\nkagent-add: {START}", 2)
     finally:
         options.report.tell_where_help_is()
 

@@ -1,15 +1,20 @@
 """Reads the files that say what kagent is to do (kagent.toml and identities, the machine's in
 /etc/kagent and yours in ~/.config/kagent), and tells of each what it says or, line by line, what is
-wrong with it."""
+wrong with it.  Warns of files and commands that they name and that aren't there."""
 
 from __future__ import annotations
 
+import os
+import shutil
+import stat
 from collections.abc import Iterator
 
 from ...configuration import identities, settings, toml
 from ...custody.configured import Configuration
 from ...custody.configured import files as files_of_lines
 from ...text import as_it_came
+from ..agent import why_not_started
+from .remember import SYSTEMD_CREDS
 
 
 def run() -> int:
@@ -30,6 +35,8 @@ def _told() -> Iterator[tuple[bool, str]]:
             yield True, str(file)
         else:
             yield from _of_toml(file)
+    if refused := why_not_started():
+        yield True, refused
     for one in files_of_lines():
         read = Configuration.read(one)
         for fault in read.faults:
@@ -43,8 +50,50 @@ def _of_toml(file: toml.File) -> Iterator[tuple[bool, str]]:
     entries, _, wrong = identities.of_file(file)
     for fault in sorted((*faults, *wrong), key=lambda one: one.line):
         yield True, str(fault)
+    for entry in entries:
+        for missing in _missing(entry):
+            yield False, f"{entry.place}: warning: {missing}"
     if not faults and not wrong:
         yield False, f"{file.path}: {len(options)} settings, {_identities(len(entries))}"
+
+
+def _missing(entry: identities.Entry) -> Iterator[str]:
+    """What it names and can't be had now."""
+    if why := entry.file and _not_a_key_file(entry.file):
+        yield f"file: {entry.file}: {why}"
+    if why := entry.credential and _not_a_file(entry.credential):
+        yield f"credential: {entry.credential}: {why}"
+    sealed = (SYSTEMD_CREDS,) if entry.credential else ()
+    named = {
+        "credential": (sealed, "/"),
+        "command": (entry.command, "/"),
+        "passphrase": (entry.passphrase, "/"),
+        "certificate": (entry.certificate, os.environ.get("HOME", "/")),
+    }
+    for word, (words, folder) in named.items():
+        if words and not _is_command(words[0], folder):
+            yield f"{word}: {words[0]}: no such command"
+
+
+def _is_command(name: str, folder: str) -> bool:
+    """As it is started: a name is looked for in PATH, and a path begins in that folder."""
+    return shutil.which(os.path.join(folder, name) if "/" in name else name) is not None
+
+
+def _not_a_file(path: str) -> str:
+    try:
+        return "" if stat.S_ISREG(os.stat(path).st_mode) else "not a file"
+    except OSError as error:
+        return error.strerror or str(error)
+
+
+def _not_a_key_file(path: str) -> str:
+    """As ssh has it."""
+    if why := _not_a_file(path):
+        return why
+    about = os.stat(path)
+    too_open = about.st_uid == os.getuid() and about.st_mode & 0o077
+    return f"others can read it: chmod go= {path}" if too_open else ""
 
 
 def _identities(count: int) -> str:

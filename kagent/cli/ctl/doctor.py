@@ -11,15 +11,15 @@ import stat
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from importlib.util import find_spec
 from pathlib import Path
 
 from ... import desktop
-from ...configuration import settings
-from ...configuration.identities import Identities
+from ...configuration import settings, toml
+from ...configuration.identities import Entry, Identities
 from ...confine import profiles
 from ...confine.seccomp import CannotConfine
 from ...custody import kernel
@@ -39,7 +39,10 @@ from ...protocol.wire import ProtocolError
 from ...provision.check import not_routed
 from ...provision.policy import POLICY_FILE
 from ...text import printable
+from ..add import keyfiles
+from ..agent import why_not_started
 from ..client import AgentError, AgentUnavailable, Client
+from .asking import obstacle
 from .units import SOCKET, own_units, packaged
 
 _PARSER = "pkcs8_key_parser"
@@ -60,6 +63,7 @@ _RAISE_QUOTA = (
     "sudo tee /etc/sysctl.d/kagent.conf && sudo sysctl -p /etc/sysctl.d/kagent.conf"
 )
 _SEALED = "so RSA keys are sealed like all others"
+_CHECK = "kagentctl check, which tells each with its line"
 _NEW_SESSION = "keyctl session - kagent $SHELL, or kagent --keyring user, persistent or private"
 _UNBLOCK = "allow add_key, keyctl and request_key in the container's seccomp profile"
 _INSTALL_AS_ROOT = "sudo python3 -m venv /opt/kagent && sudo /opt/kagent/bin/pip install ."
@@ -329,6 +333,31 @@ def _notifications() -> Finding:
     return _ok(f"sent by {found}, over {address}")
 
 
+def _questions() -> Finding:
+    """Whether passphrases of keys that are fetched can be asked for."""
+    if not any(map(_has_a_question, Identities.read().entries)):
+        return _ok("kagent.toml has none asked")
+    if unable := obstacle():
+        why, step = unable
+        told = f"kagent.toml has passphrases or confirmations asked for, and {why}"
+        return _warning(told, f"{step.command}, which {step.why}")
+    return _ok("they can be asked")
+
+
+def _has_a_question(entry: Entry) -> bool:
+    """Whether using the key asks the user something, as far as that can be told without it."""
+    if entry.confirm:
+        return True
+    if entry.passphrase or not entry.has_source:
+        return False
+    from ...private.keyfile import KeyFileError, is_encrypted
+
+    try:
+        return not entry.file or is_encrypted(keyfiles.private_bytes(entry.file))
+    except (OSError, KeyFileError, keyfiles.TooOpen, keyfiles.Unreadable):
+        return True  # check tells what is wrong with it
+
+
 def _left(shown: Shown) -> str:
     left = shown.expires - int(time.time())
     return f", {left}s left" if left > 0 else ""
@@ -336,13 +365,18 @@ def _left(shown: Shown) -> str:
 
 def _configured() -> Finding:
     read = Identities.read()
-    faults = settings.configured()[1]
-    faults += [one for one in read.faults if one not in faults]
-    if faults:
-        told = str(faults[0]) + (f", and {len(faults) - 1} more" if faults[1:] else "")
-        return _warning(told, "kagentctl check, which tells each with its line")
+    if faults := settings.configured()[1]:
+        return _failure(f"kagent doesn't start: {_first(faults)}", _CHECK)
+    if refused := why_not_started():
+        return _failure(f"kagent doesn't start: {refused}", _CHECK)
+    if read.faults:
+        return _warning(_first(read.faults), _CHECK)
     sources = sum(entry.has_source for entry in read.entries)
     return _ok(f"{sources} keys are fetched when they are needed, as kagent.toml says")
+
+
+def _first(faults: Sequence[toml.Fault]) -> str:
+    return str(faults[0]) + (f", and {len(faults) - 1} more" if faults[1:] else "")
 
 
 def _shown(configuration: Configuration) -> list[Shown]:
@@ -429,6 +463,7 @@ _CHECKS: dict[str, Callable[[], Finding]] = {
     "provisioning": _provisioning,
     "notifications": _notifications,
     "configuration": _configured,
+    "questions": _questions,
     "post-quantum keys": _post_quantum,
     "OpenSSH": _openssh,
     "files": _files,

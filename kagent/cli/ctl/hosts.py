@@ -28,6 +28,7 @@ from ..options import fail
 _WORD = "learn-hosts"
 _SETTING = re.compile(rf"^[ \t]*{_WORD}[ \t]*=.*$", re.MULTILINE)
 _TABLE = re.compile(r"^[ \t]*\[", re.MULTILINE)
+_NAMELESS = {False: "unknown", True: "hashed in known_hosts"}
 _SEVERAL = "several keys: the order stays"
 
 
@@ -40,6 +41,7 @@ class Row(NamedTuple):
     comment: str
     told: str
     note: str
+    hashed: bool = False  # in known_hosts under names that can only be tried
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -77,9 +79,11 @@ def _show(*, as_json: bool) -> int:
         print(json.dumps(everything, indent=2))
         return 0
     for row in rows:
-        names = ", ".join(row.hosts) or f"unknown, {row.host_key}"
+        names = ", ".join(row.hosts) or f"{_NAMELESS[row.hashed]}, {row.host_key}"
         note = f" ({row.note})" if row.note else ""
         print(printable(f"{names}: {row.key} {row.comment}".rstrip() + f", {row.told}{note}"))
+    if not rows and configured.learn_hosts:
+        print("Nothing is learned yet: a login with a key of kagent's tells which one a host takes")
     if not configured.learn_hosts:
         print("Nothing is learned, and what was learned doesn't count: kagentctl hosts on")
     return 0
@@ -104,7 +108,8 @@ def _learned(comments: dict[str, str]) -> Iterator[Row]:
         known = names.names(hosts[line.host], 0) if line.host in hosts else ()
         note = _SEVERAL if count[line.host] > 1 else ""
         comment = comments.get(line.key, "")
-        yield Row(list(known), line.host, line.key, comment, f"last on {line.day}", note)
+        told, hashed = f"last on {line.day}", line.host in hosts and not known
+        yield Row(list(known), line.host, line.key, comment, told, note, hashed)
 
 
 def _comments(configured: Identities) -> dict[str, str]:

@@ -26,6 +26,7 @@ from .units import (
     SERVICE,
     SOCKET,
     NoSystemd,
+    environment,
     own_units,
     packaged,
     properties,
@@ -204,14 +205,12 @@ def _quoted(path: Path) -> str:
 
 def _variable() -> str:
     try:
-        lines = systemctl("show-environment").splitlines()
+        return environment().get("SSH_AUTH_SOCK", "")
     except NoSystemd as error:
         fail(
             f"kagentctl: this user has no systemd to install kagent in: {error}; "
             'without it: eval "$(kagent -s)"'
         )
-    values = dict(line.split("=", 1) for line in lines if "=" in line)
-    return values.get("SSH_AUTH_SOCK", "")
 
 
 def _listens_at(unit: str, sockets: list[str]) -> bool:

@@ -8,6 +8,7 @@ import argparse
 import os
 import re
 import subprocess
+import sys
 
 from ...configuration import editing
 from ...configuration.identities import Identities, of_file
@@ -18,9 +19,10 @@ from ...protocol.publickey import PublicKey
 from ...text import as_it_came
 from ..add import keyfiles
 from ..options import fail
+from .asking import obstacle
 
 _IDLE = "1h"
-_SYSTEMD_CREDS = "/usr/bin/systemd-creds"
+SYSTEMD_CREDS = "/usr/bin/systemd-creds"
 _FIRST_OF_USERS = 256  # the systemd that can seal for one user
 
 
@@ -45,6 +47,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(*, keyfile: str, idle: str, lifetime: str | None, forwarded: bool, tpm: bool) -> int:
     """Do it; the exit code."""
     path = os.path.abspath(keyfile)
+    if path.endswith(".pub"):
+        fail(f"kagentctl: {path} is a public key; its private half: {path.removesuffix('.pub')}")
     public, comment, encrypted = _looked_at(path)
     values = {"public": f"{public.line()} {comment}", "file": path, "idle": _time(idle, "--idle")}
     if lifetime:
@@ -66,6 +70,12 @@ def run(*, keyfile: str, idle: str, lifetime: str | None, forwarded: bool, tpm: 
     name = f"{public.fingerprint()} {comment}"
     print(as_it_came(f"{name} is fetched{where} at its first use, {asked}"))
     print(as_it_came(f"wrote {editing.own_file()}; to undo it: kagentctl forget-source {keyfile}"))
+    if encrypted and (unable := obstacle()):
+        why, step = unable
+        sys.stderr.write(
+            f"kagentctl: a passphrase can't be asked for yet: {why}. Next:\n"
+            f"    {step.command}\n    {step.why}\n"
+        )
     return 0
 
 
@@ -106,7 +116,10 @@ def _refuse_twice(public: PublicKey, path: str) -> None:
     for entry in Identities.read().entries:
         if entry.public.blob == public.blob:
             if entry.has_source:
-                fail(f"kagentctl: {entry.place}: the key has a source already")
+                again = f"kagentctl forget-source {path}, and then this again"
+                fail(
+                    f"kagentctl: {entry.place}: the key has a source already; to change it: {again}"
+                )
             fail(f'kagentctl: {entry.place} is about this key already; add there: file = "{path}"')
 
 
@@ -146,7 +159,7 @@ def _seal(path: str) -> str:
     encrypt = ["encrypt", "--user", "--with-key=host+tpm2", f"--name={name}", path, sealed]
     before = os.umask(0o077)
     try:
-        told = subprocess.run([_SYSTEMD_CREDS, *encrypt], stdin=subprocess.DEVNULL)
+        told = subprocess.run([SYSTEMD_CREDS, *encrypt], stdin=subprocess.DEVNULL)
     finally:
         os.umask(before)
     if told.returncode:
@@ -156,7 +169,7 @@ def _seal(path: str) -> str:
 
 def _version() -> int:
     try:
-        told = subprocess.run([_SYSTEMD_CREDS, "--version"], capture_output=True, text=True)
+        told = subprocess.run([SYSTEMD_CREDS, "--version"], capture_output=True, text=True)
     except OSError:
         return 0
     found = re.match(r"systemd (\d+)", told.stdout)

@@ -33,6 +33,7 @@ from . import keyrings
 _SECONDS = 1.0  # between two looks
 _FOREVER = 2**64 - 1
 _ROOT = 0
+_UNUSED = "removed when not used for"
 _DEEPEST = 20  # the kernel itself searches six keyrings deep
 
 
@@ -295,7 +296,7 @@ def _constraint(one: Constraint) -> Iterator[str]:
     elif isinstance(one, ConfirmForwarded):
         yield "confirm each use that is forwarded"
     elif isinstance(one, IdleLifetime):
-        yield f"removed when not used for {timeframe(one.seconds)}"
+        yield f"{_UNUSED} {timeframe(one.seconds)}"
     elif isinstance(one, RestrictDestination):
         for hop in one.hops:
             yield f"only {_hop(hop.origin)} → {_hop(hop.target)}"
@@ -339,7 +340,8 @@ def _drawn_facts(facts: Facts) -> Iterator[str]:
     yield _in_colour(f"{facts.bits} {facts.fingerprint}{comment} ({facts.type})", 32)
     parts = [f"custody {facts.custody}" + (f" ({facts.why})" if facts.why else "")]
     if facts.left:
-        parts.append(f"{facts.left} left")
+        unused = any(one.startswith(_UNUSED) for one in facts.constraints)
+        parts.append(f"{facts.left} left" + (" if it isn't used" if unused else ""))
     parts += facts.constraints
     if facts.owner != keyrings.user_name(os.getuid()):
         parts.append(f"owner {facts.owner}")

@@ -19,9 +19,9 @@ from ...openssh.times import date
 from ...protocol.messages import STATUS, Extension, ExtensionResponse, Status
 from ...protocol.wire import ProtocolError
 from ...text import as_it_came
-from ..client import AgentError, AgentUnavailable, Client, unreachable
+from ..client import START, AgentError, AgentUnavailable, Client, unreachable
 from ..options import fail
-from .units import SERVICE, START, NoSystemd, asleep, properties, socket_path
+from .units import SERVICE, NoSystemd, asleep, of_systemd, properties, socket_path
 
 _SOURCES = ("file ", "credential ", "command ")
 _ASLEEP = "not running; systemd starts it with the next request"
@@ -55,9 +55,9 @@ def _answers() -> Iterator[tuple[str, object]]:
             answer = client.request(Extension(STATUS, b""), ExtensionResponse)
             status = Status.parse(answer.contents)
         except (AgentError, ProtocolError):
-            fail(f"kagentctl: {client.why_not_shown()}")
+            fail(f"kagentctl: {client.what_to_do_instead()}")
         keys = "locked" if status.locked else _counted(client)
-    by_systemd = os.environ.get("SSH_AUTH_SOCK") == socket_path()
+    by_systemd = of_systemd()
     yield "agent", f"running, {'started by systemd' if by_systemd else 'started by hand'}"
     yield "socket", os.environ["SSH_AUTH_SOCK"]
     yield "since", _time(status.since)

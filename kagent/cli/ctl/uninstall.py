@@ -13,7 +13,7 @@ def run() -> int:
     """Undo what install did; the exit code."""
     units = own_units()
     if not units and not packaged():
-        print("kagent wasn't installed for this user")
+        print("kagent wasn't installed for this user; what was started by hand ends with kagent -k")
         return 0
     try:
         if units:
@@ -27,7 +27,11 @@ def run() -> int:
             systemctl("stop", SOCKET)
             systemctl("mask", SOCKET)
             print(f"stopped and masked {SOCKET}, for you; kagentctl install undoes that")
-    except (NoSystemd, OSError) as error:
+    except NoSystemd as error:
+        there = " ".join(str(unit) for unit in units if unit.exists())
+        instead = f"; to remove it without: rm {there}" if there else ""
+        fail(f"kagentctl: this user's systemd can't stop kagent: {error}{instead}")
+    except OSError as error:
         fail(f"kagentctl: {error}")
     print("its keys are gone; SSH_AUTH_SOCK is not set any more for what systemd starts")
     return 0

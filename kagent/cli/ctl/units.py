@@ -12,8 +12,6 @@ from ..options import fail
 SERVICE = "kagent.service"
 SOCKET = "kagent.socket"
 AUTOLOAD = "kagent-autoload.service"  # what install writes for --autoload
-# What there is to do where no agent is.
-START = """to have one, `kagentctl install` and log in anew, or `eval "$(kagent -s)"`"""
 
 # Where a distribution's package has the units, for all users, and the commands that they name.
 _PACKAGED_UNITS, _PACKAGED_COMMANDS = Path("/usr/lib/systemd/user"), Path("/usr/bin")
@@ -43,15 +41,26 @@ def properties(unit: str, *names: str) -> dict[str, str]:
     return dict(line.split("=", 1) for line in output.splitlines() if "=" in line)
 
 
+def environment() -> dict[str, str]:
+    """What systemd gives to what it starts for this user.  Raises NoSystemd."""
+    lines = systemctl("show-environment").splitlines()
+    return dict(line.split("=", 1) for line in lines if "=" in line)
+
+
 def socket_path() -> str:
     """Where kagent.socket listens."""
     runtime = os.environ.get("XDG_RUNTIME_DIR") or f"/run/user/{os.getuid()}"
     return f"{runtime}/kagent/agent.sock"
 
 
+def of_systemd() -> bool:
+    """Whether SSH_AUTH_SOCK is kagent.socket, and so its agent one that systemd starts."""
+    return os.environ.get("SSH_AUTH_SOCK") == socket_path()
+
+
 def asleep() -> bool:
     """Whether SSH_AUTH_SOCK is kagent.socket, which waits for a request to start kagent with."""
-    if os.environ.get("SSH_AUTH_SOCK") != socket_path():
+    if not of_systemd():
         return False
     try:
         states = [properties(unit, "ActiveState")["ActiveState"] for unit in (SOCKET, SERVICE)]

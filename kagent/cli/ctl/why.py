@@ -23,10 +23,10 @@ from ...protocol.messages import (
 from ...protocol.refusals import Cause
 from ...protocol.wire import ProtocolError
 from ...text import printable
-from ..client import AgentError, AgentUnavailable, Client, unreachable
+from ..client import START, AgentError, AgentUnavailable, Client, unreachable
 from ..options import fail
-from ..steps import step_for
-from .units import START, asleep
+from ..steps import Step, step_for
+from .units import asleep, of_systemd
 
 _LOAD, _TOKENS = "to hold a key", "to hold a token's keys"
 _ASKED = {
@@ -113,7 +113,7 @@ def _lines(one: PastRefusal) -> Iterator[str]:
     if one.hosts or one.forwarded:
         through = "through a forwarded agent, " if one.forwarded else ""
         yield f"  host  {through}{printable(one.hosts) or 'unknown'}"
-    step = step_for(one.cause)
+    step = _step(one)
     yield f"  next  {step.command}"
     yield f"        {step.why}"
 
@@ -124,7 +124,11 @@ def _facts(one: PastRefusal) -> dict[str, object]:
     for name in PastRefusal.__match_args__:
         value = getattr(one, name)
         facts[name] = printable(value) if isinstance(value, str) else value
-    return facts | {"next": step_for(one.cause)._asdict()}
+    return facts | {"next": _step(one)._asdict()}
+
+
+def _step(one: PastRefusal) -> Step:
+    return step_for(one.cause, by_hand=not of_systemd())
 
 
 def _request(one: PastRefusal) -> str:

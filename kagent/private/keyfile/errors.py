@@ -12,6 +12,13 @@ class UnsupportedCipher(KeyFileError):
         super().__init__(f"key encrypted using unsupported cipher; {remedy}")
 
 
+class ManyPrimes(KeyFileError):
+    """An RSA key that neither the kernel nor the library takes."""
+
+    def __init__(self) -> None:
+        super().__init__("an RSA key of more than two primes is not supported")
+
+
 class WrongPassphrase(KeyFileError):
     """The key is encrypted, and not with the passphrase given."""
 

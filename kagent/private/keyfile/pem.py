@@ -6,6 +6,7 @@ Camellia, say, and those of elliptic curves whose scalar lacks the zeros in fron
 
 from __future__ import annotations
 
+import binascii
 import re
 from collections.abc import Callable
 
@@ -30,7 +31,7 @@ from ...protocol.privatekey import (
 from .. import composite
 from ..library import CURVES, UNCHECKED
 from . import command
-from .errors import KeyFileError, UnsupportedCipher, WrongPassphrase
+from .errors import KeyFileError, ManyPrimes, UnsupportedCipher, WrongPassphrase
 
 # What the library raises for what isn't a key; the second for one of Ed448 that is too short, say.
 _NO_KEY = (ValueError, InternalError, UnsupportedAlgorithm)
@@ -39,6 +40,12 @@ _NO_KEY = (ValueError, InternalError, UnsupportedAlgorithm)
 # which has as many bytes as a block.
 _DEK_INFO = re.compile(rb"^DEK-Info:\s*([A-Z0-9]++)[A-Z0-9-]*,([0-9A-Fa-f]*)", re.MULTILINE)
 _BLOCKS = {b"AES": 16, b"DES": 8}
+
+# RFC 7468, without the headers that an encrypted one has; and RFC 8017 A.1.2, of version 1, which
+# is for keys of more than two primes, bare or as PKCS#8 has it.
+_PEM = re.compile(rb"-----BEGIN (?:RSA )?PRIVATE KEY-----([A-Za-z0-9+/=\s]++)-----END")
+_PKCS8 = rb"\x30\x82..\x02\x01\x00\x30\x0d\x06\x09\*\x86H\x86\xf7\x0d\x01\x01\x01\x05\x00\x04\x82.."
+_MANY_PRIMES = re.compile(rb"(?:" + _PKCS8 + rb")?\x30\x82..\x02\x01\x01\x02\x82", re.DOTALL)
 
 # OpenSSL's name -> ssh's.
 _CURVES = {curve.name: name for name, curve in CURVES.items()}
@@ -62,14 +69,19 @@ def parse(
             return parse(data, b"", der=der, by_command=by_command)
         raise WrongPassphrase from error
     except _NO_KEY as error:
+        if _has_many_primes(data if der else _content(data)):
+            raise ManyPrimes from error
         if not by_command:
             raise _complaint(error, passphrase, command.CONVERT) from error
+        opened = b""
         try:
             opened = command.opened(data, passphrase)
             key = _loaded(load_der_private_key, opened, None)
         except command.CipherMissing as missing:
             raise _complaint(error, passphrase, str(missing)) from error
         except _NO_KEY:
+            if _has_many_primes(opened):
+                raise ManyPrimes from error
             raise _complaint(error, passphrase) from error
     return from_library(key)
 
@@ -78,6 +90,19 @@ def _too_short(data: bytes) -> bool:
     """Whether the initialization vector is."""
     found = _DEK_INFO.search(data)
     return found is not None and len(found[2]) // 2 < _BLOCKS.get(found[1], 0)
+
+
+def _content(data: bytes) -> bytes:
+    """The DER in PEM that isn't encrypted; nothing of what is."""
+    found = _PEM.search(data)
+    try:
+        return binascii.a2b_base64(found[1]) if found else b""
+    except binascii.Error:
+        return b""
+
+
+def _has_many_primes(data: bytes) -> bool:
+    return _MANY_PRIMES.match(data) is not None
 
 
 def _loaded(load: Callable[..., object], data: bytes, passphrase: bytes | None) -> object:
