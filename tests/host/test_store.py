@@ -591,9 +591,10 @@ def test_there_is_something_of_it(keeper: KeeperRings, store: Store) -> None:
 def test_what_the_ledger_offers(keeper: KeeperRings, store: Store) -> None:
     sealed = identity("sealed", 4).replace(custody=Custody.SEALED)
     ended = identity("ended", 5).replace(custody=Custody.SEALED, deadline=1)
+    keeper.records.put(OTHER.description, b"damaged")
     for one in (sealed, ended, SECRET):  # of the last the kernel has no key
         keeper.records.put(one.description, one.write())
-    keeper.records.put(OTHER.description, b"damaged")
+    keeper.records.put(identity("another").description, b"damaged")
     assert store.identities() == [sealed]
     held = store.find(sealed.blob)
     assert held is not None
