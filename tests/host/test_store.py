@@ -13,6 +13,7 @@ import resource
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from typing import Any
 
 import pytest
 import trio
@@ -111,7 +112,7 @@ def load(keeper: KeeperRings, store: Store, identity: Identity, *, locked: bool 
     return loaded
 
 
-def identity(name: str = "a", order: int = 1, **more: object) -> Identity:
+def identity(name: str = "a", order: int = 1, **more: Any) -> Identity:
     return Identity(name.encode(), name, Custody.KERNEL, order=order, **more)
 
 
@@ -160,8 +161,14 @@ class Kernel:
     @contextmanager
     def at(self, number: int, happens: Callable[[], object]) -> Iterator[list[str]]:
         """As `before`, at any call; what is given has its name once it was made."""
-        calls, met = itertools.count(), list[str]()
-        self._once(lambda called: next(calls) == number and not met.append(called), happens)
+        calls, met = list[str](), list[str]()
+
+        def now(called: str) -> bool:
+            calls.append(called)
+            met[:] = calls[number:]
+            return bool(met)
+
+        self._once(now, happens)
         yield met
         self._happens = None
 
