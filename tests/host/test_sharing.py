@@ -58,22 +58,23 @@ class Receiver:
 
     def __init__(self) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        name = Giver(0, "root").inbox  # before the fork, where contrib/mutate sees who asks
         self.pid = os.fork()
         if self.pid == 0:
             ours.close()
             try:
-                self._serve(theirs)
+                self._serve(theirs, name)
             finally:
                 os._exit(1)
         theirs.close()
         self._stream = ours
         self.inbox = Keyring(int(ours.recv(100)))
 
-    def _serve(self, stream: socket.socket) -> None:
+    def _serve(self, stream: socket.socket, name: str) -> None:
         os.setgroups([])
         os.setuid(NOBODY)
         session = join_anonymous_session()
-        inbox = Keyring.create(Giver(0, "root").inbox, session)
+        inbox = Keyring.create(name, session)
         inbox.set_permissions(INBOX)
         stream.send(str(inbox.serial).encode())
         while asked := stream.recv(100):
@@ -131,3 +132,11 @@ def test_where_it_is_received(receiver: Receiver) -> None:
     assert Giver.of(about.description, NOBODY) is None
     for other in ("kagent:from:root:0", "kagent:from:0:", "xkagent:from:0:root", "kagent:session"):
         assert Giver.of(other, os.getuid()) is None
+
+
+def test_who_receives_finds_it_at_a_later_login(receiver: Receiver) -> None:
+    own = Keyring.create(Giver(NOBODY, "nobody").inbox, _session())
+    own.set_permissions(INBOX)
+    receiver.inbox.link(own)  # or it would end with this login
+    join_anonymous_session()
+    assert may(own, INBOX) == {"see"}

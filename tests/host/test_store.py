@@ -8,12 +8,16 @@ from __future__ import annotations
 import datetime
 import errno
 import hashlib
+import itertools
 import math
+import os
 import resource
 import subprocess
 import threading
+import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import pytest
@@ -25,11 +29,11 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from kagent.custody import clock
-from kagent.custody.anchor import RECORD_TYPES, Anchor
+from kagent.custody import adopted, clock
+from kagent.custody.anchor import RECORD_TYPES, Anchor, Held
 from kagent.custody.identity import Custody, Identity
 from kagent.custody.rings import LOCK_NAME, POSSESSOR_ONLY, KeeperRings, Place, Rings
-from kagent.custody.store import Store
+from kagent.custody.store import StillThere, Store
 from kagent.front import lock
 from kagent.front.peer import Refusal
 from kagent.keyctl import (
@@ -38,14 +42,22 @@ from kagent.keyctl import (
     Key,
     KeyNotFound,
     Keyring,
+    KeyServiceBlocked,
     NothingFoundOut,
     Permission,
+    PermissionDenied,
+    PkeyLimits,
+    PkeyOp,
+    Quota,
     QuotaExceeded,
+    RsaPublicKey,
     join_anonymous_session,
     mask,
+    syscalls,
 )
+from kagent.keyctl.errors import error_for
 from kagent.protocol.constraints import Confirm
-from kagent.protocol.wire import ProtocolError
+from kagent.protocol.wire import MPINT, TEXT, ProtocolError
 
 
 def _certificate() -> bytes:
@@ -65,15 +77,30 @@ def _certificate() -> bytes:
 CERTIFICATE = _certificate()
 
 
+def wait_for_room() -> None:
+    """What is gone counts against a user's quota until it is collected."""
+    for _ in range(100):
+        quota = Quota.of(os.getuid())
+        if quota is None or quota.used < 0.5:
+            break
+        time.sleep(0.02)
+
+
 @pytest.fixture
 def keeper(request: pytest.FixtureRequest) -> Iterator[KeeperRings]:
     """An agent's keyrings, in a login of their own."""
     join_anonymous_session()
+    wait_for_room()
     limit = resource.getrlimit(resource.RLIMIT_FSIZE)
     keeper = KeeperRings.enter(getattr(request, "param", Place.SESSION))
     yield keeper
     for keyring in (keeper.shared.private, keeper.shared.lent, keeper.shared.withdrawn):
         keyring.clear()
+    # An open file keeps who has opened it, and so the login, which counts against the user's quota.
+    for shelf in (keeper.records, keeper.sealed, keeper.handles):
+        shelf._memory.close()
+        os.close(shelf.reader.fileno())
+        os.close(shelf.fileno())
     resource.setrlimit(resource.RLIMIT_FSIZE, limit)
     join_anonymous_session()
 
@@ -102,7 +129,7 @@ def load(keeper: KeeperRings, store: Store, identity: Identity, *, locked: bool 
     return loaded
 
 
-def identity(name: str = "a", order: int = 1, **more: object) -> Identity:
+def identity(name: str = "a", order: int = 1, **more: Any) -> Identity:
     return Identity(name.encode(), name, Custody.KERNEL, order=order, **more)
 
 
@@ -129,9 +156,80 @@ def pair(*identities: Identity) -> set[tuple[str, str]]:
     return {(kind, one.description) for one in identities for kind in ("asymmetric", "record")}
 
 
+class Kernel:
+    """The calls to its keys, before each of which something else can happen."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._happens: Callable[[str], bool] | None = None
+        whole = syscalls._call
+
+        def call(operation: str, number: int, first: int, *rest: int) -> int:
+            happens, self._happens = self._happens, None  # what happens calls the kernel too
+            if happens and not happens(operation or syscalls.Operation(first).name.lower()):
+                self._happens = happens
+            return whole(operation, number, first, *rest)
+
+        monkeypatch.setattr(syscalls, "_call", call)
+
+    def before(self, operation: str, happens: Callable[[], object]) -> None:
+        """Once, before the first such call from now, which fails with what that raises."""
+        self._once(lambda called: called == operation, happens)
+
+    @contextmanager
+    def at(self, number: int, happens: Callable[[], object]) -> Iterator[list[str]]:
+        """As `before`, at any call; what is given has its name once it was made."""
+        calls, met = list[str](), list[str]()
+
+        def now(called: str) -> bool:
+            calls.append(called)
+            met[:] = calls[number:]
+            return bool(met)
+
+        self._once(now, happens)
+        yield met
+        self._happens = None
+
+    def _once(self, now: Callable[[str], bool], happens: Callable[[], object]) -> None:
+        def met(called: str) -> bool:
+            if found := now(called):
+                happens()
+            return found
+
+        self._happens = met
+
+
+def fails(number: int) -> Callable[[], None]:
+    def fail() -> None:
+        raise error_for(number, "a call")
+
+    return fail
+
+
+@pytest.fixture
+def kernel(monkeypatch: pytest.MonkeyPatch) -> Kernel:
+    return Kernel(monkeypatch)
+
+
 def lets_nobody_link(keyring: Keyring) -> None:
     """As any program can that possesses it."""
     subprocess.run(["keyctl", "restrict_keyring", str(keyring.serial)], check=True)
+
+
+def public(name: str) -> RsaPublicKey:
+    return RsaPublicKey(65537, 1 << 2047 | int.from_bytes(name.encode(), "big") << 1 | 1)
+
+
+def blob(name: str) -> bytes:
+    return TEXT.write("ssh-rsa") + MPINT.write(public(name).e) + MPINT.write(public(name).n)
+
+
+@pytest.fixture
+def signing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if the kernel signed: each key has a public half that is its description's."""
+    limits = PkeyLimits(PkeyOp.SIGN | PkeyOp.DECRYPT, 2048, 256, 256, 256, 256)
+    monkeypatch.setattr(AsymmetricKey, "limits", lambda *_: limits)
+    monkeypatch.setattr(AsymmetricKey, "encrypt_raw", lambda *_: b"made")
+    monkeypatch.setattr(adopted, "recover", lambda key: public(key.describe().description))
 
 
 def test_an_open_key_is_there_for_all(keeper: KeeperRings, store: Store) -> None:
@@ -154,6 +252,16 @@ def test_a_key_with_constraints_is_the_agents_alone(keeper: KeeperRings, store: 
     assert names(keeper.shared.private) == {("asymmetric", SECRET.description)}
     assert not names(keeper.shared.lent) | names(keeper.shared.anchor)
     assert store.ends_with_agent
+
+
+@pytest.mark.parametrize("keeper", [Place.SESSION, Place.PRIVATE], indirect=True)
+@pytest.mark.parametrize("custody", Custody)
+@pytest.mark.parametrize("constraints", [(), (Confirm(),)], ids=["plain", "constrained"])
+def test_others_are_shown_what_the_kernel_signs_with_without_constraints(
+    store: Store, custody: Custody, constraints: tuple[Confirm, ...]
+) -> None:
+    shown = store.rings.place is Place.SESSION and custody is Custody.KERNEL and not constraints
+    assert store.is_private(identity(constraints=constraints).replace(custody=custody)) != shown
 
 
 @pytest.mark.parametrize("keeper", [Place.PRIVATE], indirect=True)
@@ -229,6 +337,26 @@ def test_a_key_that_is_loaded_again_ends_the_one_before(
     assert not after.alive
 
 
+def test_one_that_somebody_has_made_unknowable_ends_too(
+    keeper: KeeperRings, store: Store, elsewhere: Keyring
+) -> None:
+    before = load(keeper, store, OPEN)
+    elsewhere.link(before)
+    before.set_permissions(mask(possessor=Permission.SEARCH | Permission.SETATTR))
+    after = load(keeper, store, OPEN)
+    assert not before.alive
+    assert after.alive
+
+
+def test_constraints_that_could_be_stepped_around_are_none(
+    keeper: KeeperRings, store: Store, kernel: Kernel
+) -> None:
+    load(keeper, store, OPEN)
+    kernel.before("invalidate", fails(errno.ENOMEM))
+    with pytest.raises(StillThere, match="can't be removed"):
+        load(keeper, store, SECRET)
+
+
 @pytest.mark.parametrize("one", [OPEN, SECRET], ids=["open", "secret"])
 def test_a_key_that_is_gone_meanwhile_is_not_held(
     keeper: KeeperRings, store: Store, one: Identity
@@ -239,19 +367,23 @@ def test_a_key_that_is_gone_meanwhile_is_not_held(
         store.settle(one, locked=False)
 
 
+@pytest.mark.parametrize("held", [False, True], ids=["nothing", "one"])
+@pytest.mark.parametrize("refused", [KeyServiceBlocked, PermissionDenied], ids=["where", "what"])
 def test_where_it_can_not_be_shown_what_was_held_is_held_on(
-    keeper: KeeperRings, store: Store
+    keeper: KeeperRings, store: Store, refused: type[KernelKeyError], held: bool
 ) -> None:
-    before = load(keeper, store, OPEN)
-    lets_nobody_link(anchor(keeper.shared))
+    before = load(keeper, store, OPEN) if held else None
     after = key(OPEN, keeper.shared.private)
-    with pytest.raises(KernelKeyError):
+    if refused is KeyServiceBlocked:
+        lets_nobody_link(keeper.shared.make_anchor())
+    else:
+        after.set_permissions(mask(possessor=Permission.ALL & ~Permission.LINK))
+    with pytest.raises(refused):
         store.settle(OPEN, locked=False)
-    assert before.alive
+    assert before is None or before.alive
     assert after.alive
     found = keeper.shared.lent.find("asymmetric", OPEN.description)
-    assert found is not None
-    assert found.serial == before.serial
+    assert (found and found.serial) == (before and before.serial)
     assert keeper.shared.private.keys() == (after.serial,)
 
 
@@ -308,7 +440,7 @@ def test_a_later_agent_takes_them_up(keeper: KeeperRings, store: Store, elsewher
         load(keeper, store, one)
     another = later(keeper)
     assert another.identities() == [OPEN, OTHER]
-    another.take_up()
+    assert another.all() == [OPEN, OTHER]
     assert names(another.rings.lent) == pair(OPEN, OTHER)
     taken = anchor(keeper.shared).find("asymmetric", OPEN.description)
     assert taken is not None
@@ -321,12 +453,15 @@ def test_a_later_agent_takes_them_up(keeper: KeeperRings, store: Store, elsewher
 
 @pytest.mark.parametrize("doing", ["remove", "remove_all", "withdraw", "tidy"])
 def test_it_has_a_hold_on_them_before_it_does_a_thing(
-    keeper: KeeperRings, store: Store, doing: str
+    keeper: KeeperRings, store: Store, kernel: Kernel, doing: str
 ) -> None:
     load(keeper, store, OPEN)
     another = later(keeper)
     words = (OTHER.blob,) if doing == "remove" else ()
+    held = list[set[tuple[str, str]]]()
+    kernel.before("invalidate", lambda: held.append(names(another.rings.lent)))
     assert getattr(another, doing)(*words) == []
+    assert held == ([pair(OPEN)] if doing == "remove_all" else [])
     expected = set() if doing == "remove_all" else pair(OPEN)
     assert names(another.rings.lent) == expected
     assert bool(names(anchor(keeper.shared))) == (doing in ("remove", "tidy"))
@@ -343,13 +478,18 @@ def test_nothing_takes_the_place_of_what_is_held(keeper: KeeperRings, store: Sto
     assert found.serial == held.serial
 
 
-def test_what_was_made_unknowable_is_held_no_more(keeper: KeeperRings, store: Store) -> None:
+@pytest.mark.parametrize("resists", [False, True])
+def test_what_was_made_unknowable_is_held_no_more(
+    keeper: KeeperRings, store: Store, kernel: Kernel, resists: bool
+) -> None:
     held = load(keeper, store, OPEN)
     held.set_permissions(mask(possessor=Permission.SEARCH | Permission.SETATTR))
     new = key(OTHER, anchor(keeper.shared))
+    if resists:
+        kernel.before("invalidate", fails(errno.ENOMEM))
     store.take_up()
     serials = set(keeper.shared.lent.keys())
-    assert held.serial not in serials
+    assert (held.serial in serials) == resists
     assert new.serial in serials
 
 
@@ -359,6 +499,21 @@ def test_an_anchor_that_nobody_may_read_is_passed_over(keeper: KeeperRings, stor
     store.take_up()
     assert names(keeper.shared.lent) == pair(OPEN)
     assert store.remove(OPEN.blob) == []
+
+
+@pytest.mark.usefixtures("signing")
+def test_what_others_have_put_there_comes_after_what_is_loaded(
+    keeper: KeeperRings, store: Store
+) -> None:
+    """Once, and not what is where only an agent's own keys are."""
+    login, mine = keeper.shared.login, Identity(blob("mine"), "mine", Custody.KERNEL, order=9)
+    load(keeper, store, mine)
+    by_hand = {name: AsymmetricKey.add(name, CERTIFICATE, login) for name in ("b", "a", "mine")}
+    AsymmetricKey.add("anchored", CERTIFICATE, anchor(keeper.shared))
+    assert [one.comment for one in store.all()] == ["mine", "a", "b"]
+    held = store.find_adopted(blob("a"))
+    assert held == Held(Identity(blob("a"), "a", Custody.KERNEL), by_hand["a"])
+    assert store.find_adopted(blob("c")) is None
 
 
 def test_nothing_is_computed_with_public_keys_of_others(
@@ -410,6 +565,41 @@ def test_what_can_not_be_kept_is_taken_all_the_same(keeper: KeeperRings, store: 
     assert len(faults) == len(pair(OPEN))
     assert all("will not be put back" in one for one in faults)
     assert not names(anchor(keeper.shared))
+
+
+def test_what_it_can_get_no_hold_on_is_taken_all_the_same(
+    keeper: KeeperRings, store: Store
+) -> None:
+    load(keeper, store, OPEN)
+    another = later(keeper)
+    lets_nobody_link(another.rings.lent)
+    assert another.withdraw() == []
+    assert not names(another.rings.lent)
+    assert not names(anchor(keeper.shared))
+
+
+def test_what_can_not_be_withdrawn_is_told(
+    keeper: KeeperRings, store: Store, kernel: Kernel
+) -> None:
+    load(keeper, store, OPEN)
+    hidden = anchor(keeper.shared)
+    unwritable = mask(possessor=Permission.ALL & ~Permission.WRITE)
+    kernel.before("unlink", lambda: hidden.set_permissions(unwritable))
+    faults = store.withdraw()
+    assert len(faults) == len(pair(OPEN))
+    assert all("can't be withdrawn" in one for one in faults)
+
+
+def test_what_has_no_room_is_put_back_another_time(
+    keeper: KeeperRings, store: Store, kernel: Kernel
+) -> None:
+    load(keeper, store, OPEN)
+    store.withdraw()
+    kernel.before("link", fails(errno.EDQUOT))
+    with pytest.raises(QuotaExceeded):
+        store.restore()
+    assert store.restore() == []
+    assert names(anchor(keeper.shared)) == pair(OPEN)
 
 
 def test_what_can_not_be_put_back_is_told(keeper: KeeperRings, store: Store) -> None:
@@ -602,6 +792,7 @@ def test_what_a_killed_front_has_left(
     secret = key(SECRET, keeper.shared.private)
     keeper.records.put(SECRET.description, SECRET.write())
     unknown = key(OTHER, keeper.shared.private)
+    key(identity("ended"), keeper.shared.private).revoke()
     locked = keeper.shared.private.add("user", "kagent-lock", b"x")
     assert store.tidy() == []
     assert not left.alive
@@ -609,6 +800,34 @@ def test_what_a_killed_front_has_left(
     assert not unknown.alive
     assert locked.alive
     assert store.identities() == [SECRET]
+
+
+def test_a_key_that_resists_keeps_nobody_from_the_rest(
+    keeper: KeeperRings, store: Store, kernel: Kernel
+) -> None:
+    """Nothing signs with one without a record."""
+    unknown = key(OTHER, keeper.shared.private)
+    kernel.before("invalidate", fails(errno.ENOMEM))
+    assert store.tidy() == []
+    assert unknown.alive
+    assert store.tidy() == []
+    assert not unknown.alive
+
+
+@pytest.mark.usefixtures("signing")
+def test_what_is_constrained_by_now_is_not_left_to_others(
+    keeper: KeeperRings, store: Store
+) -> None:
+    plain = Identity(blob("plain"), "plain", Custody.SEALED)
+    secret = Identity(blob("secret"), "secret", Custody.SEALED, constraints=(Confirm(),))
+    for one in (plain, secret):
+        keeper.records.put(one.description, one.write())
+    theirs, gone = (
+        AsymmetricKey.add(one.comment, CERTIFICATE, keeper.shared.login) for one in (plain, secret)
+    )
+    assert store.tidy() == []
+    assert theirs.alive
+    assert not gone.alive
 
 
 def test_a_load_that_failed_leaves_nothing(keeper: KeeperRings, store: Store) -> None:
@@ -634,15 +853,84 @@ def test_there_is_something_of_it(keeper: KeeperRings, store: Store) -> None:
     assert store.find_readable(OPEN.blob) is not None
 
 
+# At any moment: there may be no memory, and others may take away what they can write to.
+
+
+def with_what_another_agent_has_loaded(keeper: KeeperRings) -> tuple[Store, dict[str, Key]]:
+    """An agent anew, that has loaded a key too, and all that others can end of the other."""
+    shared = keeper.shared
+    for keyring in (shared.private, shared.lent, shared.withdrawn, shared.login):
+        keyring.clear()
+    wait_for_room()
+    store, kept = Store(shared), Keyring.create("kept", keeper.session)
+    kept.link(load(keeper, store, OPEN))
+    ring = anchor(shared)
+    return store, {"ring": ring, "key": key(OTHER, ring), "record": Anchor(ring).record(OTHER)}
+
+
+@pytest.mark.parametrize("doing", ["find_readable", "take_up", "withdraw", "restore"])
+def test_without_memory_nothing_is_taken_for_gone(
+    keeper: KeeperRings, kernel: Kernel, doing: str
+) -> None:
+    """It is told; and done again, it is done."""
+    words = (OPEN.blob,) if doing == "find_readable" else ()
+    for number in itertools.count():
+        store, _ = with_what_another_agent_has_loaded(keeper)
+        if doing == "restore":
+            store.withdraw()
+        told = True
+        with kernel.at(number, fails(errno.ENOMEM)) as met, suppress(NothingFoundOut):
+            getattr(store, doing)(*words)
+            told = False
+        if not met:
+            break
+        assert told or met == ["link"], "what it can get no hold on is for another time"
+        again = getattr(store, doing)(*words)
+        assert again if doing == "find_readable" else not again
+        if doing == "withdraw":
+            assert not names(store.rings.anchor)
+            assert store.restore() == []
+        assert names(store.rings.anchor) == pair(OPEN, OTHER)
+        assert store.identities() == [OPEN, OTHER]
+
+
+@pytest.mark.parametrize("what", ["ring", "key", "record"])
+@pytest.mark.parametrize("doing", ["find_readable", "take_up", "withdraw", "tidy"])
+def test_what_goes_away_meanwhile_is_gone(
+    keeper: KeeperRings, kernel: Kernel, doing: str, what: str
+) -> None:
+    words = (OTHER.blob,) if doing == "find_readable" else ()
+    for number in itertools.count():
+        store, parts = with_what_another_agent_has_loaded(keeper)
+        with kernel.at(number, parts[what].revoke) as met:
+            getattr(store, doing)(*words)
+        if not met:
+            break
+        assert store.rings.lent.find("asymmetric", OPEN.description)
+        if doing == "withdraw":
+            assert not names(store.rings.anchor)
+
+
+def test_removing_all_does_not_wait_for_memory(keeper: KeeperRings, kernel: Kernel) -> None:
+    store = Store(keeper.shared)
+    loaded = load(keeper, store, OPEN)
+    kernel.before("read", fails(errno.ENOMEM))
+    assert [one.split(":")[0] for one in store.remove_all()] == [
+        "it can't be found out what another agent has loaded"
+    ]
+    assert not loaded.alive
+
+
 # What ends with the agent.
 
 
 def test_what_the_ledger_offers(keeper: KeeperRings, store: Store) -> None:
     sealed = identity("sealed", 4).replace(custody=Custody.SEALED)
     ended = identity("ended", 5).replace(custody=Custody.SEALED, deadline=1)
+    keeper.records.put(OTHER.description, b"damaged")
     for one in (sealed, ended, SECRET):  # of the last the kernel has no key
         keeper.records.put(one.description, one.write())
-    keeper.records.put(OTHER.description, b"damaged")
+    keeper.records.put(identity("another").description, b"damaged")
     assert store.identities() == [sealed]
     held = store.find(sealed.blob)
     assert held is not None
@@ -689,7 +977,7 @@ def test_a_lock_that_can_not_be_undone_is_one(
     assert not locked.locked
 
 
-def fails(
+def fails_the_second_time(
     monkeypatch: pytest.MonkeyPatch, doing: str, keyring: Keyring, error: type[KernelKeyError]
 ) -> None:
     """What is done there the second time fails, and not again."""
@@ -709,7 +997,7 @@ def test_where_it_can_not_be_locked_nothing_has_been(
 ) -> None:
     locked = lock.AgentLock(store)
     load(keeper, store, OPEN)
-    fails(monkeypatch, "unlink", anchor(keeper.shared), NothingFoundOut)
+    fails_the_second_time(monkeypatch, "unlink", anchor(keeper.shared), NothingFoundOut)
     with pytest.raises(NothingFoundOut):
         trio.run(locked.lock, b"right", 1)
     assert not locked.locked
@@ -724,12 +1012,12 @@ def test_what_is_put_back_by_half_is_withdrawn(
     locked = lock.AgentLock(store)
     load(keeper, store, OPEN)
     there = anchor(keeper.shared)
-    fails(monkeypatch, "unlink", there, NothingFoundOut)
-    fails(monkeypatch, "link", there, QuotaExceeded)
+    fails_the_second_time(monkeypatch, "unlink", there, NothingFoundOut)
+    fails_the_second_time(monkeypatch, "link", there, QuotaExceeded)
     assert trio.run(locked.lock, b"right", 1)
     assert locked.locked
     assert not names(there)
-    fails(monkeypatch, "link", there, QuotaExceeded)
+    fails_the_second_time(monkeypatch, "link", there, QuotaExceeded)
     with pytest.raises(QuotaExceeded):
         trio.run(locked.unlock, b"right", 1)
     assert locked.locked

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import mmap
 import os
@@ -138,6 +139,8 @@ def test_no_limit_of_files_keeps_what_is_to_go() -> None:
 )
 def test_it_is_as_large_as_files_may_be(hard: int, held: int) -> None:
     """One half holds something while the other is written; with too little there is none."""
+    largest = held - 14 - 57 - 4  # half of the header, an identity's description, and its length
+    OwnShelf().put(NAMES[0], b"")  # contrib/mutate doesn't see what only a child reaches
     child = os.fork()
     if child == 0:
         with suppress(BaseException):
@@ -148,13 +151,41 @@ def test_it_is_as_large_as_files_may_be(hard: int, held: int) -> None:
                 os._exit(2)
             shelf.put(NAMES[0], b"content")
             with suppress(OSError):
-                shelf.put(NAMES[0], bytes(held))
+                shelf.put(NAMES[0], bytes(largest + 1))
                 os._exit(3)
-            shelf.put(NAMES[0], bytes(held - 200))
-            shelf.put(NAMES[0], bytes(held - 200))
-            os._exit(len(shelf.reader.entries()[NAMES[0]]) != held - 200)
+            shelf.put(NAMES[0], bytes(largest))
+            shelf.put(NAMES[0], bytes(largest))
+            os._exit(len(shelf.reader.entries()[NAMES[0]]) != largest)
         os._exit(4)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == (0 if held else 2)
+
+
+def test_too_little_is_told_with_what_to_type(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (0, 1000))
+    with pytest.raises(OSError, match="may have 1000 bytes only: `ulimit -f 1024`"):
+        OwnShelf()
+
+
+@pytest.mark.parametrize(("error", "made"), [(errno.EINVAL, True), (errno.EMFILE, False)])
+def test_a_kernel_that_makes_no_file_that_is_never_executed(
+    monkeypatch: pytest.MonkeyPatch, error: int, made: bool
+) -> None:
+    """It gets another where the kernel doesn't know of such, and for no other reason."""
+    whole = os.memfd_create
+
+    def create(name: str, flags: int) -> int:
+        if flags & 8:  # MFD_NOEXEC_SEAL
+            raise OSError(error, os.strerror(error))
+        return whole(name, flags)
+
+    monkeypatch.setattr(os, "memfd_create", create)
+    if made:
+        shelf = OwnShelf()
+        shelf.put(NAMES[0], b"content")
+        assert shelf.reader.entries() == {NAMES[0]: b"content"}
+    else:
+        with pytest.raises(OSError, match=os.strerror(error)):
+            OwnShelf()
 
 
 def test_no_program_that_is_started_has_it() -> None:
