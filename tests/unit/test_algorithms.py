@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import subprocess
 
 import pytest
@@ -33,6 +34,14 @@ def test_which_of_them_certify_a_host() -> None:
     [line] = [line for line in ssh("-G", "-F", "none", "host") if line.startswith("casignature")]
     certify = set(line.split()[1].split(","))
     assert {name for name, one in ALGORITHMS.items() if one.certifies} == certify & set(ALGORITHMS)
+
+
+def test_each_hash_is_one_of_hashlib_or_none() -> None:
+    """None where the data itself is signed: RFC 8709, PROTOCOL.u2f."""
+    without = {name for name, one in ALGORITHMS.items() if not one.hash}
+    assert without == {"ssh-ed25519", "sk-ssh-ed25519@openssh.com", "ssh-mldsa44-ed25519"}
+    for name in ALGORITHMS.keys() - without:
+        assert hashlib.new(ALGORITHMS[name].hash).digest_size
 
 
 @pytest.mark.parametrize(
