@@ -52,5 +52,6 @@ def test_flags_choose_among_those_of_rsa(flags: int, algorithm: str) -> None:
     for meaningless in (0, 1, 8, 9):
         assert algorithm_of("ssh-rsa", flags | meaningless) == algorithm
     assert key_type_of(algorithm) == "ssh-rsa"
+    assert key_type_of(f"{algorithm}-cert-v01@openssh.com") == "ssh-rsa-cert-v01@openssh.com"
     for other in KEY_TYPES.keys() - {"ssh-rsa"}:
         assert algorithm_of(other, flags) == key_type_of(other) == other

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kagent.protocol.publickey import HOST, USER, PublicKey, UnknownKeyType, parse_line
-from kagent.protocol.wire import STRING, TEXT, ProtocolError
+from kagent.protocol.wire import MPINT, STRING, TEXT, ProtocolError
 from tests.destinations.keys import AUTHORITY, UNKNOWN, A, B, D
 from tests.machine.openssh import programs
 
@@ -125,6 +125,23 @@ def test_keys_are_the_same_to_the_byte() -> None:
     assert {A.public, PublicKey.parse(A.blob), B.public} == {A.public, B.public}
     assert A.public != B.public
     assert A.public != A.blob
+
+
+def test_a_certificate_is_the_same_as_no_other_of_its_key() -> None:
+    first, second = (D.certified(AUTHORITY, name).public for name in "de")
+    assert first.is_same(PublicKey.parse(first.blob))
+    for one, other in ((first, second), (first, D.public), (D.public, first)):
+        assert not one.is_same(other)
+
+
+def test_a_key_is_the_same_with_zeros_in_front() -> None:
+    number, longer = (STRING.write(zeros + bytes([127] * 128)) for zeros in (b"", b"\0"))
+    first, second = (
+        PublicKey.parse(TEXT.write("ssh-rsa") + MPINT.write(65537) + one)
+        for one in (number, longer)
+    )
+    assert first.is_same(second)
+    assert first != second
 
 
 @pytest.mark.parametrize(
