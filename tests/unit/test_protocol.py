@@ -111,6 +111,7 @@ def test_what_is_encoded_decodes_to_the_same(message: Message) -> None:
         (wire.MPINT, 0, "00000000"),
         (wire.MPINT, 0x7F, "000000017f"),
         (wire.MPINT, 0x80, "000000020080"),
+        (wire.MPINT, 0x7FFF, "000000027fff"),
         (wire.MPINT, 0x9A378F9B2E332A7, "0000000809a378f9b2e332a7"),
         (wire.BYTE, 0xFE, "fe"),
         (wire.UINT32, 699921578, "29b7f4aa"),
