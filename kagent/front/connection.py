@@ -7,10 +7,11 @@ import struct
 import trio
 
 from .. import log
-from ..protocol.messages import HEADER_LENGTH, MAX_PAYLOAD, Failure, Type
+from ..protocol.messages import MAX_PAYLOAD, Failure, Type
 from .peer import Peer
 from .requests import Requests
 
+# A frame's length and type: all that is read before it is decided who reads the body.
 _HEADER = struct.Struct(">IB")
 _CARRIES_SECRET = (
     *(Type.ADD_IDENTITY, Type.ADD_ID_CONSTRAINED),
@@ -53,7 +54,7 @@ class Connection:
                 log.error(f"connection ended by a fault: {type(error).__name__}: {error}")
 
     async def _serve_one(self) -> None:
-        length, kind = _HEADER.unpack(await self._receive(HEADER_LENGTH))
+        length, kind = _HEADER.unpack(await self._receive(_HEADER.size))
         if not 1 <= length <= MAX_PAYLOAD:
             raise Disconnected(f"a message of {length} bytes")
         if kind in _CARRIES_SECRET:

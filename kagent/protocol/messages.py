@@ -33,9 +33,6 @@ from .wire import (
 # OpenSSH: AGENT_MAX_LEN.  A larger frame ends the connection.
 MAX_PAYLOAD = 256 * 1024
 
-# A frame's length and type: all that is read before it is decided who reads the body.
-HEADER_LENGTH = 5
-
 
 class Type(IntEnum):
     """Message numbers, RFC 9987 section 6.1."""

@@ -71,7 +71,7 @@ def _read_login(reader: Reader, signer: PublicKey, also_certified: bool) -> Logi
         raise ProtocolError("no login")
     if method not in (_PLAIN, _HOST_BOUND):
         raise ProtocolError("no login with a key")
-    certified = also_certified and key.certificate and key.plain_blob == signer.blob
+    certified = also_certified and key.plain_blob == signer.blob
     if not (key.is_same(signer) or certified) or key_type_of(algorithm) != key.type:
         raise ProtocolError("no login with this key")
     return Login(session_id, user, host_key)

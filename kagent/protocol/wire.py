@@ -243,12 +243,12 @@ class Record:
         return hash(self._values)
 
     def __repr__(self) -> str:
-        fields = zip(self.__match_args__, self._values, strict=True)
-        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in fields)})"
+        fields = [f"{name}={getattr(self, name)!r}" for name in self.__match_args__]
+        return f"{type(self).__name__}({', '.join(fields)})"
 
     def replace(self, **changes: Any) -> Self:
         """The same, but for the fields that are given."""
-        return type(self)(**dict(zip(self.__match_args__, self._values, strict=True)) | changes)
+        return type(self)(**{name: getattr(self, name) for name in self.__match_args__} | changes)
 
     @classmethod
     def read(cls, reader: Reader) -> Self:

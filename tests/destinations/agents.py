@@ -13,6 +13,7 @@ from typing import Protocol, TypeAlias
 from kagent.custody.identity import Custody, Identity
 from kagent.front.destinations import check_signature, check_visible
 from kagent.front.sessions import NotPermitted, Sessions
+from kagent.jobs.causes import cause_of
 from kagent.private.verify import BadSignature, check_bind
 from kagent.protocol import messages
 from kagent.protocol.messages import (
@@ -93,7 +94,7 @@ class Rules:
 
     identities: dict[bytes, Identity] = field(default_factory=dict)
     sessions: dict[int, Sessions] = field(default_factory=dict)
-    refusals: list[str] = field(default_factory=list)
+    refusals: list[str] = field(default_factory=list)  # each one's cause, and its reason
     clock: Callable[[], float] = time.time
 
     def ask(self, connection: int, frame: bytes) -> bytes:
@@ -101,7 +102,7 @@ class Rules:
         try:
             return encode(self._carry_out(sessions, decode(frame[4:])))
         except (NotPermitted, ProtocolError, BadSignature) as error:
-            self.refusals.append(str(error))
+            self.refusals.append(f"{cause_of(error)}: {error}")
             return encode(Failure())
 
     def _carry_out(self, sessions: Sessions, request: Message) -> Message:
@@ -153,7 +154,7 @@ class Rules:
         try:
             check_visible(identity, sessions, self.clock())
         except NotPermitted as error:
-            self.refusals.append(str(error))
+            self.refusals.append(f"{cause_of(error)}: {error}")
             return False
         return True
 

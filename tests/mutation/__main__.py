@@ -40,12 +40,21 @@ MODULES = {
         "unit/test_publickey",
         "unit/test_verify",
         "unit/test_configured",
+        "unit/test_kernel_custody",
     ],
     "kagent/protocol/constraints.py": ["unit/test_protocol", "unit/test_destinations"],
-    "kagent/protocol/messages.py": ["unit/test_protocol", "unit/test_records"],
+    "kagent/protocol/messages.py": [
+        "unit/test_protocol",
+        "unit/test_records",
+        "unit/test_renewals",
+    ],
     "kagent/protocol/patterns.py": ["unit/test_patterns"],
     "kagent/protocol/privatekey.py": ["unit/test_protocol", "unit/test_keyfile"],
-    "kagent/protocol/publickey.py": ["unit/test_publickey", "unit/test_destinations"],
+    "kagent/protocol/publickey.py": [
+        "unit/test_publickey",
+        "unit/test_destinations",
+        "unit/test_verify",
+    ],
     "kagent/protocol/refusals.py": ["unit/test_destinations", "unit/test_steps"],
     "kagent/protocol/userauth.py": ["unit/test_userauth", "unit/test_destinations"],
     "kagent/protocol/wire.py": ["unit/test_records", "unit/test_protocol"],
@@ -125,8 +134,11 @@ and ends this with 1."""
 
 
 def _reach_of(modules: Sequence[str]) -> Reach:
-    names = {name for one in modules for name in MODULES[one]}
-    return reach(modules, [f"tests/{name}.py" for name in sorted(names)])
+    return reach(modules, sorted({file for one in modules for file in _files_about(one)}))
+
+
+def _files_about(module: str) -> list[str]:
+    return [f"tests/{name}.py" for name in MODULES[module]]
 
 
 def _written(reached: Reach) -> str:
@@ -161,7 +173,7 @@ def _all(work: list[tuple[str, Mutant]], reached: Reach, jobs: int) -> list[Resu
     assert not any(name == "kagent" for name in sys.modules)
     waiting, results = list[_Task](), list[Result]()
     for module, one in work:
-        tests = reached.of(module, one.lines)
+        tests = reached.of(module, one.lines, _files_about(module))
         patience = _LEAST_SECONDS + _TIMES * sum(reached.seconds.get(test, 0) for test in tests)
         if tests:
             waiting.append(_Task(module, one, tests, patience))

@@ -19,23 +19,24 @@ class Reach(NamedTuple):
     tests: dict[str, dict[int, frozenset[str]]]
     seconds: dict[str, float]
 
-    def of(self, module: str, lines: Iterable[int]) -> list[str]:
+    def of(self, module: str, lines: Iterable[int], files: Iterable[str]) -> list[str]:
         """The tests that reach one of the lines, the quickest first.
 
-        Of a line that is run when the module is imported, whoever reaches anything of it, but for
-        the slowest.
+        Behind them, of a line that is run when the module is imported, all that are in `files`, but
+        for the slowest: what the line makes may be used without any line of the module.
         """
         reached = self.tests.get(module, {})
         found = frozenset[str]().union(*(reached.get(line, ()) for line in lines))
         quickest = partial(sorted, key=lambda test: self.seconds.get(test, 0))
-        if found != {""}:
-            return quickest(found - {""})
-        chosen, seconds = list[str](), 0.0
-        for test in quickest(frozenset().union(*reached.values()) - {""}):
-            seconds += self.seconds.get(test, 0)
-            if seconds > _MOST_SECONDS:
-                break
-            chosen.append(test)
+        chosen: list[str] = quickest(found - {""})
+        if "" in found:
+            about = {test for test in self.seconds if test.split("::")[0] in {*files}}
+            seconds = 0.0
+            for test in quickest(about - found):
+                seconds += self.seconds[test]
+                if seconds > _MOST_SECONDS:
+                    break
+                chosen.append(test)
         return chosen
 
 

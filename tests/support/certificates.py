@@ -192,5 +192,5 @@ UNUSABLE = {
         _ecdsa(_point(PublicFormat.UncompressedPoint)[:-1] + b"\0"),
     ),
     "a short RSA key": (_rsa(1024), _rsa(1023)),
-    "a long RSA key": (_rsa(16384), _rsa(16392)),
+    "a long RSA key": (_rsa(16384), _rsa(16385)),
 }

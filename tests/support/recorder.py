@@ -7,7 +7,7 @@ import socket
 import subprocess
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from kagent.protocol.messages import EXPLAIN
@@ -51,7 +51,8 @@ class Recorder:
                 stream, _ = self._listener.accept()
             except OSError:
                 return
-            with stream, stream.makefile("rb") as frames:
+            # A client may go before it has read all of an answer.
+            with suppress(BrokenPipeError), stream, stream.makefile("rb") as frames:
                 while header := frames.read(4):
                     payload = frames.read(int.from_bytes(header, "big"))
                     if EXPLAIN.encode() in payload:

@@ -17,9 +17,17 @@ class Standin(AsymmetricKey):
         raise AssertionError("it was used")
 
 
-def public(exponent: int) -> PublicKey:
-    blob = KEY_TYPES["ssh-rsa"].blob({"e": exponent, "n": 1 << 1023 | 1})
+def public(exponent: int = 65537, bits: int = 1024) -> PublicKey:
+    blob = KEY_TYPES["ssh-rsa"].blob({"e": exponent, "n": 1 << bits - 1 | 1})
     return PublicKey.parse(blob)
+
+
+@pytest.mark.parametrize("bits", [1024, 1536, 2048, 3072, 4096])
+def test_only_sizes_that_its_rsa_has(bits: int) -> None:
+    """Linux, crypto/rsa.c: rsa_check_key_length."""
+    assert kernel.why_not(public(bits=bits)) == ""
+    for other in (bits - 1, bits + 1):
+        assert f"{other}-bit" in kernel.why_not(public(bits=other))
 
 
 def test_none_with_an_exponent_that_takes_the_front_long() -> None:

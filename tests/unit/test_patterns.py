@@ -28,6 +28,9 @@ def test_a_list_is_what_ssh_takes_it_for(text: str, tmp_path: Path) -> None:
         "??,",
         ",a",
         "hos",
+        "hostx",
+        "*host",
+        "a*a",
     ]
     config = "".join(
         f"Match originalhost {patterns}\n  SendEnv fits{number}\n"
@@ -41,8 +44,18 @@ def test_a_list_is_what_ssh_takes_it_for(text: str, tmp_path: Path) -> None:
 
 
 def test_an_empty_list_has_no_pattern() -> None:
+    """Nor has it one behind the last comma."""
     assert not matches_list("", "")
+    assert not matches_list("", "a,")
     assert matches_list("", ",")
+
+
+def test_a_question_mark_is_one_byte_whatever_it_stands_for() -> None:
+    """What a client sends need not be UTF-8."""
+    for text in (b"\xff", "\u00e9".encode()):
+        for marks in range(4):
+            fits = matches(text.decode("utf-8", "surrogateescape"), "?" * marks)
+            assert fits == (marks == len(text))
 
 
 @given(st.text("ab*\n", max_size=8), st.text("ab*?\n", max_size=8))

@@ -5,17 +5,24 @@ from __future__ import annotations
 import tracemalloc
 import typing
 from collections.abc import Sequence
+from pathlib import Path
 
+import asyncssh.agent
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from kagent.cli.client import AgentError, Client
 from kagent.protocol import constraints, messages, privatekey, wire
 from kagent.protocol.algorithms import KEY_TYPES, PLAIN_TYPES
 from kagent.protocol.messages import Message, decode, encode
 from kagent.protocol.publickey import PublicKey, UnknownKeyType
 from kagent.protocol.wire import STRING, TEXT, ProtocolError, Record
 from tests.destinations.keys import AUTHORITY, A, Key
+from tests.machine.openssh import programs
+from tests.support.frames import ask
+from tests.support.programs import Person, agent
+from tests.support.recorder import recorder
 
 BLOBS = st.binary(max_size=100)
 TEXTS = st.binary(max_size=60).map(
@@ -106,8 +113,127 @@ def test_what_is_encoded_decodes_to_the_same(message: Message) -> None:
     assert decode(frame[4:]) == message
 
 
+# RFC 4251 section 5, with its examples of an mpint.
+@pytest.mark.parametrize(
+    ("codec", "value", "written"),
+    [
+        (wire.MPINT, 0, "00000000"),
+        (wire.MPINT, 0x7F, "000000017f"),
+        (wire.MPINT, 0x80, "000000020080"),
+        (wire.MPINT, 0x7FFF, "000000027fff"),
+        (wire.MPINT, 0x9A378F9B2E332A7, "0000000809a378f9b2e332a7"),
+        (wire.BYTE, 0xFE, "fe"),
+        (wire.UINT32, 699921578, "29b7f4aa"),
+        (wire.UINT64, 2**64 - 2, "fffffffffffffffe"),
+        (wire.TEXT, "testing", "0000000774657374696e67"),
+        (wire.counted(wire.TEXT), ("a", "", "b"), "000000030000000161000000000000000162"),
+        (wire.nested(wire.repeated(wire.BYTE)), (1, 2, 3), "00000003010203"),
+    ],
+)
+def test_values_lie_in_bytes_as_they_should(
+    codec: wire.Codec[object], value: object, written: str
+) -> None:
+    assert codec.write(value).hex() == written
+    assert codec.parse(bytes.fromhex(written)) == value
+
+
+@pytest.mark.parametrize("written", ["0000000180", "00000002edcc", "00000005ff21524111"])
+def test_a_negative_number_is_refused(written: str) -> None:
+    with pytest.raises(ProtocolError, match="negative"):
+        wire.MPINT.parse(bytes.fromhex(written))
+
+
+def test_a_text_may_have_the_end_that_c_gives_it() -> None:
+    """sshbuf_get_cstring, sshbuf-getput-basic.c."""
+    assert TEXT.parse(STRING.write(b"text\0")) == "text"
+    for other in (b"te\0xt", b"text\0\0", b"text\0x"):
+        with pytest.raises(ProtocolError, match="NUL"):
+            TEXT.parse(STRING.write(other))
+
+
 def test_every_message_number_of_openssh_has_its_class() -> None:
     assert {cls.type for cls in Message.__subclasses__()} == set(messages.Type)
+
+
+# Neither of the first ssh protocol, nor as new as RFC 9987.
+@pytest.mark.parametrize(
+    "number",
+    [
+        one
+        for one in messages.Type
+        if one.name not in ("REMOVE_ALL_RSA_IDENTITIES", "EXTENSION_RESPONSE")
+    ],
+    ids=lambda number: number.name,
+)
+def test_another_library_numbers_them_so_too(number: messages.Type) -> None:
+    names = [f"SSH_AGENT{who}_{number.name}" for who in ("", "C")]
+    assert number in [getattr(asyncssh.agent, name, None) for name in names]
+
+
+def test_the_newest_openssh_understands_the_others(tmp_path: Path) -> None:
+    person = Person.named(None, tmp_path / "home")
+    with recorder(person) as taken:
+        told, sent = taken.run(programs() / "ssh-add", "-D")
+        assert told.returncode == 0
+        assert [*map(decode, sent)] == [
+            messages.RemoveAllIdentities(),
+            messages.RemoveAllRsaIdentities(),
+        ]
+        taken.answer = encode(messages.ExtensionResponse(messages.QUERY, TEXT.write("other@there")))
+        told, sent = taken.run(programs() / "ssh-add", "-Q")
+        assert told.stdout == "other@there\n"
+        assert [*map(decode, sent)] == [messages.Extension(messages.QUERY, b"")]
+    with agent(person, programs() / "ssh-agent") as theirs, theirs.connect() as stream:
+        answer = decode(ask(stream, encode(messages.Extension(messages.QUERY, b"")))[4:])
+    assert isinstance(answer, messages.ExtensionResponse)
+    assert answer.name == messages.QUERY
+    assert messages.SESSION_BIND in wire.repeated(TEXT).parse(answer.contents)
+
+
+@pytest.mark.parametrize(("length", "fits"), [(256 * 1024, True), (256 * 1024 + 1, False)])
+def test_an_answer_may_be_as_long_as_in_openssh(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, length: int, fits: bool
+) -> None:
+    """MAX_AGENT_REPLY_LEN, authfd.c."""
+    monkeypatch.setenv("SSH_AUTH_SOCK", str(tmp_path / "home/recorder"))
+    with recorder(Person.named(None, tmp_path / "home")) as taken, Client() as client:
+        taken.answer = STRING.write(b"\x06" + bytes(length - 1))
+        if fits:
+            client.do(messages.RemoveAllIdentities())
+        else:
+            with pytest.raises(AgentError, match="invalid format"):
+                client.do(messages.RemoveAllIdentities())
+
+
+PAST = built(messages.PastRefusal)
+CONTENTS = st.one_of(
+    built(messages.Status),
+    built(messages.Shown, constraints=CONSTRAINTS),
+    built(messages.Why, refusals=st.lists(PAST, max_size=3).map(tuple)),
+    built(messages.Via, kagents=st.lists(BLOBS, max_size=3).map(tuple)),
+)
+
+
+@given(CONTENTS)
+def test_what_an_extension_carries_is_read_as_it_was_written(contents: Record) -> None:
+    assert type(contents).parse(contents.write()) == contents
+
+
+def test_what_is_shown_is_several_of_them() -> None:
+    shown = tuple(
+        messages.Shown(blob, "comment", "sealed", "", (constraints.Confirm(),), 0)
+        for blob in (b"a", b"b")
+    )
+    written = b"".join(one.write() for one in shown)
+    assert messages.Shown.parse_all(written) == shown
+    with pytest.raises(ProtocolError):
+        messages.Shown.parse_all(written[:-1])
+
+
+def test_what_only_a_later_version_says_of_itself_is_kept() -> None:
+    status = messages.Status(1, 2, 3, 4, "", 6, False, 8, True, "0.1")
+    assert status.more == b""
+    assert messages.Status.parse(status.write() + b"later") == status.replace(more=b"later")
 
 
 @given(built(messages.SessionBind))

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import subprocess
+from base64 import b64encode
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kagent.protocol.publickey import PublicKey, UnknownKeyType, parse_line
-from kagent.protocol.wire import STRING, TEXT, ProtocolError
-from tests.destinations.keys import A, B
+from kagent.protocol.publickey import HOST, USER, PublicKey, UnknownKeyType, parse_line
+from kagent.protocol.wire import MPINT, STRING, TEXT, ProtocolError
+from tests.destinations.keys import AUTHORITY, UNKNOWN, A, B, D
 from tests.machine.openssh import programs
 
 KEYS = [
@@ -79,6 +80,84 @@ def test_a_newer_key_is_what_the_newest_ssh_keygen_says(
     assert key.about.on_token == on_token
 
 
+def test_a_fingerprint_is_whole(tmp_path: Path) -> None:
+    """Also where the hash has no padding, and ends with a letter as this one does."""
+    key = PublicKey.parse(TEXT.write("ssh-ed25519") + STRING.write(bytes([69] * 32)))
+    path = tmp_path / "key.pub"
+    path.write_text(key.line())
+    fingerprint = key.fingerprint("sha384")
+    assert fingerprint.endswith("U1x")
+    assert fingerprint in keygen("-l", "-E", "sha384", "-f", str(path))
+
+
+KIND, DATA = A.public.line().split()
+ANOTHER_CURVE = B.blob.replace(TEXT.write("nistp256"), TEXT.write("nistp384"))
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "",
+        KIND,
+        f"ssh-rsa {DATA}",
+        f"{KIND} {DATA[:20]}!{DATA[20:]}",
+        f"{KIND} {DATA[:-4]}",
+        f"{KIND} {DATA}AAAA",
+        f"{B.type} {b64encode(ANOTHER_CURVE).decode()}",
+    ],
+    ids=[
+        *("nothing", "no key", "another type", "no base64", "cut off", "too long", "another curve")
+    ],
+)
+def test_what_is_no_line_of_a_key_is_none_for_ssh_keygen_either(tmp_path: Path, line: str) -> None:
+    path = tmp_path / "key.pub"
+    for text, good in ((f"{KIND} {DATA}\n", True), (f"{line}\n", False)):
+        path.write_text(text)
+        told = subprocess.run(["ssh-keygen", "-l", "-f", path], check=False, capture_output=True)
+        assert (told.returncode == 0) == good
+    assert parse_line(f"{KIND} {DATA}") == (A.public, "")
+    with pytest.raises(ProtocolError):
+        parse_line(line)
+
+
+def test_keys_are_the_same_to_the_byte() -> None:
+    """In a set too; and a key is not its blob."""
+    assert {A.public, PublicKey.parse(A.blob), B.public} == {A.public, B.public}
+    assert A.public != B.public
+    assert A.public != A.blob
+
+
+def test_a_certificate_is_the_same_as_no_other_of_its_key() -> None:
+    first, second = (D.certified(AUTHORITY, name).public for name in "de")
+    assert first.is_same(PublicKey.parse(first.blob))
+    for one, other in ((first, second), (first, D.public), (D.public, first)):
+        assert not one.is_same(other)
+
+
+def test_a_key_is_the_same_with_zeros_in_front() -> None:
+    number, longer = (STRING.write(zeros + bytes([127] * 128)) for zeros in (b"", b"\0"))
+    first, second = (
+        PublicKey.parse(TEXT.write("ssh-rsa") + MPINT.write(65537) + one)
+        for one in (number, longer)
+    )
+    assert first.is_same(second)
+    assert first != second
+
+
+@pytest.mark.parametrize(
+    ("now", "valid"), [(999.9, False), (1000, True), (1999.9, True), (2000, False)]
+)
+def test_a_certificate_of_a_host_has_its_time(now: float, valid: bool) -> None:
+    option = TEXT.write("option") + STRING.write(b"")
+    for role, critical in ((HOST, b""), (USER, b""), (HOST, option)):
+        host = D.certified(
+            AUTHORITY, "d", role=role, after=1000, before=2000, critical=critical
+        ).public
+        assert host.certificate is not None
+        fits = (role, critical) == (HOST, b"")
+        assert host.certificate.is_of_host(now) == (valid and fits)
+
+
 @given(st.binary(max_size=200))
 def test_a_rubbish_blob_is_a_protocol_error(blob: bytes) -> None:
     for data in (blob, TEXT.write("ssh-rsa") + blob, TEXT.write("ssh-ed25519") + blob):
@@ -90,4 +169,6 @@ def test_a_rubbish_blob_is_a_protocol_error(blob: bytes) -> None:
 
 def test_an_unknown_type_is_told_from_damage() -> None:
     with pytest.raises(UnknownKeyType):
-        PublicKey.parse(TEXT.write("ssh-future"))
+        PublicKey.parse(UNKNOWN.blob)
+    assert UNKNOWN.public.kind == "ssh-future"
+    assert UNKNOWN.public.plain_blob == UNKNOWN.blob

@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+from unittest import mock
+
 import pytest
 
-from kagent.protocol.messages import AddSmartcardKey, Extension, Lock, RemoveSmartcardKey
+from kagent.protocol.messages import (
+    AddSmartcardKey,
+    AddSmartcardKeyConstrained,
+    Extension,
+    Lock,
+    RemoveSmartcardKey,
+    Unlock,
+)
 from kagent.protocol.wire import BOOLEAN, STRING, TEXT, UINT32, ProtocolError, Record, field
 
 
@@ -32,6 +41,7 @@ def test_a_base_has_its_fields_first() -> None:
     assert VALUE.write() == b"\0\0\0\4blob" + b"\0\0\0\0041234" + b"\0\0\0\7" + b"\1"
     assert Derived.parse(VALUE.write()) == VALUE
     assert Derived.__match_args__ == ("blob", "pin", "number", "known")
+    assert not hasattr(Derived, "blob")  # the class has no values
 
 
 def test_by_position_and_by_name() -> None:
@@ -48,6 +58,8 @@ def test_by_position_and_by_name() -> None:
         ((b"",), {}),
         ((b"", "", 1, True, 2), {}),
         ((b"", ""), {"pin": ""}),
+        ((b"", "", 1, True), {"pin": ""}),
+        ((b"", "", 1, True), {"other": ""}),
         ((b"", ""), {"other": ""}),
         ((b"",), {"number": 1}),
     ],
@@ -78,6 +90,7 @@ def test_equal_are_values_of_one_class() -> None:
     assert VALUE.replace(number=8) != VALUE
     assert RemoveSmartcardKey("p", "1") != AddSmartcardKey("p", "1")
     assert Base(b"") != b""
+    assert Base(b"") == mock.ANY  # what is compared with it may know better
 
 
 def test_only_a_whole_one_is_parsed() -> None:
@@ -88,7 +101,11 @@ def test_only_a_whole_one_is_parsed() -> None:
 
 def test_secrets_are_not_shown() -> None:
     assert repr(Extension("name", b"1")) == "Extension(name='name', contents=b'1')"
-    for secret in (Secret(b"blob", "1234"), VALUE, AddSmartcardKey("p", "1234"), Lock(b"1234")):
+    for secret in (
+        *(Secret(b"blob", "1234"), VALUE, Lock(b"1234"), Unlock(b"1234")),
+        *(AddSmartcardKey("p", "1234"), AddSmartcardKeyConstrained("p", "1234", ())),
+        RemoveSmartcardKey("p", "1234"),
+    ):
         assert "1234" not in repr(secret)
         assert "blob" not in repr(secret)
 

@@ -47,10 +47,12 @@ class Command:
 
 
 @asynccontextmanager
-async def listing(command: Any) -> AsyncIterator[tuple[Certificates, Callable[[], Any]]]:
+async def listing(
+    command: Any, tally: Tally | None = None
+) -> AsyncIterator[tuple[Certificates, Callable[[], Any]]]:
     """The certificates, and what lists them for a client that isn't forwarded."""
     async with trio.open_nursery() as nursery:
-        renewed = Certificates(command, command, Tally(), nursery)
+        renewed = Certificates(command, command, tally or Tally(), nursery)
         shown = [Shown(BLOB, "me", "sealed", "", (), 0)]
 
         async def list_all() -> list[Shown]:
@@ -113,10 +115,10 @@ def test_the_one_before_signs_to_its_end() -> None:
 
 
 def test_a_failure_keeps_the_old_one_and_is_no_loop() -> None:
-    command = Command(life=100)
+    command, tally = Command(life=100), Tally()
 
     async def story() -> None:
-        async with listing(command) as (renewed, list_all):
+        async with listing(command, tally) as (renewed, list_all):
             await list_all()
             await trio.sleep(60)
             command.fault = "no network"
@@ -132,6 +134,8 @@ def test_a_failure_keeps_the_old_one_and_is_no_loop() -> None:
 
     run(story)
     assert len(command.ran) == 4
+    [told] = tally.refusals.told(0).refusals
+    assert (told.request, told.reason) == ("renewal", "no new certificate: no network")
 
 
 def test_a_list_waits_some_seconds_for_one_that_hangs() -> None:

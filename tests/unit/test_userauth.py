@@ -90,4 +90,13 @@ def test_a_login_to_what_is_no_host_is_none() -> None:
 
 def test_a_login_with_another_key_is_none_with_this() -> None:
     assert recognise(login(A, key=B), A.public) is None
-    assert recognise(login(A, key=CERTIFIED), D.public) is None
+    assert recognise(login(A, key=B), A.public, also_certified=True) is None
+
+
+def test_a_login_with_a_certificate_is_one_with_its_key_where_that_is_asked_for() -> None:
+    """And with no other key, and not the other way round."""
+    with_certificate, with_key = login(A, key=CERTIFIED), login(A, key=D)
+    assert recognise(with_certificate, D.public) is None
+    assert recognise(with_certificate, D.public, also_certified=True)
+    assert recognise(with_certificate, A.public, also_certified=True) is None
+    assert recognise(with_key, CERTIFIED.public, also_certified=True) is None
