@@ -16,7 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -118,9 +118,19 @@ def provisioning(person: Person) -> Iterator[Provisioning]:
         log.bind(str(SYSTEM_LOG))
         SYSTEM_LOG.chmod(0o666)
         yield Provisioning(person, log)
+        wait_until(lambda: not upcalls())  # of who was killed: the next test would hear of them
     SYSTEM_LOG.unlink()
     request_key.unlink()
     shutil.rmtree(ETC)
+
+
+def upcalls() -> list[bytes]:
+    """What the kernel has started, and waits for."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):  # it has ended
+            found.append(path.read_bytes())
+    return [words for words in found if b"request-key\0" in words or b"kagent-provision\0" in words]
 
 
 def public(person: Person, path: Path) -> Path:
