@@ -353,23 +353,24 @@ def _listen(options: _Options) -> Listener:
         fail(f"kagent: {error}; kagent -T makes a socket in /tmp, and -a PATH one where you like")
     except OSError as error:
         place = options.address or "the agent's socket"
-        there = _what_is_there(options.address) if error.errno == errno.EADDRINUSE else ""
+        taken = options.address if error.errno == errno.EADDRINUSE else None
+        there = _what_is_there(taken) if taken else ""
         fail(f"kagent: cannot bind to {place}: {error.strerror or error}{there}")
 
 
-def _what_is_there(path: str | None) -> str:
+def _what_is_there(path: str) -> str:
     """Of a path that something is at already: what that is, and what to do."""
-    with socket.socket(socket.AF_UNIX) as client:
-        client.setblocking(False)
-        try:
-            client.connect(path or "")
-        except ConnectionRefusedError:
-            if path and stat.S_ISSOCK(os.lstat(path).st_mode):
-                return f"; its agent has ended: rm {path}"
+    try:
+        if not stat.S_ISSOCK(os.stat(path).st_mode):
             return "; that is another file: name a path where nothing is"
-        except OSError:
-            return ""
-    return f"; an agent is there already: SSH_AUTH_SOCK={path} is for it"
+        with socket.socket(socket.AF_UNIX) as client:
+            client.setblocking(False)
+            client.connect(path)
+    except ConnectionRefusedError:
+        return f"; its agent has ended: rm {_quoted(path)}"
+    except OSError:  # it can't be told, or is gone
+        return ""
+    return f"; an agent is there already: SSH_AUTH_SOCK={_quoted(path)} is for it"
 
 
 def _look_behind(options: _Options, listener: Listener) -> None:

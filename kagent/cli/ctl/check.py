@@ -59,9 +59,9 @@ def _of_toml(file: toml.File) -> Iterator[tuple[bool, str]]:
 
 def _missing(entry: identities.Entry) -> Iterator[str]:
     """What it names and can't be had now."""
-    if why := entry.file and _not_a_key_file(entry.file):
+    if why := entry.file and _wrong_with(entry.file, is_key=True):
         yield f"file: {entry.file}: {why}"
-    if why := entry.credential and _not_a_file(entry.credential):
+    if why := entry.credential and _wrong_with(entry.credential):
         yield f"credential: {entry.credential}: {why}"
     sealed = (SYSTEMD_CREDS,) if entry.credential else ()
     named = {
@@ -80,20 +80,17 @@ def _is_command(name: str, folder: str) -> bool:
     return shutil.which(os.path.join(folder, name) if "/" in name else name) is not None
 
 
-def _not_a_file(path: str) -> str:
+def _wrong_with(path: str, *, is_key: bool = False) -> str:
+    """Why it isn't a file that can be taken, a key's as ssh has it; nothing if it is one."""
     try:
-        return "" if stat.S_ISREG(os.stat(path).st_mode) else "not a file"
+        about = os.stat(path)
     except OSError as error:
         return error.strerror or str(error)
-
-
-def _not_a_key_file(path: str) -> str:
-    """As ssh has it."""
-    if why := _not_a_file(path):
-        return why
-    about = os.stat(path)
-    too_open = about.st_uid == os.getuid() and about.st_mode & 0o077
-    return f"others can read it: chmod go= {path}" if too_open else ""
+    if not stat.S_ISREG(about.st_mode):
+        return "not a file"
+    if is_key and about.st_uid == os.getuid() and about.st_mode & 0o077:
+        return f"others can read it: chmod go= {path}"
+    return ""
 
 
 def _identities(count: int) -> str:
