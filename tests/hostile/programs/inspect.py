@@ -22,7 +22,8 @@ _libc.ptrace.restype = ctypes.c_long
 # asm/unistd_64.h, asm-generic/unistd.h
 _PROCESS_VM_READV, _KCMP, _PERF_EVENT_OPEN, _PIDFD_OPEN, _PIDFD_GETFD = 310, 312, 298, 434, 438
 _GET_ROBUST_LIST, _MOVE_PAGES = 274, 279
-_SEIZE, _DETACH = 0x4206, 17
+_SEIZE, _INTERRUPT, _DETACH = 0x4206, 0x4207, 17
+_WALL = 0x40000000
 _READABLE = ("mem", "maps", "smaps", "environ", "auxv", "syscall", "stack", "pagemap", "io")
 _LINKS = ("exe", "cwd", "root", "fd/0", "fd/3", "ns/user")
 _FOLDERS = ("fd", "fdinfo", "map_files")
@@ -38,6 +39,9 @@ def _call(*arguments: int) -> int:
 def _seize(pid: int) -> None:
     if _libc.ptrace(_SEIZE, pid, None, None) != 0:
         raise OSError(ctypes.get_errno(), "")
+    # One that runs can't be let go, and would stop for us at its next signal.
+    _libc.ptrace(_INTERRUPT, pid, None, None)
+    os.waitpid(pid, _WALL)
     _libc.ptrace(_DETACH, pid, None, None)
 
 
@@ -130,7 +134,9 @@ def main() -> None:
                 tries += 1
                 with suppress(OSError):
                     attempt()
-                    if name_now := _name(pid):  # it may have ended
+                    # It may have ended, or become a program of the user's own.
+                    name_now = _name(pid)
+                    if name_now and (not name_wanted or name_now == name_wanted):
                         got.add(f"{name} of {name_now}")
             seen.add(pid)
     tell(tries, [f"{len(seen)} processes", *sorted(got)])
