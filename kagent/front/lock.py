@@ -83,21 +83,7 @@ class AgentLock:
             state = _State(salt, await _derive(passphrase, salt), 0, 0)
             key = self._ring.add("user", LOCK_NAME, state.write())
             self.locked = True
-            try:
-                key.set_permissions(POSSESSOR_ONLY)
-                self._withdraw()
-            except KernelKeyError as error:
-                # Who asked is told that it isn't locked: so its keys are there for who has them by
-                # it.
-                try:
-                    self._open(key)
-                except KernelKeyError:
-                    # Then it is locked, and its passphrase opens it.
-                    with suppress(KernelKeyError):
-                        self._withdraw()  # what was put back by then
-                    log.error(f"locked, but keys may still be in others' reach: {error}")
-                else:
-                    raise
+            self._shut(key)
             return True
 
     async def unlock(self, passphrase: bytes, pid: int) -> bool:
@@ -123,6 +109,23 @@ class AgentLock:
                 self._withdraw()  # what was put back by then
                 raise
             return True
+
+    def _shut(self, key: Key) -> None:
+        """Have the keys out of reach.  Raises KernelKeyError if it isn't locked after all."""
+        try:
+            key.set_permissions(POSSESSOR_ONLY)
+            self._withdraw()
+        except KernelKeyError as error:
+            # Who asked is told that it isn't locked: so its keys are there for who has them by it.
+            try:
+                self._open(key)
+            except KernelKeyError:
+                # Then it is locked, and its passphrase opens it.
+                with suppress(KernelKeyError):
+                    self._withdraw()  # what was put back by then
+                log.error(f"locked, but keys may still be in others' reach: {error}")
+            else:
+                raise
 
     def _open(self, key: Key) -> None:
         for fault in self._store.restore():

@@ -109,9 +109,8 @@ class Refusals:
 
     def used(self, identity: Identity) -> None:
         """One that ends when it isn't used was used now."""
-        before = self._gone.pop(identity.description, None)
+        before = self._gone.get(identity.description)
         if before and before.cause is Cause.REMOVED:  # meanwhile
-            self._gone[identity.description] = before
             return
         latest = before.latest if before else 0
         self._goes(identity.blob, _End.by_itself(clock.now() + identity.idle, latest))
@@ -121,7 +120,9 @@ class Refusals:
         self._goes(blob, _End(Cause.REMOVED, clock.now()))
 
     def _goes(self, blob: bytes, end: _End) -> None:
-        self._gone[description_of(blob)] = end
+        description = description_of(blob)
+        self._gone.pop(description, None)  # so that the newest are last
+        self._gone[description] = end
         if len(self._gone) > _MOST_GONE:
             del self._gone[next(iter(self._gone))]
 
