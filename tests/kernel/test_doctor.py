@@ -54,7 +54,6 @@ def without_parser() -> Iterator[None]:
     subprocess.run(["modprobe", "pkcs8_key_parser"], check=True)
 
 
-@pytest.mark.distribution
 @pytest.mark.alone
 @pytest.mark.skipif(os.getuid() != 0, reason="only root unloads modules")
 @pytest.mark.usefixtures("without_parser")

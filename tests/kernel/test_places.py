@@ -22,7 +22,7 @@ pytestmark = [
     [
         ("session", True, False),
         ("user", True, True),
-        pytest.param("persistent", True, True, marks=pytest.mark.distribution),
+        ("persistent", True, True),
         ("private", False, False),
     ],
 )

@@ -28,7 +28,7 @@ def main() -> int:
         nargs="?",
         choices=debian.RELEASES,
         const=debian.RELEASE,
-        help="over the system lane's whole Debian instead; under qemu it has a TPM",
+        help="over the system lane's whole Debian instead; user-mode, it has a TPM",
     )
     parser.add_argument("--exchange", type=Path, help="a folder that both see, /run/machine there")
     parser.add_argument("--seconds", type=float, help="the machine's time limit")

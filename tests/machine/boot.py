@@ -10,7 +10,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
@@ -67,22 +67,18 @@ def booted(
     *,
     root: Path = Path("/"),
     start: Path = HERE / "start",
-    tpm: bool = False,
     output: IO[bytes] | None = None,
     terminal: bool = False,
 ) -> Iterator[Booted]:
     """A machine that runs `command` as root; it ends with the block, if not before.
 
-    `root` is the folder that its files are in, and `start` the script that makes it ready.  `tpm`
-    says that a machine under qemu has a TPM 2.0, made of software.
-
+    `root` is the folder that its files are in, and `start` the script that makes it ready.
     Its output goes to `output`, or ours, as it comes.  `terminal`: our terminal is the command's.
     `exchange` is the one folder that both see, at /run/machine there.
     """
     shutil.copy(start, exchange / "start")
-    modules = kernel.modules if isinstance(kernel, Kernel) else ""
     Path(exchange, "environment").write_text(
-        f"MODULES={shlex.quote(str(modules))}\n"
+        f"MODULES={shlex.quote(str(kernel.modules))}\n"
         f"ROOT={shlex.quote(str(root))}\n"
         f"CHECKOUT={shlex.quote(str(CHECKOUT))}\n"
         f"CACHE={shlex.quote(str(cache_directory()))}\n"
@@ -93,7 +89,7 @@ def booted(
     for file in (told, begun):
         file.unlink(missing_ok=True)
     for tries_left in reversed(range(_TRIES)):
-        with _started(kernel, exchange, root, tpm, output, terminal) as process:
+        with _started(kernel, exchange, root, output, terminal) as process:
             if _begins(process, begun) or not tries_left:
                 yield Booted(process, told)
                 return
@@ -115,20 +111,17 @@ def _started(
     kernel: Machine,
     exchange: Path,
     root: Path,
-    tpm: bool,
     output: IO[bytes] | None,
     terminal: bool,
 ) -> Iterator[subprocess.Popen[bytes]]:
     """The machine's process."""
     sys.stdout.flush()
-    with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
+    with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         if isinstance(kernel, UserModeKernel):
             words = kernel.command(exchange, folder, terminal)
         else:
             words = _qemu(kernel, _initramfs(kernel, folder), exchange, root)
-        if tpm:
-            words += stack.enter_context(_tpm(folder))
         with subprocess.Popen(
             # Should we be killed, the machine ends with us.
             ["setpriv", "--pdeathsig", "KILL", *words],
@@ -159,25 +152,6 @@ def _qemu(kernel: Kernel, initramfs: Path, exchange: Path, root: Path) -> list[s
         *("-kernel", str(kernel.image), "-initrd", str(initramfs)),
         *("-append", "console=ttyS0 quiet loglevel=3 panic=-1 random.trust_cpu=on rdinit=/init"),
     ]
-
-
-@contextmanager
-def _tpm(folder: Path) -> Iterator[list[str]]:
-    """A new TPM for one machine; qemu's words for it."""
-    control = folder / "tpm"
-    state = ("--tpm2", "--tpmstate", f"dir={folder}", "--ctrl", f"type=unixio,path={control}")
-    with subprocess.Popen(["swtpm", "socket", *state, "--terminate"]) as chip:
-        try:
-            while not control.exists():
-                if chip.poll() is not None:
-                    raise MachineError(f"swtpm ended with exit code {chip.returncode}")
-                time.sleep(0.02)
-            yield [
-                *("-chardev", f"socket,id=tpm,path={control}"),
-                *("-tpmdev", "emulator,id=tpm0,chardev=tpm", "-device", "tpm-tis,tpmdev=tpm0"),
-            ]
-        finally:
-            chip.terminate()
 
 
 def _initramfs(kernel: Kernel, home: Path) -> Path:

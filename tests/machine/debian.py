@@ -12,7 +12,7 @@ from pathlib import Path
 
 from . import boot
 from .environment import CHECKOUT, cache_directory, making
-from .kernels import Kernel, mirror
+from .kernels import mirror
 
 RELEASES = ("trixie", "bookworm")
 RELEASE, PYTHON = "trixie", "3.13"  # where the wheel is installed too
@@ -33,6 +33,7 @@ _PACKAGES = (
     "python3-pip",
     "python3-trio",
     "python3-venv",
+    "swtpm",
     "systemd",
     "systemd-sysv",
 )
@@ -104,7 +105,9 @@ def boot_into(
     terminal: bool = False,
     release: str = RELEASE,
 ) -> int:
-    """Run `command` there, as root, when all is up; see boot.run.  There is a TPM under qemu.
+    """Run `command` there, as root, when all is up; see boot.run.
+
+    In the user-mode kernel there is a TPM 2.0, made of software.
 
     `folder` gets, for /run/machine there, what an installation of kagent takes, and the story.
     """
@@ -118,15 +121,13 @@ def boot_into(
     manual = folder / "tests/support/manual.py"
     manual.parent.mkdir(parents=True)
     shutil.copy(CHECKOUT / "tests/support/manual.py", manual)
-    start, tpm = _SYSTEM / "start", isinstance(kernel, Kernel)
     return boot.run(
         kernel,
         command,
         folder,
         seconds,
         root=tree(release),
-        start=start,
-        tpm=tpm,
+        start=_SYSTEM / "start",
         terminal=terminal,
     )
 

@@ -44,6 +44,7 @@ PACKAGES = {
 BUILD_PACKAGES = {
     "bc": "bc",
     "bison": "bison",
+    "depmod": "kmod",
     "flex": "flex",
     "gcc": "gcc",
     "make": "make",
@@ -53,7 +54,6 @@ MACHINE_PACKAGES = {
     "depmod": "kmod",
     "mmdebstrap": "mmdebstrap",
     "qemu-system-x86_64": "qemu-system-x86",
-    "swtpm": "swtpm",
     "zstd": "zstd",
 }
 

@@ -26,6 +26,11 @@ class UserModeKernel:
     program: Path
     processors: int
 
+    @property
+    def modules(self) -> Path:
+        """The folder to be seen as /lib/modules."""
+        return self.program.parent / "lib/modules"
+
     def command(self, exchange: Path, folder: Path, terminal: bool) -> list[str]:
         """What boots it over this machine's files; `folder` is for what it needs meanwhile."""
         shutil.copy(_CONFIG.with_name("um-init"), exchange / "init")
@@ -75,11 +80,11 @@ def _build() -> Path:
         folder = Path(name)
         source, version = _source(folder)
         (source / "arch/um/configs/machine_defconfig").write_bytes(_CONFIG.read_bytes())
-        for target in ("machine_defconfig", "linux"):
-            # Tests may run meanwhile, and theirs is the right of way.
-            _run(["nice", "make", "-s", "-j2", "-C", source, "ARCH=um", target])
         made = folder / "made"
-        made.mkdir()
+        for target in ("machine_defconfig", "linux", "modules", "modules_install"):
+            # Tests may run meanwhile, and theirs is the right of way.
+            make = ["nice", "make", "-s", "-j2", "-C", source, "ARCH=um"]
+            _run([*make, f"INSTALL_MOD_PATH={made}", target])
         (source / "linux").rename(made / "linux")
         home = _shelf() / f"um-{_digest()}-{version}"
         # In one step, so that an interrupted build is never taken for a kernel.

@@ -145,6 +145,7 @@ def holds_the_key() -> None:
 
 def installed_from_the_wheel() -> None:
     """After an administrator has done the rest."""
+    as_root("modprobe pkcs8_key_parser")
     as_root("cp contrib/pam/kagent.conf /etc/security/kagent.conf")
     as_root("grep -v '^#' contrib/pam/kagent >>/etc/pam.d/sshd")
     alice.open()
@@ -293,6 +294,7 @@ def uninstalled() -> None:
 
 def a_key_sealed_to_the_tpm_signs_for_ci() -> None:
     """As the manual says: its example's commands, root's and then ci's."""
+    as_root("modprobe --remove pkcs8_key_parser")
     apt(f"install ./{packages()[0]}")
     assert "pkcs8_key_parser " in Path("/proc/modules").read_text()
     as_root(block("kagent.7", "echo pkcs8_key_parser"))
@@ -540,8 +542,7 @@ def version(package: str) -> str:
     return package.split("_")[1]
 
 
-# By who tells them: a user, the same in any kernel; an administrator, who has a TPM; and one whose
-# Debian has the package.
+# By who tells them: a user; an administrator, who has a TPM; and one whose Debian has the package.
 STORIES = {
     "user": (
         installed_from_the_wheel,
