@@ -41,6 +41,16 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items[:] = mine
 
 
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """KAGENT_TEST_COLLECTED=FILE: for tests/run, which tests there are, and how they are marked."""
+    if file := os.environ.get("KAGENT_TEST_COLLECTED"):
+        lines = (
+            f"{item.nodeid}\t{' '.join(mark.name for mark in item.iter_markers())}\n"
+            for item in session.items
+        )
+        Path(file).write_text("".join(lines))
+
+
 def _tester() -> str | None:
     """Whom root runs programs as: the booted machine has an ordinary user for each worker."""
     user = {"gw0": "alice", "gw1": "bob"}.get(os.environ.get("PYTEST_XDIST_WORKER", "gw0"))
