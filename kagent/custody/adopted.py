@@ -66,7 +66,7 @@ class Adopted:
         # By serial, with what the key makes of the challenge: the serial may become another key's.
         self._known: dict[int, tuple[bytes, RsaPublicKey]] = {}
         self._useless: set[int] = set()
-        self._seen: set[int] = set()  # in this look
+        self._seen: set[int] = set()
         self._wasted = 0.0  # seconds
         self._refused: set[int] = set()
 
@@ -84,7 +84,7 @@ class Adopted:
     def within(self, keyring: Keyring) -> list[Found]:
         """What that keyring has of ours."""
         with self._turn:
-            self._seen, self._wasted = set(), 0.0
+            self._wasted = 0.0
             return list(self._in(keyring, None, _content(keyring)))
 
     def find(self, blob: bytes) -> Found | None:
@@ -153,12 +153,10 @@ class Adopted:
 
         Somebody may have put many keys there with which the kernel computes long, for nothing.  So
         what is of no use is looked at once; and when that has taken long, the other new ones are
-        for another time.  And what is linked in many places is asked once in a look.
+        for another time.
         """
-        known = self._known.get(key.serial)
-        if known and key.serial in self._seen:  # in another keyring
-            return known[1]
         self._seen.add(key.serial)
+        known = self._known.get(key.serial)
         if key.serial in self._useless or (known is None and self._wasted >= _MOST_WASTED):
             return None
         begun = time.thread_time()

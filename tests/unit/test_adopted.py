@@ -96,15 +96,3 @@ def test_what_comes_meanwhile_is_for_another_time(monkeypatch: pytest.MonkeyPatc
     found = Adopted(lambda: [Keyring(1000)], lambda: None).all(thorough=True)
     assert [one.key.serial for one in found] == [kernel.good]
     assert len(content) == 3  # one slow key was looked at
-
-
-def test_a_key_that_is_in_many_keyrings_is_asked_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """In each look, since its serial may be another key's in the next."""
-    kernel = Kernel(monkeypatch, 0)
-    found = Adopted(lambda: [Keyring(serial) for serial in range(1000, 1100)], lambda: None)
-    took = []
-    for _ in range(2):
-        before = kernel.now
-        assert len(found.all()) == 100
-        took.append(round(kernel.now - before, 3))
-    assert took == [0.001, 0.001]
