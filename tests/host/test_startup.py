@@ -161,6 +161,20 @@ def test_a_socket_in_use_is_left_alone(person: Person) -> None:
         assert first.run("ssh-add", "-l", check=False).returncode == 1
 
 
+def test_a_socket_that_another_has_made_since_stays(person: Person) -> None:
+    """Where somebody took the first's away: its end is not to take the second's."""
+    path = person.home / "agent.sock"
+    with background(person, "kagent", "-s", "-a", path) as first:
+        path.unlink()
+        with background(person, "kagent", "-s", "-a", path):
+            pid = int(variables(first)["SSH_AGENT_PID"])
+            os.kill(pid, signal.SIGTERM)
+            wait_until(lambda: not is_running(pid))
+            listed = person.run("ssh-add", "-l", check=False, SSH_AUTH_SOCK=str(path))
+            assert listed.stdout == "The agent has no identities.\n"
+    assert not path.exists()
+
+
 def test_default_socket(person: Person) -> None:
     """As OpenSSH 10.6: under ~/.ssh/agent, for this user only."""
     with background(person, "kagent", "-s") as out:
