@@ -145,6 +145,8 @@ class _Options:
         self.providers = _providers(given)
         self.web_safety = _web_safety(given)
         self.address = values.get("-a")
+        if self.address == "":  # the kernel would choose a name that nobody is told: unix(7)
+            fail("kagent: -a takes the path of the socket that is to be made, not ''")
         self.directory = _directory(values["-A"]) if "-A" in letters else None
         self.csh = "-c" in letters
         self.debug = "-d" in letters
@@ -367,10 +369,13 @@ def _what_is_there(path: str) -> str:
             client.setblocking(False)
             client.connect(path)
     except ConnectionRefusedError:
-        return f"; its agent has ended: rm {_quoted(path)}"
+        return f"; nobody listens there any more: rm {_quoted(path)}"
+    except BlockingIOError:  # as many wait there as may
+        pass
     except OSError:  # it can't be told, or is gone
         return ""
-    return f"; an agent is there already: SSH_AUTH_SOCK={_quoted(path)} is for it"
+    mine = f"if that is your agent, SSH_AUTH_SOCK={_quoted(path)} is for it"
+    return f"; a program listens there already: {mine}"
 
 
 def _look_behind(options: _Options, listener: Listener) -> None:

@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from ..files import read_own
 from .toml import files, statements
 
 # What an [[identity]] says because its key has a source.
@@ -34,17 +35,18 @@ def own_file() -> str:
 
 
 def change(edit: Callable[[str], str]) -> None:
-    """Have it be what `edit` makes of it; all of that or nothing.  Raises OSError, NoHome.
+    """Have it be what `edit` makes of it; all of that or nothing.
 
-    What `edit` raises is passed on, and nothing has changed.
+    It is read as kagent reads it.  Raises NoHome; OSError, and ValueError for one that kagent
+    doesn't take, or that can't be written as TOML has it.  What `edit` raises is passed on, and
+    nothing has changed.
     """
     path = os.path.realpath(own_file())  # a link stays one
     os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
     with _locked(os.path.dirname(path)):
         content, mode = "", 0o600
         try:
-            with open(path, encoding="utf-8", newline="") as file:
-                content, mode = file.read(), os.fstat(file.fileno()).st_mode & 0o777
+            content, mode = read_own(path), os.stat(path).st_mode & 0o777
         except FileNotFoundError:
             pass
         changed = edit(content).encode()

@@ -125,7 +125,10 @@ def front(*channels: int) -> Filter:
         "clone": [[Check(_CLONE_FLAGS, _CLONE_THREAD, _CLONE_THREAD | _CLONE_NAMESPACES)]],
         "fcntl": [[Check(1, command)] for command in (_F_GETFD, _F_SETFD, _F_GETFL, _F_SETFL)],
         "sendmsg": [[Check(0, channel)] for channel in channels],
-        "setsockopt": [[Check(1, socket.SOL_SOCKET), Check(2, socket.SO_SNDBUF)]],
+        "setsockopt": [
+            [Check(1, socket.SOL_SOCKET), Check(2, option)]
+            for option in (socket.SO_SNDBUF, socket.SO_OOBINLINE)
+        ],
         # How much of a key has come, which it never reads.
         "ioctl": [[Check(1, termios.FIONBIO)], [Check(1, termios.FIONREAD)]],
         "socketpair": [[Check(0, socket.AF_UNIX), Check(1, socket.SOCK_STREAM, _SOCK_TYPE_MASK)]],

@@ -11,7 +11,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from threading import Lock
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from .. import log
 from ..keyctl import (
@@ -32,6 +32,8 @@ from ..text import printable
 from .anchor import RECORD_TYPES
 from .identity import PREFIX, Custody, Identity
 from .sharing import Giver
+
+_Content: TypeAlias = list[tuple[Key, Description]]
 
 _ROOT = 0
 # No process but this knows it, and it is less than the modulus of any key that ssh takes.
@@ -72,7 +74,9 @@ class Adopted:
         """What can be offered now; all that is there, however long it takes, if `thorough`."""
         with self._turn:
             self._seen, self._wasted = set(), -math.inf if thorough else 0.0
-            everything = [found for place in self._places() for found in self._in(*place)]
+            # First what is there: a key takes the kernel long enough that somebody could put the
+            # next there for ever.
+            everything = [found for place in list(self._places()) for found in self._in(*place)]
             self._known = {one: self._known[one] for one in self._known.keys() & self._seen}
             self._useless &= self._seen
             return everything
@@ -81,7 +85,7 @@ class Adopted:
         """What that keyring has of ours."""
         with self._turn:
             self._wasted = 0.0
-            return list(self._in(keyring, None))
+            return list(self._in(keyring, None, _content(keyring)))
 
     def find(self, blob: bytes) -> Found | None:
         """The one with that public key."""
@@ -106,8 +110,11 @@ class Adopted:
                     faults.append(f"key {key.serial} can't be removed: {error}")
         return faults
 
-    def _places(self) -> Iterator[tuple[Keyring, Giver | None]]:
-        """Each keyring once.  Not what others have linked in: a keyring must be ours, or root's."""
+    def _places(self) -> Iterator[tuple[Keyring, Giver | None, _Content]]:
+        """Each keyring once, with what it has.
+
+        Not what others have linked in: a keyring must be ours, or root's.
+        """
         waiting: list[tuple[Keyring, Giver | None]] = [
             (keyring, None) for keyring in self._around()
         ]
@@ -117,13 +124,14 @@ class Adopted:
             if keyring in seen:
                 continue
             seen.add(keyring)
-            yield keyring, giver
+            content = _content(keyring)
+            yield keyring, giver, content
             if giver is None:
-                waiting += _keyrings_in(keyring)
+                waiting += _keyrings_in(content)
 
-    def _in(self, keyring: Keyring, giver: Giver | None) -> Iterator[Found]:
+    def _in(self, keyring: Keyring, giver: Giver | None, content: _Content) -> Iterator[Found]:
         owners = {giver.uid} if giver else {os.getuid(), _ROOT}
-        content = [(key, about) for key, about in _content(keyring) if about.uid in owners]
+        content = [(key, about) for key, about in content if about.uid in owners]
         records = {about.description: key for key, about in content if about.type in RECORD_TYPES}
         keys = [(key, about) for key, about in content if about.type == "asymmetric"]
         ours = bool(keys) and keyring == self._anchor()
@@ -222,7 +230,7 @@ def _identity(
     return identity
 
 
-def _content(keyring: Keyring) -> list[tuple[Key, Description]]:
+def _content(keyring: Keyring) -> _Content:
     try:
         return list(keyring.described())
     except NothingFoundOut:
@@ -231,9 +239,9 @@ def _content(keyring: Keyring) -> list[tuple[Key, Description]]:
         return []  # gone meanwhile, or not for us to read
 
 
-def _keyrings_in(keyring: Keyring) -> list[tuple[Keyring, Giver | None]]:
+def _keyrings_in(content: _Content) -> list[tuple[Keyring, Giver | None]]:
     return [
         (Keyring(key.serial), Giver.of(about.description, about.uid))
-        for key, about in _content(keyring)
+        for key, about in content
         if about.type == "keyring" and about.uid in (os.getuid(), _ROOT)
     ]

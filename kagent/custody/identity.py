@@ -25,6 +25,8 @@ from . import clock
 PREFIX = "kagent:"
 DESCRIPTION_LENGTH = 57  # kagent:SHA256: and 43 characters
 _VERSION = 4
+# In bytes, of a record that is read once: others can write a thousand of a megabyte each.
+_LONGEST_KNOWN = 8192
 
 
 class Custody(StrEnum):
@@ -87,9 +89,17 @@ class Identity(Record):
     version: int = field(BYTE, default=_VERSION)
 
     @classmethod
-    @lru_cache(1000)
     def parse(cls, data: bytes) -> Identity:
         """Read a record.  Raises ProtocolError for a damaged one, or one of another version."""
+        return cls._known(data) if len(data) <= _LONGEST_KNOWN else cls._read(data)
+
+    @classmethod
+    @lru_cache(1000)
+    def _known(cls, data: bytes) -> Identity:
+        return cls._read(data)
+
+    @classmethod
+    def _read(cls, data: bytes) -> Identity:
         if data[-1:] != bytes((_VERSION,)):
             # Of what it says nothing is guessed: it could be a constraint.
             raise ProtocolError(

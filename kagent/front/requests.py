@@ -7,7 +7,7 @@ import fcntl
 import socket
 import termios
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -350,6 +350,7 @@ class Requests:
 
     async def _show(self, peer: Peer) -> Message:
         shown = self._certificates.beside(await self._shown(peer))
+        shown = _fitting(shown, lambda one: len(one.write()))
         return ExtensionResponse(SHOW, b"".join([one.write() for one in shown]))
 
     async def _shown(self, peer: Peer) -> list[Shown]:
@@ -366,6 +367,7 @@ class Requests:
             if one.blob not in blobs:
                 blobs.add(one.blob)
                 shown.append(one)
+        shown = _fitting(shown, lambda one: len(ListedKey(one.blob, one.comment).write()))
         behind = await self._behind.identities(peer) if self._behind else []
         if self._lock.locked:  # meanwhile
             return []
@@ -550,6 +552,22 @@ def _about(identity: Identity) -> Shown:
         identity.constraints,
         _expiry(identity.deadline),
     )
+
+
+def _fitting(shown: list[Shown], length: Callable[[Shown], int]) -> list[Shown]:
+    """Those that have room in an answer: the longest go first.
+
+    Others can write to the anchor, if only what no client could: a comment of a megabyte.  And
+    there is no room for many that are short: a key counts more of its user's quota.
+    """
+    room, fits = MAX_PAYLOAD - _ROOM_FOR_HEADERS, set()
+    for one in sorted(shown, key=length):
+        room -= length(one)
+        if room < 0:
+            log.warning("there are more keys, or longer ones, than have room in an answer")
+            break
+        fits.add(one.blob)
+    return [one for one in shown if one.blob in fits]
 
 
 def _append(shown: list[Shown], identities: Iterable[Identity]) -> None:

@@ -131,6 +131,9 @@ async def _accept(listener: socket.socket, requests: Requests, nursery: trio.Nur
     peer = Peer.of(client)
     if peer.uid in (0, os.getuid()):  # as ssh-agent demands
         client.setblocking(False)
+        # Else FIONREAD counts bytes that no read gives, and who waits for them waits long: send(2),
+        # MSG_OOB.
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE, 1)
         nursery.start_soon(Connection(peer, requests).serve, name="client")
     else:
         requests.turn_away(peer)

@@ -83,6 +83,7 @@ class Listener:
         self._file = os.path.abspath(path)  # an agent in the background leaves its folder
         self._directory = directory
         self.socket = lent or _listen(path)
+        self._inode = None if lent else _inode(self._file)
 
     @classmethod
     def of_user(cls, directory: str = USUAL) -> Listener:
@@ -131,15 +132,23 @@ class Listener:
         return cls(given.getsockname(), lent=given)
 
     def remove(self) -> None:
-        """Take the path away again, if it is there and ours."""
+        """Take the path away again, if it is there and ours: not what somebody has made since."""
         if self.lent:
             return
         try:
+            if _inode(self._file) != self._inode:
+                return
             os.unlink(self._file)
             if self._directory is not None:
                 os.rmdir(self._directory)
         except OSError as error:
             log.debug(f"cleaning up: {error}")
+
+
+def _inode(path: str) -> tuple[int, int]:
+    """Which file that is.  Raises OSError."""
+    about = os.lstat(path)
+    return about.st_dev, about.st_ino
 
 
 def _make(directory: str) -> None:

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
+from pathlib import Path
 
 import pytest
 
+from kagent.protocol.publickey import PublicKey
+from tests.hostile.asking import Pair
+from tests.hostile.people import somebody
 from tests.support.programs import Person
 
 
@@ -46,3 +51,15 @@ def test_what_keeps_one_key_from_coming(person: Person) -> None:
     ]
     looked = person.run("kagentctl", "doctor", "--json", check=False)
     assert json.loads(looked.stdout)["configuration"]["verdict"] == "warning"
+
+
+def test_a_key_file_that_can_not_be_read(folder: Path) -> None:
+    """By who asks: root can read any."""
+    someone = somebody("ordinary", folder) if os.getuid() == 0 else Person.named(None, folder / "h")
+    pair = Pair.new()
+    key = someone.file("key", pair.file, mode=0)
+    someone.run("mkdir", "-p", ".config/kagent")
+    entry = f'[[identity]]\npublic = "{PublicKey.parse(pair.blob).line()}"\nfile = "{key}"\n'
+    someone.file(".config/kagent/kagent.toml", entry)
+    checked = someone.run("kagentctl", "check").stdout
+    assert f"warning: file: {key}: Permission denied\n" in checked

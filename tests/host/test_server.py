@@ -16,6 +16,8 @@ from kagent.custody.identity import Custody, Identity
 from kagent.keyctl import SESSION_KEYRING, Keyring
 from kagent.protocol.messages import Extension, Lock, SignRequest, Success, encode
 from kagent.protocol.publickey import PublicKey
+from tests.hostile.asking import Pair
+from tests.hostile.test_crowds import certificate_of_a_server
 from tests.support.frames import A_KEY, FAILURE, LISTING, NOTHING, answer, ask, explained
 from tests.support.injection import python_in
 from tests.support.programs import SECONDS, Agent, Person, agent, wait_until
@@ -289,3 +291,24 @@ def test_debug_says_what_is_refused(kagent: Agent) -> None:
     with agent(kagent.person, "kagent", "-d") as talkative, talkative.connect() as stream:
         assert ask(stream, encode(Extension("forged\nline@example.org", b""))) == FAILURE
         wait_until(lambda: r"forged\nline" in talkative.logged())
+
+
+def test_long_records_of_others_keep_no_key_out(kagent: Agent) -> None:
+    """Whoever is in the session can write to the anchor, and more than an answer has room for."""
+    if os.getuid() != 0:
+        pytest.skip("an ordinary user's quota has no room for that without a big_key")
+    key = kagent.person.key("key")
+    kagent.run("ssh-add", "-q", key)
+    anchor = Keyring.create("kagent:session", Keyring.special(SESSION_KEYRING))
+    certificate = certificate_of_a_server()
+    for size in (10, *[32_000] * 9):
+        blob = Pair.new().blob
+        record = Identity(blob, "x" * size, Custody.KERNEL, order=1)
+        anchor.add("asymmetric", record.description, certificate)
+        anchor.add("user", record.description, record.write())
+    listed = kagent.run("ssh-add", "-l").stdout
+    assert " key käse " in listed
+    assert f" {'x' * 10} " in listed
+    assert listed.count("xx ") < 10
+    assert " key käse" in kagent.run("kagentctl", "show").stdout
+    assert "than have room in an answer" in kagent.logged()

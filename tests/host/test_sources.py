@@ -472,6 +472,40 @@ def test_remember_and_forget(home: Home, person: Person) -> None:
     assert (missing.returncode, "has no key" in missing.stderr) == (1, True)
 
 
+def test_what_can_not_be_remembered(home: Home, person: Person) -> None:
+    """It is said at once, and nothing is written."""
+    key, other = person.key("key"), person.key("other", passphrase=PASSPHRASE)
+    person.file("other.pub", Path(f"{key}.pub"))
+    configure(person)
+    file = person.home / ".config/kagent/kagent.toml"
+
+    def refused(path: Path) -> str:
+        before = file.read_bytes() if file.is_file() else b""
+        told = person.run("kagentctl", "remember", path, check=False)
+        assert told.returncode == 1
+        assert before == (file.read_bytes() if file.is_file() else b"")
+        return told.stderr
+
+    assert "is another key's" in refused(other)
+    odd = person.file(os.fsdecode(b"k\xff"), key)
+    told = person.run("sh", "-c", 'kagentctl remember "$1" 2>&1 | LC_ALL=C tr -d "\\377"', "", odd)
+    assert "/k: its name isn't UTF-8" in told.stdout
+    file.chmod(0o666)  # kagent takes none of it
+    assert f"others can write to it: chmod go-w {file}" in refused(key)
+    file.unlink()
+    os.mkfifo(file)
+    assert "not a file" in refused(key)
+
+
+def test_a_comment_that_is_not_utf_8(home: Home, person: Person) -> None:
+    key = person.key("key")
+    line = Path(f"{key}.pub").read_bytes().split()
+    person.file("key.pub", b" ".join(line[:2]) + b" k\xe4se")
+    configure(person)
+    home.agent.run("kagentctl", "remember", key)
+    assert home.signs(key)
+
+
 def test_forget_leaves_what_else_is_said_of_a_key(home: Home, person: Person) -> None:
     key, other = person.key("key"), person.key("other")
     hosts = 'hosts = [ # where\n  "*.example.org",\n]'

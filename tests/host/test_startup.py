@@ -156,9 +156,23 @@ def test_a_socket_in_use_is_left_alone(person: Person) -> None:
     with agent(person) as first:
         second = person.run("kagent", "-D", "-a", first.socket, check=False)
         assert second.returncode == 1
-        assert "Address already in use; an agent is there already: " in second.stderr
+        assert "Address already in use; a program listens there already: " in second.stderr
         assert f"SSH_AUTH_SOCK={first.socket} " in second.stderr
         assert first.run("ssh-add", "-l", check=False).returncode == 1
+
+
+def test_a_socket_that_another_has_made_since_stays(person: Person) -> None:
+    """Where somebody took the first's away: its end is not to take the second's."""
+    path = person.home / "agent.sock"
+    with background(person, "kagent", "-s", "-a", path) as first:
+        path.unlink()
+        with background(person, "kagent", "-s", "-a", path):
+            pid = int(variables(first)["SSH_AGENT_PID"])
+            os.kill(pid, signal.SIGTERM)
+            wait_until(lambda: not is_running(pid))
+            listed = person.run("ssh-add", "-l", check=False, SSH_AUTH_SOCK=str(path))
+            assert listed.stdout == "The agent has no identities.\n"
+    assert not path.exists()
 
 
 def test_default_socket(person: Person) -> None:
@@ -241,11 +255,28 @@ def test_what_is_where_the_socket_should_be(person: Person) -> None:
         old.bind(str(person.home / "old"))
     (person.home / "old").chmod(0o777)
     person.file("file", "")
-    for name, told in (("old", "its agent has ended: rm old"), ("file", "that is another file")):
-        started = person.run("kagent", "-a", name, "true", check=False)
-        assert started.returncode == 1
-        assert f"cannot bind to {name}: Address already in use; {told}" in started.stderr
-        assert (person.home / name).exists()
+    with socket.socket(socket.AF_UNIX) as full, socket.socket(socket.AF_UNIX) as waiting:
+        full.bind(str(person.home / "full"))
+        full.listen(0)
+        waiting.connect(str(person.home / "full"))
+        for name, told in (
+            ("old", "nobody listens there any more: rm old"),
+            ("file", "that is another file"),
+            ("full", "a program listens there already"),
+        ):
+            started = person.run("kagent", "-a", name, "true", check=False)
+            assert started.returncode == 1
+            assert f"cannot bind to {name}: Address already in use; {told}" in started.stderr
+            assert (person.home / name).exists()
+
+
+def test_no_path_for_the_socket(person: Person) -> None:
+    """As a variable that isn't set gives: nobody would ever find that agent."""
+    started = person.run("kagent", "-a", "", "true", check=False)
+    assert (started.returncode, started.stderr) == (
+        1,
+        "kagent: -a takes the path of the socket that is to be made, not ''\n",
+    )
 
 
 def test_stale_sockets(person: Person) -> None:

@@ -70,3 +70,29 @@ def test_what_is_to_be_removed_is_looked_for_however_long_that_takes(
     monkeypatch.setattr(Keyring, "destroy", lambda _, key: removed.append(key.serial))
     assert Adopted(lambda: [Keyring(1000)], lambda: None).remove() == []
     assert removed == [kernel.good]
+
+
+def test_what_comes_meanwhile_is_for_another_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who puts the next slow key there while the kernel computes could have a look never end."""
+    kernel = Kernel(monkeypatch, 100)
+    content = {1000: [Key(1), Keyring(1001)], 1001: [Key(kernel.good)]}
+
+    def described(keyring: Keyring) -> list[tuple[Key, Description]]:
+        about = Description("keyring", os.getuid(), 0, 0, "more")
+        return [
+            (one, about) if isinstance(one, Keyring) else kernel.described(one.serial)
+            for one in content[keyring.serial]
+        ]
+
+    def recover(key: AsymmetricKey) -> RsaPublicKey:
+        if key.serial in kernel.slow:
+            next_keyring = Keyring(1001 + key.serial)
+            content[next_keyring.serial] = []
+            content[next_keyring.serial - 1] += [Key(key.serial + 1), next_keyring]
+        return kernel.recover(key)
+
+    monkeypatch.setattr(Keyring, "described", described)
+    monkeypatch.setattr(adopted, "recover", recover)
+    found = Adopted(lambda: [Keyring(1000)], lambda: None).all(thorough=True)
+    assert [one.key.serial for one in found] == [kernel.good]
+    assert len(content) == 3  # one slow key was looked at

@@ -6,6 +6,7 @@ from unittest import mock
 
 import pytest
 
+from kagent.custody.identity import Custody, Identity
 from kagent.protocol.messages import (
     AddSmartcardKey,
     AddSmartcardKeyConstrained,
@@ -116,3 +117,10 @@ def test_a_pattern_takes_it_apart() -> None:
             assert (blob, pin) == (b"blob", "1234")
         case _:
             pytest.fail("no match")
+
+
+def test_long_records_are_not_kept() -> None:
+    """Who can write to the anchor could have a front keep gigabytes of them."""
+    short, long = (Identity(b"blob", "x" * size, Custody.KERNEL).write() for size in (10, 10**6))
+    assert Identity.parse(short) is Identity.parse(short)
+    assert Identity.parse(long) is not Identity.parse(long)

@@ -4,6 +4,7 @@ wrong with it.  Warns of files and commands that they name and that aren't there
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import stat
@@ -88,6 +89,8 @@ def _wrong_with(path: str, *, is_key: bool = False) -> str:
         return error.strerror or str(error)
     if not stat.S_ISREG(about.st_mode):
         return "not a file"
+    if not os.access(path, os.R_OK):
+        return os.strerror(errno.EACCES)
     if is_key and about.st_uid == os.getuid() and about.st_mode & 0o077:
         return f"others can read it: chmod go= {path}"
     return ""

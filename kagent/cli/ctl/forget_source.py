@@ -45,8 +45,8 @@ def run(*, key: str) -> int:
 
     try:
         editing.change(edit)
-    except OSError as error:
-        fail(f"kagentctl: {path}: {error.strerror}")
+    except (OSError, ValueError) as error:
+        fail(f"kagentctl: {path}: {getattr(error, 'strerror', None) or error}")
     print(as_it_came(f"{entry.public.fingerprint()} {entry.comment} is not fetched any more"))
     sealed = entry.credential
     # What somebody else has sealed may be for more than this.

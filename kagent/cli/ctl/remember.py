@@ -15,6 +15,7 @@ from ...configuration.identities import Identities, of_file
 from ...configuration.toml import File
 from ...openssh.times import seconds
 from ...private.keyfile import KeyFileError, is_encrypted
+from ...private.keyfile import public_key as public_half
 from ...protocol.publickey import PublicKey
 from ...text import as_it_came
 from ..add import keyfiles
@@ -49,6 +50,10 @@ def run(*, keyfile: str, idle: str, lifetime: str | None, forwarded: bool, tpm: 
     path = os.path.abspath(keyfile)
     if path.endswith(".pub"):
         fail(f"kagentctl: {path} is a public key; its private half: {path.removesuffix('.pub')}")
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        fail(f"kagentctl: {path}: its name isn't UTF-8, as kagent.toml is: give it another")
     public, comment, encrypted = _looked_at(path)
     values = {"public": f"{public.line()} {comment}", "file": path, "idle": _time(idle, "--idle")}
     if lifetime:
@@ -89,6 +94,7 @@ def _looked_at(path: str) -> tuple[PublicKey, str, bool]:
         data = keyfiles.private_bytes(path)
         encrypted = is_encrypted(data)
         public, comment = keyfiles.public_key(path)
+        _check_pair(public, data, path)
     except keyfiles.TooOpen as error:
         fail(str(error), end="")
     except OSError as error:
@@ -100,7 +106,22 @@ def _looked_at(path: str) -> tuple[PublicKey, str, bool]:
             f"kagentctl: {path}.pub is missing, and {path} doesn't tell its public half: "
             f"ssh-keygen -y -f {path} >{path}.pub"
         )
-    return public, comment or os.path.basename(path), encrypted
+    # A label: of bytes that aren't UTF-8 it has the others.
+    told = os.fsencode(comment or os.path.basename(path)).decode(errors="replace")
+    return public, told, encrypted
+
+
+def _check_pair(public: PublicKey, data: bytes, path: str) -> None:
+    """Whether it is the private key's, as far as that tells."""
+    try:
+        own = public_half(data)
+    except KeyFileError:
+        return
+    if own.blob != public.plain_blob:
+        fail(
+            f"kagentctl: {path}.pub is another key's, not that of {path}: "
+            f"ssh-keygen -y -f {path} >{path}.pub"
+        )
 
 
 def _time(text: str, option: str) -> str:

@@ -62,6 +62,15 @@ def trickle() -> None:
         time.sleep(0.05)
 
 
+def out_of_band() -> None:
+    """All of a key, whose last byte no read gives that doesn't ask for it: send(2), MSG_OOB."""
+    stream = _connect()
+    frame = _frame(_ADD, bytes(300))
+    stream.sendall(frame[:-1])
+    stream.send(frame[-1:], socket.MSG_OOB)
+    stream.recv(1)
+
+
 def bad_keys() -> None:
     """Keys that are none, one after the other."""
     _flood(_frame(_ADD, _text(b"ssh-ed25519") + bytes(200)))
@@ -88,6 +97,7 @@ KINDS: dict[str, Callable[[], None]] = {
     "header": header,
     "large": large,
     "trickle": trickle,
+    "out of band": out_of_band,
     "bad keys": bad_keys,
     "bad binds": bad_binds,
     "guesses": guesses,
