@@ -378,7 +378,7 @@ def test_a_hostile_list(person: Person, answered: str) -> None:
             assert "1 keys of the agent behind" in kagent.logged()
         if answered in ("drip", "nothing"):
             assert "it did not answer in time; not asked again for" in kagent.logged()
-        assert not relays(kagent)
+        wait_until(lambda: not relays(kagent))
         assert not kagent.run("kagent-add", "-d", f"{own}.pub", check=False).returncode
 
 
