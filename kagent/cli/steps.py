@@ -277,13 +277,19 @@ STEPS = {
         "sudo sysctl kernel.keys.maxkeys=2000 kernel.keys.maxbytes=200000",
         "gives each user more room for kernel keys; kagentctl status says how much is left",
     ),
+    Cause.USED_UP: Step(
+        "ps -u $USER -o pid,nlwp,rss,args --sort -rss",
+        "shows your programs: one of them has used up memory, processes or open files, those on "
+        "their way through sockets too. When it has ended, try again",
+    ),
     Cause.KERNEL: Step(
         _DOCTOR,
         "says what of the kernel is missing, and what mends it",
     ),
     Cause.STILL_THERE: Step(
         "kagentctl show",
-        "shows the keys that are still there, and whose they are",
+        "shows the keys that are still there, and whose they are; when what the reason tells of is "
+        "over, ssh-add -D removes them",
     ),
     Cause.FAULT: Step(
         _LOG,

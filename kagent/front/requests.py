@@ -127,21 +127,26 @@ class Requests:
             turns = self._stalling
         async with turns.of(peer.process.pid):
             number = self._holding.new_number()
-            answer = await self._workers.load(
-                number,
-                peer.client,
-                message_type,
-                body_length,
-                bound=peer.sessions.attempted,
-                locked=self._lock.locked,
-                of_token=of_token,
-            )
+            asked = _Asked(Type(message_type).name)
+            try:
+                answer = await self._workers.load(
+                    number,
+                    peer.client,
+                    message_type,
+                    body_length,
+                    bound=peer.sessions.attempted,
+                    locked=self._lock.locked,
+                    of_token=of_token,
+                )
+            except OSError as error:  # the keeper couldn't be asked
+                why = f"the key could not be read: {error}"
+                await self._refuse(peer, asked, cause_of(error), why)
+                return None
             if not isinstance(answer, (_BROUGHT[Type(message_type)], Refused)):
                 answer = None
             if not isinstance(answer, Loaded | Inserted):
                 # Whatever a worker may have left that doesn't say so.
                 await self._workers.drop(number)
-            asked = _Asked(Type(message_type).name)
             if isinstance(answer, Refused):
                 asked.blob, asked.comment = answer.blob, answer.comment
                 return await self._refuse(peer, asked, answer.cause, answer.reason)

@@ -76,6 +76,7 @@ class Cause(StrEnum):
     LIBRARY = "library"
     TOO_MANY = "too-many"
     QUOTA = "quota"
+    USED_UP = "used-up"
     KERNEL = "kernel"
     STILL_THERE = "still-there"
     FAULT = "fault"

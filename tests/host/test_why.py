@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 import json
+import resource
 import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from kagent.protocol.messages import STATUS, WHY, AddIdConstrained, Extension, Lock, encode
+from kagent.protocol.messages import (
+    STATUS,
+    WHY,
+    AddIdConstrained,
+    AddIdentity,
+    Extension,
+    Lock,
+    encode,
+)
 from kagent.protocol.wire import BYTE, STRING, TEXT
 from tests.destinations.keys import USERS_KEY, A
 from tests.destinations.requests import bind, forward
+from tests.hostile.asking import Pair
 from tests.support.frames import FAILURE, SUCCESS, ask, explained
 from tests.support.programs import BIN, Agent, Person, agent, sshd, wait_until
 from tests.support.softhsm import LIBRARY, soft_token, with_pin
@@ -300,3 +310,23 @@ def test_no_agent_and_others(person: Person) -> None:
         said = other.run("kagentctl", "why", check=False)
         assert said.returncode == 1
         assert "another agent answers at SSH_AUTH_SOCK, not kagent" in said.stderr
+
+
+def test_another_program_has_used_all_up(kagent: Agent) -> None:
+    """Here it lets the front have no more open files; prlimit(2)."""
+    load = encode(AddIdentity(Pair.new().private, "key"))
+    front, files = kagent.front, resource.RLIMIT_NOFILE
+    before = resource.prlimit(front, files)
+    with kagent.connect() as stream:
+        ask(stream, WHY_FRAME)
+        open_files = {int(path.name) for path in Path(f"/proc/{front}/fd").iterdir()}
+        next_one = min(set(range(len(open_files) + 1)) - open_files)
+        resource.prlimit(front, files, (next_one, before[1]))
+        assert ask(stream, load) == FAILURE
+    resource.prlimit(front, files, before)
+    refusal = last(kagent)
+    assert (refusal["request"], refusal["cause"]) == ("ADD_IDENTITY", "used-up")
+    assert "Too many open files" in refusal["reason"]
+    assert refusal["next"]["command"].startswith("ps ")
+    with kagent.connect() as stream:
+        assert ask(stream, load) == SUCCESS

@@ -14,7 +14,7 @@ MANUAL = Path(__file__).parents[2] / "contrib/man"
 # What is typed: kagent's commands, OpenSSH's, and what changes the system.
 PROGRAMS = {
     *("kagent", "kagentctl", "kagent-add", "kagent-provision"),
-    *("ssh", "ssh-add", "ssh-keygen", "systemctl", "sysctl", "apt-get", "chmod"),
+    *("ssh", "ssh-add", "ssh-keygen", "systemctl", "sysctl", "apt-get", "chmod", "ps"),
 }
 
 
