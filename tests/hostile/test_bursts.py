@@ -122,9 +122,15 @@ def is_by(answer: Answer | None, pair: Pair) -> bool:
 
 
 @pytest.fixture
-def _unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
+def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Workers that this test forks wait for requests as long as a busy machine takes."""
     monkeypatch.setattr(sign_worker, "_LINGER", ENDLESS)
+
+
+@pytest.fixture
+def _unhurried(_patient: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And they sign for the first time as late as it gets to that."""
+    monkeypatch.setattr(sign_worker, "BURST", ENDLESS)
 
 
 @pytest.mark.usefixtures("_unhurried")
@@ -177,7 +183,7 @@ def test_stopped_between_two_signatures(held: Held, burst: int) -> None:
     assert signed == (burst != BURST)
 
 
-@pytest.mark.usefixtures("_unhurried")
+@pytest.mark.usefixtures("_patient")
 @pytest.mark.parametrize("seconds", [0.0, 1.5 * BURST / clock.SECOND], ids=["control", "a burst"])
 @pytest.mark.parametrize("number", [1, 2])
 def test_stopped_when_it_has_the_key(held: Held, number: int, seconds: float) -> None:
