@@ -16,8 +16,7 @@ from kagent.custody.identity import Custody, Identity
 from kagent.keyctl import SESSION_KEYRING, Keyring
 from kagent.protocol.messages import Extension, Lock, SignRequest, Success, encode
 from kagent.protocol.publickey import PublicKey
-from tests.hostile.asking import Pair
-from tests.hostile.test_crowds import certificate_of_a_server
+from tests.hostile.asking import Pair, certificate_of_a_server
 from tests.support.frames import A_KEY, FAILURE, LISTING, NOTHING, answer, ask, explained
 from tests.support.injection import python_in
 from tests.support.programs import SECONDS, Agent, Person, agent, wait_until

@@ -6,8 +6,11 @@ import socket
 import struct
 import time
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
@@ -170,3 +173,12 @@ def sign(pair: Pair, data: bytes = b"to be signed") -> SignRequest:
     """The request for a signature."""
     flags = _RSA_SHA2_256 if pair.private.type == "ssh-rsa" else 0
     return SignRequest(pair.blob, data, flags)
+
+
+def certificate_of_a_server() -> bytes:
+    """Of X.509, which any kernel takes."""
+    key = rsa.generate_private_key(65537, 1024)
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "server")])
+    now = datetime.now(UTC)
+    builder = x509.CertificateBuilder(name, name, key.public_key(), 1, now, now + timedelta(1))
+    return builder.sign(key, hashes.SHA256()).public_bytes(Encoding.DER)

@@ -8,13 +8,8 @@ import select
 import socket
 import time
 from contextlib import ExitStack
-from datetime import UTC, datetime, timedelta
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import rsa
-from cryptography.hazmat.primitives.serialization import Encoding
 
 from kagent.protocol.messages import (
     AddIdentity,
@@ -24,7 +19,7 @@ from kagent.protocol.messages import (
     encode,
 )
 from kagent.protocol.privatekey import NamedPrivateKey, RsaPrivateKey
-from tests.hostile.asking import Client, Pair
+from tests.hostile.asking import Client, Pair, certificate_of_a_server
 from tests.hostile.people import Login, attack, finish
 from tests.hostile.programs.crowd import KINDS
 from tests.support.programs import Agent, wait_until
@@ -105,15 +100,6 @@ def test_many_lists_for_one_process(kagent: Agent) -> None:
 
 def _answered(streams: list[socket.socket]) -> list[socket.socket]:
     return select.select(streams, [], [], 0)[0]
-
-
-def certificate_of_a_server() -> bytes:
-    """Of X.509, which any kernel takes."""
-    key = rsa.generate_private_key(65537, 1024)
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "server")])
-    now = datetime.now(UTC)
-    builder = x509.CertificateBuilder(name, name, key.public_key(), 1, now, now + timedelta(1))
-    return builder.sign(key, hashes.SHA256()).public_bytes(Encoding.DER)
 
 
 def slow_key() -> NamedPrivateKey:
